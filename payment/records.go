@@ -1,0 +1,293 @@
+package payment
+
+// Intent is everything about one attempt that must be durable before its first
+// byte leaves: enough to reverse it and to answer for it after any crash. It
+// holds no clear card number and no sensitive authentication data.
+type Intent struct {
+	ID          ID
+	Attempt     uint8 // 1 for the first route
+	Session     Session
+	Node        NodeID
+	Gateway     GatewayID
+	Merchant    MerchantID
+	Key         []byte   // Idempotency-Key as given
+	Fingerprint [32]byte // HMAC of the parsed request without sensitive data (vault.Fingerprint)
+	Reference   []byte
+	Amount      Amount
+	Channel     Channel
+	Capture     CaptureMode
+	Partial     bool // the merchant can take a partial approval
+	Scheme      Scheme
+	Link        LinkName
+	Dialect     DialectName
+	MTI         uint16 // as BCD nibbles: 0x0100
+	STAN        STAN
+	RRN         RRN
+	Transmitted Transmitted
+	Local       LocalTime
+	ReceivedAt  Instant
+	SendBy      Instant // no byte leaves after this
+	AnswerBy    Instant // SendBy + the acquirer's timer: after this the outcome is unknown
+	LifeOver    Instant // latest possible write + the acquirer's own maximum: "not found" is final after this
+	Terms       Terms
+	Sealed      []byte   // vault envelope of card number and expiry
+	BlindIndex  [32]byte // HMAC of the card number
+	BIN         []byte   // 6 or 8 digits
+	Last4       [4]byte
+	// NetworkTransactionID of the payment this one continues, where given.
+	NetworkTransactionID []byte
+}
+
+// Terms are the merchant's contract with the acquirer, as the wire wants them.
+type Terms struct {
+	Terminal     string // DE 41
+	Acceptor     string // DE 42
+	AcceptorName string // DE 43: name, city, country, unpadded, separated by '/'
+	MCC          string // DE 18
+	Acquirer     string // DE 32
+	Forwarder    string // DE 33
+	Country      string // ISO 3166 numeric, DE 19
+}
+
+// Status is what a payment's gateway is told.
+type Status uint8
+
+// The statuses.
+const (
+	StatusNone Status = iota
+	StatusApproved
+	StatusPartiallyApproved
+	StatusDeclined
+	StatusUnknown   // no usable answer: reversed; 504 acquirer_timeout
+	StatusNotSent   // nothing left; 503, not stored
+	StatusCancelled // reversed by the gateway before an answer came
+	statuses
+)
+
+var statusNames = [statuses]string{"none", "approved", "partially_approved", "declined", "unknown", "not_sent", "cancelled"}
+
+// String is the status's name in the API.
+func (s Status) String() string {
+	if s >= statuses {
+		return "invalid"
+	}
+	return statusNames[s]
+}
+
+// Approved says whether the cardholder's money is held.
+func (s Status) Approved() bool { return s == StatusApproved || s == StatusPartiallyApproved }
+
+// Outcome is how an authorization ended, with every field its answer shows, so
+// that the answer can be given again byte for byte.
+type Outcome struct {
+	ID           ID
+	Attempt      uint8
+	Session      Session
+	Event        Event // what decided it: EventApproved, EventDeclined, EventUnknown, …
+	Status       Status
+	Cause        Cause
+	Response     Response
+	Amount       Amount // approved amount; the asked one when nothing was approved
+	ProcessingMS uint32 // taken before Close is proposed
+	At           Instant
+	Encoder      uint8          // version of the answer's encoder
+	Reversal     ReversalReason // not NoReversal: what is owed with this outcome
+}
+
+// Cause says why an outcome is unknown or was not sent.
+type Cause uint8
+
+// The causes.
+const (
+	NoCause Cause = iota
+	CauseTimeout
+	CauseLinkLost
+	CauseUnparsable
+	CauseRejected
+	CauseMismatch // the answer carries another amount or currency
+	CauseSessionEnded
+	CauseOverdue
+	CauseCancelled
+	CauseNoRoute
+	CauseTooLate // answered 68, or expired before a byte left
+	causes
+)
+
+var causeNames = [causes]string{
+	"", "timeout", "link_lost", "unparsable_answer", "rejected", "amount_mismatch", "session_ended", "overdue", "cancelled", "no_route", "too_late",
+}
+
+// String is the cause's name in events and logs.
+func (c Cause) String() string {
+	if c >= causes {
+		return "invalid"
+	}
+	return causeNames[c]
+}
+
+// ReversalReason is why something is reversed; a dialect maps it to DE 39 or
+// DE 25.
+type ReversalReason uint8
+
+// The reasons.
+const (
+	NoReversal ReversalReason = iota
+	ReversalTimeout
+	ReversalMalfunction
+	ReversalCustomer
+	ReversalPartial
+	ReversalLate
+	ReversalSuspectedFraud
+	reversalReasons
+)
+
+var reversalNames = [reversalReasons]string{"", "timeout", "malfunction", "customer_cancellation", "partial", "late_response", "suspected_fraud"}
+
+// String is the reason's name in events and logs.
+func (r ReversalReason) String() string {
+	if r >= reversalReasons {
+		return "invalid"
+	}
+	return reversalNames[r]
+}
+
+// ParseReversalReason reads a name as String writes it.
+func ParseReversalReason(name []byte) (ReversalReason, bool) {
+	for r := ReversalTimeout; r < reversalReasons; r++ {
+		if reversalNames[r] == string(name) {
+			return r, true
+		}
+	}
+	return NoReversal, false
+}
+
+// Owed is one entry of the outbox: a reversal that a link must acknowledge. It
+// keeps fields, never packed bytes: the sender packs with its own keys.
+type Owed struct {
+	Link         LinkName
+	Seq          uint64 // per link, in the order they became owed
+	ID           ID
+	Attempt      uint8 // of the original
+	Reason       ReversalReason
+	Since        Instant
+	Due          Instant // next transmission
+	Tries        uint16  // claims so far; above 1 the message travels with the repeat MTI
+	STAN         STAN    // fixed by the first claim; 0 before
+	Transmitted  Transmitted
+	Approved     bool // the original is known to be approved
+	ApprovalCode ApprovalCode
+	LifeOver     Instant // of the original
+	Exception    bool    // needs a person; still owed, repeated hourly
+	LastCode     ResponseCode
+}
+
+// Payment is one payment as read back: the intent of its last attempt, the
+// state, and the outcome where there is one (Status not StatusNone).
+type Payment struct {
+	Intent  Intent
+	State   State
+	Outcome Outcome
+}
+
+// OpenVerdict is what Apply said to an intent.
+type OpenVerdict uint8
+
+// The verdicts.
+const (
+	OpenNone         OpenVerdict = iota
+	OpenNew                      // this intent is the first with its key: send it
+	OpenAgain                    // this very intent is already open: proposed twice, not sent twice
+	OpenRunning                  // another request with this key is open; wait for ID
+	OpenDecided                  // the key has an outcome; answer it from ID
+	OpenConflict                 // the key was used with another body
+	OpenBarred                   // a reversal by key or reference came before its original
+	OpenSessionEnded             // this node's session is over; take a new one
+)
+
+// Opened is the answer to an Open.
+type Opened struct {
+	Verdict OpenVerdict
+	ID      ID // of the intent that holds the key
+}
+
+// Settled is the answer to a Close, Reverse or Next: what stands in the journal,
+// which is what the gateway is told, whatever was proposed.
+type Settled struct {
+	Outcome      Outcome // StatusNone while the payment is still open (after a Next that took)
+	State        State
+	SessionEnded bool // nothing changed: the session that proposed it is over
+}
+
+// Cancellation is a gateway's reversal of a payment, named by ID, by its
+// idempotency key or by its reference.
+type Cancellation struct {
+	Merchant   MerchantID
+	Gateway    GatewayID
+	RequestKey []byte // the reversal's own Idempotency-Key
+	ID         ID
+	Key        []byte
+	Reference  []byte
+	Reason     ReversalReason
+}
+
+// Cancelled is the answer to a Cancellation.
+type Cancelled struct {
+	Found  bool // false: nothing yet has that key or reference, and the bar is remembered
+	ID     ID
+	Before State
+	State  State
+}
+
+// Late is an answer that came after its outcome was decided.
+type Late struct {
+	ID       ID
+	Attempt  uint8
+	Link     LinkName
+	Response Response
+}
+
+// Entry is one line of a payment's history, for GET /v1/payments/{id}/events.
+type Entry struct {
+	At    Instant
+	State State // after it
+	Event Event
+	// Kind says which of the fields below are set:
+	// intent, outcome, late_answer, reversal_owed, reversal_sent, reversal_ended.
+	Kind     EntryKind
+	Intent   *Intent
+	Outcome  *Outcome
+	Response *Response
+	Owed     *Owed
+}
+
+// EntryKind is the kind of a history line.
+type EntryKind uint8
+
+// The kinds.
+const (
+	EntryIntent EntryKind = iota + 1
+	EntryOutcome
+	EntryLateAnswer
+	EntryReversalOwed
+	EntryReversalSent
+	EntryReversalEnded
+)
+
+// String is the kind's name in the API.
+func (k EntryKind) String() string {
+	switch k {
+	case EntryIntent:
+		return "intent"
+	case EntryOutcome:
+		return "outcome"
+	case EntryLateAnswer:
+		return "late_answer"
+	case EntryReversalOwed:
+		return "reversal_owed"
+	case EntryReversalSent:
+		return "reversal_sent"
+	case EntryReversalEnded:
+		return "reversal_ended"
+	}
+	return "invalid"
+}
