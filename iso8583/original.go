@@ -1,0 +1,217 @@
+package iso8583
+
+import (
+	"strings"
+
+	"authswitch/payment"
+)
+
+// term is a value of the merchant's contract. Name and city of DE 43 are cut
+// to the room the dialect gives them: they are for the cardholder to read.
+func (v *values) term(out []byte, s *step) []byte {
+	t := v.terms
+	text := ""
+	switch s.source {
+	case sourceMCC:
+		text = t.MCC
+	case sourceAcquirer:
+		text = t.Acquirer
+	case sourceForwarder:
+		text = t.Forwarder
+	case sourceTerminal:
+		text = t.Terminal
+	case sourceAcceptor:
+		text = t.Acceptor
+	case sourceCountry:
+		text = t.Country
+	default:
+		text = acceptorPart(t.AcceptorName, s)
+	}
+	if text == "" {
+		return nil
+	}
+	return append(out, text...)
+}
+
+// acceptorPart is one of "name/city/country", or the three with spaces between
+// where a dialect has no pieces for them.
+func acceptorPart(text string, s *step) string {
+	name, rest, _ := strings.Cut(text, "/")
+	city, country, _ := strings.Cut(rest, "/")
+	part := name
+	switch s.source {
+	case sourceAcceptorCity:
+		part = city
+	case sourceAcceptorCountry:
+		part = country
+	}
+	if len(part) > s.element.max {
+		part = part[:s.element.max]
+	}
+	return part
+}
+
+// original is what a reversal says of the message it reverses.
+func (v *values) original(out []byte, src source) []byte {
+	i := v.intent
+	switch src {
+	case sourceApprovalCode:
+		if v.owed == nil {
+			return nil
+		}
+		return absent(append(out, trimRight(v.owed.ApprovalCode[:])...))
+	case sourceOriginalData90:
+		out = appendMTIText(out, MTI(i.MTI))
+		out = i.STAN.Append(out)
+		out = i.Transmitted.Append(out)
+		out = appendZeroPadded(out, i.Terms.Acquirer, 11)
+		return appendZeroPadded(out, i.Terms.Forwarder, 11)
+	case sourceOriginalData56:
+		out = appendMTIText(out, MTI(i.MTI))
+		out = i.STAN.Append(out)
+		out = append(out, i.Local[:]...)
+		out = append(out, '0'+byte(len(i.Terms.Acquirer)/10), '0'+byte(len(i.Terms.Acquirer)%10))
+		return append(out, i.Terms.Acquirer...)
+	case sourceOriginalData56Century:
+		out = appendMTIText(out, MTI(i.MTI))
+		out = append(out, "000000"...)
+		out = i.STAN.Append(out)
+		out = append(append(out, "20"...), i.Local[:]...)
+		return append(out, i.Terms.Acquirer...)
+	case sourceOriginalAmounts:
+		out = appendZeroPadded(out, string(appendNumber(nil, uint64(i.Amount.Value))), 12)
+		return append(out, "000000000000"...)
+	default:
+		// DE 95 with nothing left to pay: the whole amount is reversed.
+		return append(out, "000000000000000000000000C00000000C00000000"...)
+	}
+}
+
+func appendMTIText(dst []byte, mti MTI) []byte {
+	t := mti.text()
+	return append(dst, t[:]...)
+}
+
+// appendZeroPadded right-justifies digits among zeros; a configuration check
+// keeps ids within eleven digits, a longer one loses its leading ones.
+func appendZeroPadded(dst []byte, digits string, width int) []byte {
+	for range width - len(digits) {
+		dst = append(dst, '0')
+	}
+	return append(dst, digits[max(0, len(digits)-width):]...)
+}
+
+func trimRight(b []byte) []byte {
+	for len(b) > 0 && (b[len(b)-1] == 0 || b[len(b)-1] == ' ') {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// DecodeAuthorization reads the answer to an authorization. Without a usable
+// DE 39 the verdict is an unknown outcome and the error says why.
+func (d *Dialect) DecodeAuthorization(m *Message, r *payment.Response) error {
+	*r = payment.Response{Verdict: payment.Verdict{Action: payment.ActionNone, Flags: payment.MustReverse, Reason: payment.ReasonUnknownCode}}
+	code := m.Bytes(39)
+	if len(code) == 0 {
+		return fieldError(39, "", "response code", ErrMissing)
+	}
+	r.Code = payment.MakeResponseCode(code)
+	r.Verdict = d.payments.verdict(r.Code)
+	if len(code) > 2 {
+		r.ActionCodeClass = code[0]
+	}
+	copy(r.ApprovalCode[:], trimRight(m.Bytes(38)))
+	a := &d.payments.answer
+	if value, ok := number(a.amount.in(m)); ok {
+		if currency, ok := number(a.currency.in(m)); ok && currency < 1000 {
+			r.Amount = payment.Amount{Value: int64(value), Currency: payment.Currency(currency)}
+		}
+	}
+	if result := a.cvvResult.in(m); len(result) > 0 && result[0] != ' ' {
+		r.CVVResult = result[0]
+	}
+	copy(r.AdviceCode[:], a.adviceCode.in(m))
+	n := 0
+	for _, p := range a.networkID {
+		n += copy(r.NetworkID[n:], p.in(m))
+	}
+	clear(r.NetworkID[len(trimRight(r.NetworkID[:])):])
+	if date := m.Bytes(15); len(date) >= 4 {
+		copy(r.SettlementDate[:], date[len(date)-4:]) // MMDD, YYMMDD or CCYYMMDD
+	}
+	return nil
+}
+
+// number reads up to 18 digits; spaces and signs are none.
+func number(b []byte) (uint64, bool) {
+	if len(b) == 0 || len(b) > 18 || !allDigits(b) {
+		return 0, false
+	}
+	v := uint64(0)
+	for _, c := range b {
+		v = v*10 + uint64(c-'0')
+	}
+	return v, true
+}
+
+// DecodeReversal reads the answer to what was owed: r.Advice says whether that
+// settles it. A code in the dialect's repeat_accept counts only after a
+// repeat, which the caller knows: see AcknowledgesRepeat.
+func (d *Dialect) DecodeReversal(m *Message, r *payment.Response) error {
+	err := d.DecodeAuthorization(m, r)
+	p := &d.payments
+	switch {
+	case err != nil:
+		r.Advice = payment.AdviceRepeat
+	case hasCode(p.accept, r.Code):
+		r.Advice = payment.AdviceAcknowledged
+	case hasCode(p.notFound, r.Code):
+		r.Advice = payment.AdviceNotFound
+	case hasCode(p.retry, r.Code):
+		r.Advice = payment.AdviceRepeat
+	default:
+		r.Advice = payment.AdviceExceptional
+	}
+	return err
+}
+
+// AcknowledgesRepeat says that this answer to a repeated reversal means it was
+// processed before (94 where the dialect says so).
+func (d *Dialect) AcknowledgesRepeat(r *payment.Response) bool {
+	return hasCode(d.payments.repeatAccept, r.Code)
+}
+
+func hasCode(list []payment.ResponseCode, code payment.ResponseCode) bool {
+	for _, c := range list {
+		if c == code {
+			return true
+		}
+	}
+	return false
+}
+
+// DecodeNetwork reads a network management message, request or answer; false
+// when the message is of another class.
+func (d *Dialect) DecodeNetwork(m *Message) (payment.NetworkMessage, bool) {
+	var n payment.NetworkMessage
+	if m.MTI().Class() != ClassNetwork || m.Rejected() {
+		return n, false
+	}
+	n.Response = m.MTI().IsResponse()
+	function := m.Bytes(d.payments.functionDE)
+	for _, f := range d.payments.functions {
+		if f.code == string(function) {
+			n.Function = f.function
+		}
+	}
+	n.Code = payment.MakeResponseCode(m.Bytes(39))
+	n.Accepted = n.Response && hasCode(d.payments.networkAccept, n.Code)
+	if stan, ok := number(m.Bytes(11)); ok && stan <= uint64(payment.MaxSTAN) {
+		n.STAN = payment.STAN(stan)
+	}
+	if at, ok := number(m.Bytes(7)); ok && at <= 1231235959 {
+		n.Transmitted = payment.Transmitted(at)
+	}
+	return n, true
+}

@@ -1,0 +1,239 @@
+package iso8583
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// source is where the value of an element comes from.
+type source uint8
+
+const (
+	sourceLiteral source = iota
+	sourcePAN
+	sourceExpiry
+	sourceTrack2
+	sourcePINBlock
+	sourceCVV
+	sourceAmount
+	sourceCurrency
+	sourceExponent
+	sourceTransmitted
+	sourceSTAN
+	sourceOriginalSTAN
+	sourceRRN
+	sourceLocalTime
+	sourceLocalDate
+	sourceLocalMonthDay
+	sourceLocalDateTime
+	sourceLocalCentury
+	sourceMCC
+	sourceAcquirer
+	sourceForwarder
+	sourceTerminal
+	sourceAcceptor
+	sourceAcceptorName
+	sourceAcceptorCity
+	sourceAcceptorCountry
+	sourceCountry
+	sourceECI
+	sourceCAVV
+	sourceCAVVBytes
+	sourceDSTransaction
+	sourceThreeDSVersion
+	sourceNetworkID
+	sourceApprovalCode
+	sourceOriginalData90
+	sourceOriginalData56
+	sourceOriginalData56Century
+	sourceOriginalAmounts
+	sourceZeroReplacement
+	sourceNetworkFunction
+	sourceNetworkCode
+	sourceMACZeros
+	sourceByChannel
+	sourceByExemption
+	sourceByCredential
+	sourceByReason
+	sourceByPartial
+	sourceByCVV
+)
+
+// sourceNames is read-only: the names in dialect files.
+var sourceNames = map[string]source{
+	"pan": sourcePAN, "expiry": sourceExpiry, "track2": sourceTrack2, "pin_block": sourcePINBlock, "cvv": sourceCVV,
+	"amount": sourceAmount, "currency": sourceCurrency, "exponent": sourceExponent, "transmitted": sourceTransmitted,
+	"stan": sourceSTAN, "original_stan": sourceOriginalSTAN, "rrn": sourceRRN, "local_time": sourceLocalTime,
+	"local_date": sourceLocalDate, "local_month_day": sourceLocalMonthDay, "local_date_time": sourceLocalDateTime, "local_century": sourceLocalCentury,
+	"mcc": sourceMCC, "acquirer": sourceAcquirer, "forwarder": sourceForwarder, "terminal": sourceTerminal, "acceptor": sourceAcceptor,
+	"acceptor_name": sourceAcceptorName, "acceptor_city": sourceAcceptorCity, "acceptor_country": sourceAcceptorCountry, "country": sourceCountry,
+	"eci": sourceECI, "cavv": sourceCAVV, "cavv_bytes": sourceCAVVBytes, "ds_transaction": sourceDSTransaction, "three_ds_version": sourceThreeDSVersion,
+	"network_id": sourceNetworkID, "approval_code": sourceApprovalCode, "original_data_90": sourceOriginalData90,
+	"original_data_56": sourceOriginalData56, "original_data_56_century": sourceOriginalData56Century, "original_amounts": sourceOriginalAmounts,
+	"zero_replacement": sourceZeroReplacement, "network_function": sourceNetworkFunction, "network_code": sourceNetworkCode, "mac": sourceMACZeros,
+}
+
+// selectorNames is read-only: what a choice may go by.
+var selectorNames = map[string]source{
+	"channel": sourceByChannel, "exemption": sourceByExemption, "credential": sourceByCredential,
+	"reason": sourceByReason, "partial": sourceByPartial, "cvv": sourceByCVV,
+}
+
+// selectorKeys is read-only: the values each choice may have; exemptions are
+// the gateway's words.
+var selectorKeys = map[source][]string{
+	sourceByChannel:    {"ecommerce", "moto", "pay_by_link", "card_present", "recurring", "instalment", "default"},
+	sourceByExemption:  {"low_value", "tra", "mit", "trusted_beneficiary", "corporate", "delegated", "none", "default"},
+	sourceByCredential: {"cardholder_first", "cardholder_recurring", "cardholder_instalment", "cardholder_unscheduled", "cardholder_subsequent", "merchant_first", "merchant_recurring", "merchant_instalment", "merchant_unscheduled", "merchant_subsequent", "none", "default"},
+	sourceByReason:     {"timeout", "malfunction", "customer_cancellation", "partial", "late_response", "suspected_fraud", "default"},
+	sourceByPartial:    {"yes", "no"},
+	sourceByCVV:        {"present", "absent"},
+}
+
+// step puts one value into a message.
+type step struct {
+	de       int
+	sub      string
+	element  *element // the piece itself, for its length
+	source   source
+	literal  []byte
+	choices  []choice
+	required bool
+}
+
+// choice is one line of a table in a dialect file.
+type choice struct{ key, value string }
+
+// message is what a message type holds.
+type message struct {
+	mti         MTI
+	about       string
+	mandatory   []int
+	conditional []int
+	steps       []step
+}
+
+func compileMessage(d *Dialect, name string, f *messageFile) (*message, error) {
+	mti, err := ParseMTI(name)
+	if err != nil {
+		return nil, fmt.Errorf("messages: %w", err)
+	}
+	if mti.Version() != d.file.MTI.Version {
+		return nil, fmt.Errorf("message %s: the dialect's version digit is %d: %w", name, d.file.MTI.Version, ErrDialect)
+	}
+	m := &message{mti: mti, about: f.About, mandatory: f.Mandatory, conditional: f.Conditional}
+	for _, de := range slices.Concat(f.Mandatory, f.Conditional) {
+		if de < 2 || de > maxDE || d.elements[de] == nil {
+			return nil, fmt.Errorf("message %s: DE %d is not defined: %w", name, de, ErrDialect)
+		}
+	}
+	for key, sf := range f.Elements {
+		s, err := compileStep(d, key, sf)
+		if err != nil {
+			return nil, fmt.Errorf("message %s, element %s: %w", name, key, err)
+		}
+		s.required = slices.Contains(f.Mandatory, s.de)
+		m.steps = append(m.steps, s)
+	}
+	slices.SortFunc(m.steps, func(a, b step) int {
+		if a.de != b.de {
+			return a.de - b.de
+		}
+		return compareIDs(a.sub, b.sub)
+	})
+	return m, nil
+}
+
+func compileStep(d *Dialect, key string, f *sourceFile) (step, error) {
+	number, sub, _ := strings.Cut(key, ".")
+	de, err := strconv.Atoi(number)
+	if err != nil || de < 2 || de > maxDE || d.elements[de] == nil {
+		return step{}, fmt.Errorf("not defined: %w", ErrDialect)
+	}
+	s := step{de: de, sub: sub, element: d.elements[de]}
+	if sub != "" {
+		if s.element = s.element.piece(sub); s.element == nil {
+			return s, fmt.Errorf("the element has no such piece: %w", ErrDialect)
+		}
+	}
+	if f == nil {
+		return s, fmt.Errorf("no source: %w", ErrDialect)
+	}
+	if f.By != "" {
+		return s, s.compileChoices(f)
+	}
+	if literal, ok := strings.CutPrefix(f.From, "="); ok {
+		s.literal = []byte(literal)
+		return s, s.element.strict(s.literal)
+	}
+	src, ok := sourceNames[f.From]
+	if !ok {
+		return s, fmt.Errorf("source %q is not known: %w", f.From, ErrDialect)
+	}
+	s.source = src
+	return s, nil
+}
+
+func (s *step) compileChoices(f *sourceFile) error {
+	src, ok := selectorNames[f.By]
+	if !ok {
+		return fmt.Errorf("choice by %q is not known: %w", f.By, ErrDialect)
+	}
+	s.source = src
+	for key, value := range f.Values {
+		if !slices.Contains(selectorKeys[src], key) {
+			return fmt.Errorf("choice by %s has no %q: %w", f.By, key, ErrDialect)
+		}
+		if err := s.element.strict([]byte(value)); err != nil {
+			return fmt.Errorf("choice %s: %w", key, err)
+		}
+		s.choices = append(s.choices, choice{key, value})
+	}
+	slices.SortFunc(s.choices, func(a, b choice) int { return strings.Compare(a.key, b.key) })
+	return nil
+}
+
+// piece is the element of a path through composites.
+func (e *element) piece(path string) *element {
+	for path != "" {
+		if e.composite == nil {
+			return nil
+		}
+		head, rest, _ := strings.Cut(path, ".")
+		next := e.composite.listed(head)
+		if next == nil {
+			return nil
+		}
+		e, path = next, rest
+	}
+	return e
+}
+
+func (c *composite) listed(id string) *element {
+	if c.lead != nil && id == c.lead.id {
+		return c.lead
+	}
+	for _, e := range c.elements {
+		if e.id == id {
+			return e
+		}
+	}
+	return nil
+}
+
+// choose is the value for a key, the default's where the key has none; false
+// where neither is listed, which means the element stays out.
+func (s *step) choose(key string) (string, bool) {
+	fallback, found := "", false
+	for i := range s.choices {
+		if s.choices[i].key == key {
+			return s.choices[i].value, true
+		}
+		if s.choices[i].key == "default" {
+			fallback, found = s.choices[i].value, true
+		}
+	}
+	return fallback, found
+}
