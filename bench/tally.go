@@ -30,7 +30,7 @@ func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(histogramLowest, histogramHighest, histogramDigits)
 }
 
-func record(h *hdrhistogram.Histogram, d time.Duration) {
+func observe(h *hdrhistogram.Histogram, d time.Duration) {
 	// Out of range is cut to the range: a lost value would flatter the tail.
 	_ = h.RecordValue(min(max(d.Microseconds(), histogramLowest), histogramHighest))
 }
@@ -75,7 +75,7 @@ func (t *tally) leave(first bool, lateness time.Duration) {
 	t.mu.Lock()
 	if first {
 		t.sent++
-		record(t.late, lateness)
+		observe(t.late, lateness)
 	} else {
 		t.retried++
 	}
@@ -98,8 +98,8 @@ func (t *tally) finish(a *answer, latency time.Duration) {
 	t.answered++
 	t.second.Answered++
 	t.outcomes[a.outcome]++
-	record(t.latency, latency)
-	record(t.window, latency)
+	observe(t.latency, latency)
+	observe(t.window, latency)
 	switch a.outcome {
 	case outcomeApproved, outcomePartially:
 		t.approved++
