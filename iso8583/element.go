@@ -184,7 +184,7 @@ func (e *element) decodeDigits(m *Message, from, to, n int) (span, error) {
 	}
 	for i := from; i < whole; i++ {
 		hi, lo := m.buf[i]>>4, m.buf[i]&15
-		bad |= (hi + 6 | lo + 6) & 16
+		bad |= ((hi + 6) | (lo + 6)) & 16
 		m.buf = append(m.buf, '0'+hi, '0'+lo)
 	}
 	if whole < to {

@@ -22,7 +22,7 @@ func readLength(kind coding, width int, src []byte) (length, used int, err error
 	case codingBCD, codingLBCD:
 		for _, c := range src[:used] {
 			hi, lo := c>>4, c&15
-			bad |= (hi + 6 | lo + 6) & 16
+			bad |= ((hi + 6) | (lo + 6)) & 16
 			length = length*100 + int(hi)*10 + int(lo)
 		}
 	case codingHex:
