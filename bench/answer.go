@@ -25,15 +25,13 @@ const (
 	outcomeUnanswered      = "unanswered" // no final answer before the run ended
 )
 
-// answer is what one HTTP response said about a payment.
+// answer is what one HTTP response said about a payment. The slices are the
+// parser's and end with its next use.
 type answer struct {
-	status  int
-	final   bool
-	outcome string // the API's status, or the problem's code
-	id      string
-	rrn     string
-	stan    string
-	link    string
+	status              int
+	final               bool
+	outcome             string // the API's status, or the problem's code
+	id, rrn, stan, link []byte
 }
 
 // readAnswer understands a response body. A 201 is a decision; everything else
@@ -48,12 +46,17 @@ func readAnswer(p *fastjson.Parser, status int, body []byte) answer {
 		a.final = status >= 400 && status < 500 && status != http.StatusConflict && status != http.StatusTooManyRequests
 		return a
 	}
-	a.id = string(v.GetStringBytes("id"))
-	a.rrn = string(v.GetStringBytes("rrn"))
-	a.stan = string(v.GetStringBytes("stan"))
-	a.link = string(v.GetStringBytes("link"))
+	a.id, a.rrn = v.GetStringBytes("id"), v.GetStringBytes("rrn")
+	a.stan, a.link = v.GetStringBytes("stan"), v.GetStringBytes("link")
 	if status == http.StatusCreated || status == http.StatusOK {
-		a.outcome = string(v.GetStringBytes("status"))
+		switch status := v.GetStringBytes("status"); string(status) { // the usual ones without an allocation
+		case outcomeApproved:
+			a.outcome = outcomeApproved
+		case outcomeDeclined:
+			a.outcome = outcomeDeclined
+		default:
+			a.outcome = string(status)
+		}
 		a.final = a.outcome != ""
 		return a
 	}
@@ -159,8 +162,8 @@ func (f *answersFile) close() error {
 }
 
 // appendField appends a member whose value came from outside.
-func appendField(b []byte, name, value string) []byte {
-	if value == "" {
+func appendField[T string | []byte](b []byte, name string, value T) []byte {
+	if len(value) == 0 {
 		return b
 	}
 	b = append(b, `,"`...)

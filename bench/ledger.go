@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // ErrLedger is a ledger that cannot be compared.
@@ -40,6 +39,11 @@ const (
 // zero amount verifies an account; no authorization has one.
 func (l *ledgerLine) asks() bool {
 	return len(l.MTI) == 4 && (l.MTI[1] == '1' || l.MTI[1] == '2') && l.MTI[2] == '0' && l.Amount != 0 && l.Decision != "refunded"
+}
+
+// undoes reports whether the line is a reversal that was understood.
+func (l *ledgerLine) undoes() bool {
+	return l.Original != nil && len(l.MTI) == 4 && l.MTI[1] == '4' && (l.Decision == decidedReversed || l.Decision == decidedUnknownOriginal)
 }
 
 // repeats reports whether the sender marked the line as a repeat.
@@ -172,7 +176,7 @@ func (s *ledgerSide) read(file string, link uint16) error {
 		switch {
 		case l.asks():
 			s.request(file, n, link, l)
-		case l.Original != nil && (l.Decision == decidedReversed || l.Decision == decidedUnknownOriginal) && strings.HasPrefix(l.MTI[1:], "4"):
+		case l.undoes():
 			s.reversal(file, n, link, l)
 		}
 		return nil
@@ -197,7 +201,7 @@ func (s *ledgerSide) request(file string, n int, link uint16, l *ledgerLine) {
 	if t.marks&markSeen != 0 && !l.repeats() {
 		s.found.differ("I14", "%s:%d: STAN %s at %s came twice (first on line %d), %s", file, n, l.STAN, l.Transmitted, t.line, r.name())
 	}
-	if t.rrn != toRRN(l.RRN) {
+	if l.RRN != "" && t.rrn != toRRN(l.RRN) {
 		s.found.differ("I14", "%s:%d: RRN %s, the journal has %s for STAN %s at %s, %s", file, n, l.RRN, t.rrn[:], l.STAN, l.Transmitted, r.name())
 	}
 	t.marks |= markSeen
@@ -217,6 +221,17 @@ func (s *ledgerSide) reversal(file string, n int, link uint16, l *ledgerLine) {
 	if at, known := s.journal.byWire[name]; known {
 		s.journal.records[at.record].attempts[at.attempt].marks |= mark
 		return
+	}
+	// DE 56 of 1993 and 2003 names its original by the local time instead of
+	// DE 7. The RRN, which is the payment's, finds it there.
+	if at, known := s.journal.byRRN[rrnKey{link, toRRN(l.RRN)}]; known && l.Original.Transmitted == "" {
+		r := &s.journal.records[at]
+		for i := range r.attempts {
+			if t := &r.attempts[i]; t.wire.link == link && t.wire.stan == name.stan {
+				t.marks |= mark
+				return
+			}
+		}
 	}
 	o := s.orphans[name]
 	if o.file == "" {

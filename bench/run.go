@@ -29,7 +29,7 @@ type Options struct {
 	Mix      Mix
 	Seed     uint64 // of amounts and gaps; 1
 
-	Connections int           // at most; 4096
+	Connections int           // at most; 1024
 	MaxOpen     int           // payments without a final answer at most; 200000
 	Timeout     time.Duration // of one attempt; 30 s
 	Drain       time.Duration // how long after Duration answers are still sought; 60 s
@@ -50,7 +50,7 @@ func (o *Options) setDefaults() error {
 	setDefault(&o.Rate, 100)
 	setDefault(&o.Duration, 10*time.Second)
 	setDefault(&o.Seed, 1)
-	setDefault(&o.Connections, 4096)
+	setDefault(&o.Connections, 1024)
 	setDefault(&o.MaxOpen, 200_000)
 	setDefault(&o.Timeout, 30*time.Second)
 	setDefault(&o.Drain, time.Minute)

@@ -206,6 +206,22 @@ func TestVerifySaysWhatIsOpen(t *testing.T) {
 	}
 }
 
+// In 1993 and 2003 a reversal names its original without DE 7.
+func TestVerifyFindsAnOriginalByItsRRN(t *testing.T) {
+	s, answers := loaded(t)
+	i := indexOf(t, s.lines, `"0420"`)
+	s.lines[i] = strings.Replace(s.lines[i], `","transmitted":"1123040506","acquirer"`, `","transmitted":"","local":"261123050506","acquirer"`, 1)
+	s.writeLedger(t, s.ledger, s.lines)
+	if found := verify(t, s, answers); found.Count != 0 {
+		t.Errorf("%v", found.Differences)
+	}
+	s.lines[i] = strings.Replace(s.lines[i], `"rrn":"6327`, `"rrn":"6999`, 1)
+	s.writeLedger(t, s.ledger, s.lines)
+	if found := verify(t, s, answers); found.Count == 0 {
+		t.Error("a reversal that names another RRN passed")
+	}
+}
+
 // A gateway's own reversal is no difference, nor is a half-written last line.
 func TestVerifyAcceptsWhatIsRight(t *testing.T) {
 	s, answers := loaded(t)
