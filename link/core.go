@@ -1,0 +1,377 @@
+package link
+
+import (
+	"time"
+
+	"authswitch/iso8583"
+	"authswitch/payment"
+)
+
+// core is everything a link decides: who gets a place and numbers, what is
+// written when, which answer belongs to which request, when to give up, and
+// the life of each connection. It has no goroutine, no lock, no clock and no
+// I/O; Link wraps it in all four. Every method is called under Link.mu.
+type core struct {
+	cfg      Config
+	rule     rule
+	framer   *framer
+	beats    bool // echoes are frames of length zero: the dialect has no other
+	codec    networkCodec
+	table    *table
+	memory   *memory
+	numbers  numbers
+	wheel    *wheel
+	stations []*station
+	wall     payment.Instant // of the event being handled: DE 7 of an 0800
+	asking   payment.STAN    // trace number of the last 0800: of class 8, so it meets no payment's key
+	scratch  []byte
+	orders   []order
+	counters counters
+}
+
+// networkCodec packs network messages: an 0800 of ours, and the answer to one
+// of the peer's.
+type networkCodec interface {
+	request(dst []byte, n payment.NetworkRequest) ([]byte, error)
+	answer(dst []byte, peer *iso8583.Message, n payment.NetworkMessage) ([]byte, error)
+}
+
+// order is an effect that a shell carries out: dial, close, say.
+type order struct {
+	station int32
+	effect  effect
+}
+
+// counters are what Status and the metrics show.
+type counters struct {
+	Refusals   uint64 `json:"window_refusals"`
+	Late       uint64 `json:"late_answers"`
+	Unmatched  uint64 `json:"unmatched_answers"`
+	Timeouts   uint64 `json:"timeouts"`
+	Lost       uint64 `json:"lost_in_flight"`
+	NotSent    uint64 `json:"not_sent"`
+	Rejected   uint64 `json:"rejected"`
+	Unparsable uint64 `json:"unparsable_frames"`
+	Reconnects uint64 `json:"reconnects"`
+	CutOvers   uint64 `json:"cut_overs"`
+	Dropped    uint64 `json:"dropped_reports"`
+}
+
+// newCore expects a configuration with its defaults filled in.
+func newCore(cfg Config, r rule, f *framer, codec networkCodec, can capabilities, random func() uint64) *core {
+	places := 2 * cfg.Connections * (cfg.Window + cfg.ReversalWindow)
+	c := &core{
+		cfg: cfg, rule: r, framer: f, codec: codec, beats: !can.echo && f.heartbeat,
+		table: newTable(places), memory: newMemory(cfg.LateMemory), wheel: newWheel(cfg.Connections + places),
+	}
+	can.echo = can.echo || f.heartbeat
+	for i := range cfg.Connections {
+		c.stations = append(c.stations, &station{
+			index:   int32(i),
+			machine: machine{cfg: &c.cfg, can: can, random: random, state: Down},
+		})
+	}
+	return c
+}
+
+// timerOf is a place's id in the wheel; a station's is its index.
+func (c *core) timerOf(p *place) int32 { return int32(len(c.stations)) + p.index }
+
+// busy says whether a trace number must be skipped.
+func (c *core) busy(stan payment.STAN) bool { return c.table.holds(stan) || c.memory.holds(stan) }
+
+// pick is the ready connection with the most room for new work.
+func (c *core) pick(owed bool) (*station, error) {
+	var best *station
+	ready := false
+	for _, s := range c.stations {
+		if !s.accepting() {
+			continue
+		}
+		ready = true
+		switch {
+		case owed && s.owed < c.cfg.ReversalWindow && (best == nil || s.owed < best.owed):
+			best = s
+		case !owed && s.inFlight < c.cfg.Window && (best == nil || s.inFlight < best.inFlight):
+			best = s
+		}
+	}
+	switch {
+	case !ready:
+		return nil, errNotReady
+	case best == nil:
+		c.counters.Refusals++
+		return nil, errFull
+	}
+	return best, nil
+}
+
+// reserve gives an authorization a place in the window and its numbers.
+func (c *core) reserve(now moment, wall payment.Instant, s *payment.Slot, id payment.ID, attempt uint8) error {
+	st, err := c.pick(false)
+	if err != nil {
+		return err
+	}
+	stan, counter, ok := c.numbers.take(c.busy)
+	if !ok {
+		return errNoNumbers
+	}
+	p := c.table.take(stan)
+	if p == nil {
+		c.counters.Refusals++
+		return errFull
+	}
+	p.key.rrn = payment.MakeRRN(wall, counter)
+	p.id, p.attempt, p.seq = id, attempt, 0
+	c.occupy(st, p, now, wall, s)
+	return nil
+}
+
+// reserveOwed does the same for a reversal, which keeps the numbers its first
+// claim fixed and goes where its original went while that connection lives: it
+// must not overtake it.
+func (c *core) reserveOwed(now moment, wall payment.Instant, s *payment.Slot, o *payment.Owed, rrn payment.RRN) error {
+	st, err := c.stationOwed(o)
+	if err != nil {
+		return err
+	}
+	stan := o.STAN
+	if stan != 0 && c.table.owes(stan, rrn) {
+		return errInFlight
+	}
+	var counter uint64
+	if stan == 0 || rrn[0] == 0 {
+		leased, n, ok := c.numbers.take(c.busy)
+		if !ok {
+			return errNoNumbers
+		}
+		counter = n
+		if stan == 0 {
+			stan = leased
+		}
+	}
+	p := c.table.take(stan)
+	if p == nil {
+		c.counters.Refusals++
+		return errFull
+	}
+	p.key.owed, p.key.class = true, iso8583.ClassReversal
+	p.key.rrn = rrn
+	if rrn[0] == 0 {
+		p.key.rrn = payment.MakeRRN(wall, counter)
+	}
+	p.id, p.attempt, p.seq = o.ID, o.Attempt, o.Seq
+	c.occupy(st, p, now, wall, s)
+	return nil
+}
+
+func (c *core) stationOwed(o *payment.Owed) (*station, error) {
+	if i, life, ok := c.memory.sentOn(o.ID); ok {
+		if st := c.stations[i]; st.life == life && st.accepting() {
+			if st.owed >= c.cfg.ReversalWindow {
+				c.counters.Refusals++
+				return nil, errFull
+			}
+			return st, nil
+		}
+	}
+	return c.pick(true)
+}
+
+// occupy counts a place against a station and fills in the slot.
+func (c *core) occupy(st *station, p *place, now moment, wall payment.Instant, s *payment.Slot) {
+	c.count(p, st, 1)
+	p.key.transmitted = payment.TransmittedAt(wall)
+	p.sendBy = after(now, c.cfg.SendWithin)
+	p.answerBy = after(p.sendBy, c.cfg.AnswerTimeout)
+	p.sendByWall = wall + payment.Instant(c.cfg.SendWithin)
+	p.answerWall = p.sendByWall + payment.Instant(c.cfg.AnswerTimeout)
+	lifeOver := p.sendByWall + payment.Instant(c.cfg.UserTimeout+c.cfg.MaxOriginalLife)
+	if c.cfg.RemembersReversals {
+		lifeOver = wall
+	}
+	*s = payment.Slot{
+		Link: c.cfg.Name, STAN: p.key.stan, RRN: p.key.rrn, Transmitted: p.key.transmitted,
+		SendBy: p.sendByWall, AnswerBy: p.answerWall, LifeOver: lifeOver, Place: p,
+	}
+}
+
+func (c *core) count(p *place, st *station, by int) {
+	p.connection = st.index
+	if p.key.owed {
+		st.owed += by
+	} else {
+		st.inFlight += by
+	}
+}
+
+// release takes back a place of which nothing was sent.
+func (c *core) release(p *place, now moment) {
+	c.finish(p, nil, now)
+	<-p.done
+	c.table.giveBack(p)
+}
+
+// finish completes a request: nothing matches it any more, its timer is
+// stopped, its owner wakes. The place is free once the owner gives it back.
+func (c *core) finish(p *place, err error, now moment) {
+	c.wheel.stop(c.timerOf(p))
+	c.table.leave(p)
+	st := c.stations[p.connection]
+	c.count(p, st, -1)
+	p.state, p.err = placeDone, err
+	p.done <- struct{}{}
+	if !st.busy() && (st.machine.state == Draining || st.machine.state == Suspect) {
+		c.event(now, st, eventIdle)
+	}
+}
+
+// request is what send needs besides the place.
+type request struct {
+	slot   *payment.Slot
+	intent *payment.Intent
+	frame  []byte
+	answer *iso8583.Message
+}
+
+// send appends a request to its connection's outgoing buffer. This is the last
+// look at send_by, on both clocks: the steady one cannot be set back, the wall
+// clock goes on while the machine sleeps. On an error nothing was appended.
+func (c *core) send(p *place, r request, now moment, wall payment.Instant) (*station, error) {
+	if r.slot.SendBy < p.sendByWall {
+		p.sendBy -= moment(p.sendByWall - r.slot.SendBy)
+		p.sendByWall = r.slot.SendBy
+	}
+	if r.slot.AnswerBy < p.answerWall {
+		p.answerBy -= moment(p.answerWall - r.slot.AnswerBy)
+		p.answerWall = r.slot.AnswerBy
+	}
+	if now > p.sendBy || wall > p.sendByWall {
+		return nil, errExpired
+	}
+	if len(r.frame) == 0 || len(r.frame) > c.framer.largest {
+		return nil, errFrame
+	}
+	st := c.stations[p.connection]
+	if !st.accepting() {
+		other, err := c.pick(p.key.owed)
+		if err != nil {
+			return nil, errUnwritten
+		}
+		c.count(p, st, -1)
+		c.count(p, other, 1)
+		st = other
+	}
+	if c.table.claim(p, keyOf(p, r.intent)) != nil {
+		return nil, errDuplicate
+	}
+	from := len(st.out)
+	st.out = c.framer.append(st.out, r.frame)
+	p.segment = st.push(from, p.index)
+	p.state, p.appended, p.answer = placeQueued, now, r.answer
+	c.wheel.set(c.timerOf(p), p.sendBy)
+	return st, nil
+}
+
+// keyOf is the whole key of a request.
+func keyOf(p *place, i *payment.Intent) key {
+	k := p.key
+	if i == nil {
+		return k
+	}
+	k.terminal = trimRightString(i.Terms.Terminal)
+	k.acquirer = trimZerosString(i.Terms.Acquirer)
+	if !k.owed {
+		k.class = uint8(iso8583.MTI(i.MTI).Class())
+	}
+	return k
+}
+
+// take is what the writer writes next, nil when there is nothing. From here on
+// the requests in it may be on the wire; one whose send_by has passed while it
+// waited is taken out first.
+func (c *core) take(st *station, now moment, wall payment.Instant) (batch []byte, frames int) {
+	dead := false
+	for i := range st.segments {
+		seg := &st.segments[i]
+		if seg.place != noPlace && !seg.dead {
+			p := &c.table.places[seg.place]
+			if now > p.sendBy || wall > p.sendByWall {
+				c.takeOut(p, errExpired, now)
+			} else {
+				p.state = placeWritten
+			}
+		}
+		dead = dead || seg.dead
+	}
+	if dead {
+		st.compact()
+	}
+	if len(st.out) == 0 {
+		return nil, 0
+	}
+	batch, frames = st.out, len(st.segments)
+	st.out, st.spare = st.spare[:0], nil
+	st.segments = st.segments[:0]
+	return batch, frames
+}
+
+// takeOut removes a queued request: proof that no byte of it left.
+func (c *core) takeOut(p *place, err error, now moment) {
+	c.stations[p.connection].segments[p.segment].dead = true
+	c.counters.NotSent++
+	c.finish(p, err, now)
+}
+
+// tick fires what is due.
+func (c *core) tick(now moment, wall payment.Instant) {
+	c.wall = wall
+	c.wheel.advance(now, func(id int32) {
+		if int(id) < len(c.stations) {
+			c.event(now, c.stations[id], eventTimer)
+			return
+		}
+		p := &c.table.places[id-int32(len(c.stations))]
+		switch {
+		case p.state == placeQueued:
+			c.takeOut(p, errExpired, now)
+		case p.state == placeWritten && now < p.answerBy:
+			c.wheel.set(id, p.answerBy)
+		case p.state == placeWritten:
+			c.counters.Timeouts++
+			c.giveUp(p, errTimeout, now)
+		}
+	})
+}
+
+// giveUp ends a written request without an answer, and remembers it.
+func (c *core) giveUp(p *place, err error, now moment) {
+	c.memory.remember(p, c.stations[p.connection].life)
+	c.finish(p, err, now)
+}
+
+// lost ends everything that a broken connection carried: what was handed to
+// the kernel is ambiguous, what was not never left.
+func (c *core) lost(now moment, st *station) {
+	for i := range c.table.places {
+		p := &c.table.places[i]
+		if p.connection != st.index {
+			continue
+		}
+		switch p.state {
+		case placeQueued:
+			c.takeOut(p, errUnwritten, now)
+		case placeWritten:
+			c.counters.Lost++
+			c.giveUp(p, errLost, now)
+		}
+	}
+	st.discard()
+	st.asked = [networkFunctions]payment.STAN{}
+	st.heartbeats.ours = false
+	st.writing = false
+	c.event(now, st, eventLost)
+}
+
+// elapsed is a difference of moments as a duration.
+func elapsed(from, to moment) time.Duration { return time.Duration(to - from) }

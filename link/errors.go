@@ -1,0 +1,62 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+
+	"authswitch/payment"
+)
+
+// Causes that are wrapped into payment.ErrUnknownOutcome.
+var (
+	// ErrTimeout means that the acquirer's timer ran out.
+	ErrTimeout = errors.New("no answer in time")
+	// ErrLost means that the connection broke after the frame was handed to the
+	// kernel, wholly or in part.
+	ErrLost = errors.New("connection lost")
+	// ErrRejected means that the peer refused the message as such: an 0620 or a
+	// reject header.
+	ErrRejected = errors.New("rejected as a message")
+	// ErrUnparsable means that an answer matched and could not be decoded.
+	ErrUnparsable = errors.New("answer cannot be decoded")
+)
+
+// Causes that are wrapped into payment.ErrNotSent, payment.ErrBusy or
+// payment.ErrUnavailable.
+var (
+	// ErrExpired means that send_by passed before a byte was written.
+	ErrExpired = errors.New("too late to send")
+	// ErrNoConnection means that no connection is signed on.
+	ErrNoConnection = errors.New("no connection is ready")
+	// ErrDuplicate means that a request with this key is in flight.
+	ErrDuplicate = errors.New("a request with this key is in flight")
+	// ErrFrame means that a frame is empty or longer than the dialect allows.
+	ErrFrame = errors.New("frame of impossible length")
+	// ErrSlot means that the slot holds no place of this link.
+	ErrSlot = errors.New("slot holds no place of this link")
+	// ErrNumbers means that no leased trace numbers are left.
+	ErrNumbers = errors.New("no trace numbers left")
+)
+
+// ErrFraming means that the byte stream cannot be cut into frames any more;
+// the connection is closed.
+var ErrFraming = errors.New("framing lost")
+
+// What Exchange returns. They are values so that the hot path formats nothing.
+var (
+	errTimeout    = fmt.Errorf("%w: %w", payment.ErrUnknownOutcome, ErrTimeout)
+	errLost       = fmt.Errorf("%w: %w", payment.ErrUnknownOutcome, ErrLost)
+	errUnparsable = fmt.Errorf("%w: %w", payment.ErrUnknownOutcome, ErrUnparsable)
+	errRejected   = fmt.Errorf("%w: %w: %w", payment.ErrUnknownOutcome, payment.ErrRejected, ErrRejected)
+
+	errExpired   = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrExpired)
+	errUnwritten = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrNoConnection)
+	errDuplicate = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrDuplicate)
+	errFrame     = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrFrame)
+	errSlot      = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrSlot)
+
+	errNotReady  = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNoConnection)
+	errNoNumbers = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNumbers)
+	errFull      = fmt.Errorf("%w: the window is full", payment.ErrBusy)
+	errInFlight  = fmt.Errorf("%w: %w", payment.ErrBusy, ErrDuplicate)
+)

@@ -1,0 +1,290 @@
+package link
+
+import (
+	"context"
+	crand "crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"authswitch/iso8583"
+	"authswitch/payment"
+)
+
+// Deps are what a link takes from its environment.
+type Deps struct {
+	Now  func() payment.Instant // the wall clock: DE 7, deadlines
+	Rand io.Reader              // jitter; crypto/rand when nil
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Log  *slog.Logger
+	// Lease gives the next range of trace and reference numbers. It may take its
+	// time: it is called in the background, never twice at once.
+	Lease func(ctx context.Context, link payment.LinkName) (payment.Numbers, error)
+	// Late takes an authorization's answer that came after its outcome was
+	// decided. LateReversal, if set, takes a late acknowledgement the same way.
+	// Both are called from one goroutine of the link and may block.
+	Late         func(l payment.Late)
+	LateReversal func(link payment.LinkName, seq uint64, r *payment.Response)
+	// Unmatched, if set, takes an answer that matches nothing this process
+	// remembers, with the line that was logged about it.
+	Unmatched  func(m *iso8583.Message, line string)
+	Registerer prometheus.Registerer // nil: not registered
+	Dials      *DialBudget           // shared by all links of a node; nil: no limit
+}
+
+// Link is one acquirer: its connections, window, numbers and pending requests.
+type Link struct {
+	cfg     Config
+	dialect *iso8583.Dialect
+	codec   *dialectCodec
+	deps    Deps
+	tls     *tls.Config
+	metrics *metrics
+	started time.Time // the steady clock starts here
+
+	mu   sync.Mutex
+	core *core // under mu
+
+	connections []*connection
+	wake        chan struct{} // a deadline may have come closer
+	lease       chan struct{} // numbers are wanted
+	reports     chan report   // late and unmatched answers, alarms
+	planned     moment        // under mu: when the clock will tick next, 0 while it is awake
+	running     bool          // under mu
+}
+
+// New checks the configuration, reads what TLS needs, and resolves the metrics.
+// Nothing is dialed before Run.
+func New(cfg Config, d *iso8583.Dialect, deps Deps) (*Link, error) {
+	if faults := cfg.Validate(); len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	cfg = cfg.withDefaults()
+	f, err := newFramer(d.Framing())
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", cfg.Name, err)
+	}
+	l := &Link{
+		cfg: cfg, dialect: d, codec: newDialectCodec(d), deps: deps, started: time.Now(),
+		wake: make(chan struct{}, 1), lease: make(chan struct{}, 1), reports: make(chan report, maxReports),
+	}
+	if cfg.TLS != nil {
+		if l.tls, err = cfg.TLS.config(cfg.Address); err != nil {
+			return nil, fmt.Errorf("link %s: tls: %w", cfg.Name, err)
+		}
+	}
+	random, err := jitter(deps.Rand)
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", cfg.Name, err)
+	}
+	if l.deps.Log == nil {
+		l.deps.Log = slog.New(slog.DiscardHandler)
+	}
+	l.deps.Log = l.deps.Log.With("link", string(cfg.Name))
+	l.core = newCore(cfg, ruleOf(d.Correlation()), f, l.codec, l.codec.abilities(), random)
+	for _, st := range l.core.stations {
+		l.connections = append(l.connections, newConnection(l, st))
+	}
+	if l.metrics, err = newMetrics(deps.Registerer, l); err != nil {
+		return nil, fmt.Errorf("link %s: %w", cfg.Name, err)
+	}
+	return l, nil
+}
+
+// jitter is a generator of its own, seeded once: backoff needs spread, not
+// secrecy, and must be repeatable where the reader is.
+func jitter(r io.Reader) (func() uint64, error) {
+	if r == nil {
+		r = crand.Reader
+	}
+	var seed [16]byte
+	if _, err := io.ReadFull(r, seed[:]); err != nil {
+		return nil, fmt.Errorf("seed of the jitter: %w", err)
+	}
+	return rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:]))).Uint64, nil
+}
+
+// Name is the link's name.
+func (l *Link) Name() payment.LinkName { return l.cfg.Name }
+
+// Config is the configuration with its defaults filled in.
+func (l *Link) Config() Config { return l.cfg }
+
+// Dialect is what the link speaks.
+func (l *Link) Dialect() *iso8583.Dialect { return l.dialect }
+
+// now is the steady clock. It starts at one second, so that no moment is the
+// zero that means never.
+func (l *Link) now() moment { return moment(time.Second + time.Since(l.started)) }
+
+// do runs something that may step machines, and carries out their orders.
+func (l *Link) do(f func(now moment)) {
+	wall := l.deps.Now()
+	l.mu.Lock()
+	l.core.wall = wall
+	f(l.now())
+	l.settle()
+	l.mu.Unlock()
+}
+
+// settle hands the core's orders to the shells and wakes writers and clock. It
+// is called under the lock and blocks on nothing.
+func (l *Link) settle() {
+	for _, o := range l.core.orders {
+		l.connections[o.station].obey(o.effect)
+	}
+	l.core.orders = l.core.orders[:0]
+	for i, st := range l.core.stations {
+		if len(st.segments) > 0 && !st.writing {
+			l.connections[i].kick()
+		}
+	}
+	l.rouse()
+}
+
+// rouse wakes the clock when a deadline came closer than it sleeps. Under
+// steady load deadlines only move away and nothing is woken.
+func (l *Link) rouse() {
+	next, ok := l.core.wheel.next()
+	if ok && l.planned != 0 && next < l.planned {
+		l.planned = 0
+		signal(l.wake)
+	}
+}
+
+// signal leaves a token in a channel of one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run dials, signs on and serves until the context ends. It owns every
+// goroutine of the link and returns when they are gone; requests that were in
+// flight then have their outcome, which is never "approved".
+func (l *Link) Run(ctx context.Context) error {
+	l.mu.Lock()
+	if l.running {
+		l.mu.Unlock()
+		return fmt.Errorf("link %s: already running", l.cfg.Name)
+	}
+	l.running = true
+	l.mu.Unlock()
+
+	var group sync.WaitGroup
+	for _, c := range l.connections {
+		group.Go(func() { c.run(ctx) })
+	}
+	group.Go(func() { l.keepTime(ctx) })
+	group.Go(func() { l.keepNumbers(ctx) })
+	quiet, reported := make(chan struct{}), make(chan struct{})
+	go func() { defer close(reported); l.keepReports(quiet) }()
+
+	l.do(func(now moment) {
+		for _, st := range l.core.stations {
+			l.core.event(now, st, eventEnabled)
+		}
+		l.askForNumbers()
+	})
+	group.Wait()
+	close(quiet)
+	<-reported
+	return nil
+}
+
+// keepTime fires the wheel, sleeping from deadline to deadline.
+func (l *Link) keepTime(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		sleep := time.Hour
+		l.do(func(now moment) {
+			l.core.tick(now, l.core.wall)
+			l.planned = 0
+			next, ok := l.core.wheel.next()
+			if ok {
+				sleep = max(elapsed(now, next), 0)
+			}
+			l.planned = now + moment(sleep)
+		})
+		timer.Reset(sleep)
+		select {
+		case <-timer.C:
+		case <-l.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// leaseRetry is the pause after a lease that came to nothing.
+const leaseRetry = 50 * time.Millisecond
+
+// leaseTimeout bounds one lease.
+const leaseTimeout = 10 * time.Second
+
+// keepNumbers leases ranges when they are wanted, one at a time.
+func (l *Link) keepNumbers(ctx context.Context) {
+	for {
+		select {
+		case <-l.lease:
+		case <-ctx.Done():
+			return
+		}
+		for l.leaseOne(ctx) {
+		}
+	}
+}
+
+// leaseOne takes one range and says whether another is wanted at once.
+func (l *Link) leaseOne(ctx context.Context) bool {
+	bounded, cancel := context.WithTimeout(ctx, leaseTimeout)
+	defer cancel()
+	r, err := l.deps.Lease(bounded, l.cfg.Name)
+	if err != nil {
+		l.deps.Log.Warn("no trace numbers leased", "error", err)
+		select {
+		case <-time.After(leaseRetry):
+		case <-ctx.Done():
+			return false
+		}
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.core.numbers.grant(r) {
+		l.deps.Log.Error("leased trace numbers are impossible", "first", uint32(r.FirstSTAN), "last", uint32(r.LastSTAN))
+	}
+	if l.core.numbers.wanted() {
+		l.core.numbers.ask()
+		return true
+	}
+	return false
+}
+
+// askForNumbers signals the lease goroutine when numbers run low. Under mu.
+func (l *Link) askForNumbers() {
+	if l.core.numbers.wanted() {
+		l.core.numbers.ask()
+		signal(l.lease)
+	}
+}
+
+// DropNumbers forgets every leased number: the session that leased them is
+// over, and another node may be given the same ones.
+func (l *Link) DropNumbers() {
+	l.mu.Lock()
+	l.core.numbers.drop()
+	l.askForNumbers()
+	l.mu.Unlock()
+}
