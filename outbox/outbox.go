@@ -1,0 +1,229 @@
+// Package outbox sends what is owed to acquirers until they acknowledge it:
+// reversals today, advices and captures as they come. What is owed, and since
+// when, stands in the journal; this package only carries it.
+//
+// One Worker per link. It never decides that something is no longer owed: it
+// claims an attempt (one commit, before the first byte), sends it, and reports
+// the answer, from which the journal decides. It must not run under a
+// gateway's deadline. Started by cmd.
+package outbox
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"authswitch/card"
+	"authswitch/iso8583"
+	"authswitch/payment"
+)
+
+// Journal is where what is owed stands.
+type Journal interface {
+	Due(link payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed
+	Claim(link payment.LinkName, seq uint64, stan payment.STAN, t payment.Transmitted) (payment.Owed, error)
+	Acknowledge(link payment.LinkName, seq uint64, r *payment.Response, v payment.AdviceVerdict) (payment.State, error)
+	Payment(id payment.ID) (payment.Payment, error)
+}
+
+// Sender is the link.
+type Sender interface {
+	ReserveOwed(s *payment.Slot, o *payment.Owed, rrn payment.RRN) error
+	Exchange(s *payment.Slot, i *payment.Intent, frame []byte, answer *iso8583.Message) error
+	Release(s *payment.Slot)
+}
+
+// Opener gives the clear card number back for the time of one encoding.
+type Opener interface {
+	Open(c *card.Card, sealed []byte, id payment.ID) error
+}
+
+// Config of one worker. The zero value is usable.
+type Config struct {
+	// Window is how many reversals are in flight at once on the link. Default 64:
+	// two commits and a round trip of 10 ms together give some 6,000 a second.
+	Window int
+	// Poll is how often the journal is asked what is due. Default 25 ms; the
+	// question costs a lock and a heap's root.
+	Poll time.Duration
+}
+
+// Deps are the parts a worker is built from.
+type Deps struct {
+	Link    payment.LinkName
+	Dialect *iso8583.Dialect
+	Journal Journal
+	Sender  Sender
+	Vault   Opener
+	Now     func() payment.Instant
+	Log     *slog.Logger
+}
+
+// Worker carries one link's outbox.
+type Worker struct {
+	cfg  Config
+	deps Deps
+	plan *Plan
+}
+
+// New builds a worker; Run does the work.
+func New(cfg Config, deps Deps) *Worker {
+	if cfg.Window == 0 {
+		cfg.Window = 64
+	}
+	if cfg.Poll == 0 {
+		cfg.Poll = 25 * time.Millisecond
+	}
+	return &Worker{cfg: cfg, deps: deps, plan: NewPlan(cfg.Window)}
+}
+
+// Run sends until the context ends, then waits for what is in flight.
+func (w *Worker) Run(ctx context.Context) {
+	work := make(chan payment.Owed, w.cfg.Window)
+	done := make(chan uint64, w.cfg.Window)
+	var senders sync.WaitGroup
+	for range w.cfg.Window {
+		senders.Go(func() {
+			s := &sender{Deps: &w.deps}
+			for o := range work {
+				s.send(&o)
+				done <- o.Seq
+			}
+		})
+	}
+	w.feed(ctx, work, done)
+	close(work)
+	senders.Wait() // done has room for every sender's last answer
+}
+
+// feed hands due entries to the senders, each once at a time.
+func (w *Worker) feed(ctx context.Context, work chan<- payment.Owed, done <-chan uint64) {
+	tick := time.NewTicker(w.cfg.Poll)
+	defer tick.Stop()
+	var due []payment.Owed
+	for {
+		due = w.deps.Journal.Due(w.deps.Link, w.deps.Now(), 2*w.cfg.Window, due[:0])
+		for _, o := range w.plan.Pick(due) {
+			work <- o // never blocks: Pick stays within the window
+		}
+		select {
+		case seq := <-done:
+			w.plan.Done(seq)
+			w.drain(done)
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// drain takes every result that is already there, so that a busy outbox asks
+// the journal once for many.
+func (w *Worker) drain(done <-chan uint64) {
+	for {
+		select {
+		case seq := <-done:
+			w.plan.Done(seq)
+		default:
+			return
+		}
+	}
+}
+
+// sender is one of a worker's goroutines, with its reused memory.
+type sender struct {
+	*Deps
+	slot   payment.Slot
+	card   card.Card
+	frame  []byte
+	answer iso8583.Message
+}
+
+// send makes one attempt at one entry. Every failure leaves it owed: the claim
+// has already set the time of the next attempt, and without a claim nothing
+// has changed.
+func (s *sender) send(o *payment.Owed) {
+	p, err := s.Journal.Payment(o.ID)
+	if err != nil {
+		s.Log.Error("owed reversal without a readable payment", "id", o.ID.String(), "link", s.Link, "error", err)
+		time.Sleep(unreadablePause)
+		return
+	}
+	s.slot = payment.Slot{Link: s.Link}
+	if err := s.Sender.ReserveOwed(&s.slot, o, p.Intent.RRN); err != nil {
+		// The link is down or full. Nothing was claimed: a pause keeps an outage
+		// from becoming a busy loop.
+		time.Sleep(unavailablePause)
+		return
+	}
+	claimed, err := s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)
+	if err != nil {
+		s.Sender.Release(&s.slot)
+		s.Log.Warn("reversal not claimed", "id", o.ID.String(), "link", s.Link, "error", err)
+		return
+	}
+	response, verdict := s.transmit(&claimed, &p.Intent)
+	if verdict == payment.AdviceRepeat && response == nil {
+		return // no answer: the claim's due time brings the repeat
+	}
+	state, err := s.Journal.Acknowledge(s.Link, o.Seq, response, verdict)
+	if err != nil {
+		s.Log.Warn("reversal's answer not journalled; it will be repeated", "id", o.ID.String(), "link", s.Link, "error", err)
+		return
+	}
+	s.report(&claimed, response, verdict, state)
+}
+
+// Pauses of one sender when it cannot work; its entry stays with it meanwhile.
+const (
+	unreadablePause  = time.Second
+	unavailablePause = 100 * time.Millisecond
+)
+
+// transmit packs a claimed entry, sends it and reads the answer. A nil response
+// with AdviceRepeat means that no usable answer came.
+func (s *sender) transmit(o *payment.Owed, i *payment.Intent) (*payment.Response, payment.AdviceVerdict) {
+	defer s.card.Wipe()
+	if err := s.Vault.Open(&s.card, i.Sealed, i.ID); err != nil {
+		s.Sender.Release(&s.slot)
+		s.Log.Error("reversal: sealed card cannot be opened", "id", o.ID.String(), "link", s.Link, "error", err)
+		return nil, payment.AdviceRepeat
+	}
+	frame, err := s.Dialect.EncodeReversal(s.frame[:0], o, i, &s.card)
+	if err != nil {
+		s.Sender.Release(&s.slot)
+		s.Log.Error("reversal cannot be encoded", "id", o.ID.String(), "link", s.Link, "error", err)
+		return nil, payment.AdviceRepeat
+	}
+	s.frame = frame
+	defer clear(s.frame)
+	defer s.answer.Wipe()
+	if err := s.Sender.Exchange(&s.slot, i, s.frame, &s.answer); err != nil {
+		if !errors.Is(err, payment.ErrNotSent) {
+			s.Log.Debug("reversal unanswered", "id", o.ID.String(), "link", s.Link, "tries", o.Tries, "error", err)
+		}
+		return nil, payment.AdviceRepeat
+	}
+	var r payment.Response
+	if err := s.Dialect.DecodeReversal(&s.answer, &r); err != nil {
+		s.Log.Warn("reversal's answer cannot be read", "id", o.ID.String(), "link", s.Link, "error", err)
+		return nil, payment.AdviceRepeat
+	}
+	return &r, r.Advice
+}
+
+// report logs what a person should see: the end of a reversal that had trouble,
+// and every exception.
+func (s *sender) report(o *payment.Owed, r *payment.Response, v payment.AdviceVerdict, state payment.State) {
+	attributes := []any{"id", o.ID.String(), "link", s.Link, "stan", o.STAN.String(), "tries", o.Tries, "response_code", r.Code.String(), "state", state.String()}
+	switch {
+	case v == payment.AdviceExceptional || state == payment.StateException:
+		s.Log.Error("reversal needs a person", attributes...)
+	case v == payment.AdviceAcknowledged || state == payment.StateReversed:
+		s.Log.Info("reversal acknowledged", attributes...)
+	default:
+		s.Log.Info("reversal to be repeated", attributes...)
+	}
+}

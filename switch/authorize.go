@@ -1,0 +1,279 @@
+package switching
+
+import (
+	"errors"
+
+	"authswitch/iso8583"
+	"authswitch/payment"
+	"authswitch/routing"
+)
+
+// Authorize takes one authorization from request to decided outcome and
+// returns when the outcome is durable, or the journal could not make it so in
+// time.
+//
+// out is what the gateway is told: it aliases a (key, reference, BIN) until a
+// is wiped. The error is a *payment.Refusal where there is no decision; a
+// StatusUnknown or StatusCancelled outcome is a decision.
+//
+// The order is the whole safety argument (docs/authorization-cycle.md): all
+// that can fail without a byte sent comes before Open; after Open every way out
+// closes or reverses, except a crash, which the journal reverses.
+func (s *Switch) Authorize(a *payment.Authorization, out *payment.Payment) error {
+	w := s.take()
+	defer s.give(w)
+	w.stages.start(a.ReceivedAt)
+
+	s.describe(a, w, &out.Intent)
+	l, err := s.firstRoute(a, w, &out.Intent)
+	if err != nil {
+		return s.refuse(a, out, err)
+	}
+	w.stages.mark(stageEncode, s.Now())
+
+	opened, err := s.Journal.Open(&out.Intent)
+	if err != nil {
+		// It may have committed. Nothing was written and nothing will be: the
+		// journal reverses it when it is overdue.
+		s.Exchanger.Release(&w.slot)
+		return refusalPending(out.Intent.ID)
+	}
+	w.stages.mark(stageOpen, s.Now())
+	if opened.Verdict != payment.OpenNew && opened.Verdict != payment.OpenAgain {
+		s.Exchanger.Release(&w.slot)
+		return s.answerOther(a, opened, out)
+	}
+	return s.walk(a, w, l, out)
+}
+
+// walk exchanges on the opened attempt, goes on to other routes where that is
+// safe, and settles.
+func (s *Switch) walk(a *payment.Authorization, w *work, l *lane, out *payment.Payment) error {
+	for {
+		s.exchange(a, w, l, &out.Intent)
+		if !mayTryOther(&w.outcome, l) {
+			break
+		}
+		other := s.otherRoute(a, w, &out.Intent)
+		if other == nil {
+			break
+		}
+		settled, err := s.Journal.Next(&w.outcome, &out.Intent)
+		if err != nil {
+			s.Exchanger.Release(&w.slot)
+			return refusalPending(out.Intent.ID)
+		}
+		if settled.SessionEnded || settled.Outcome.Status != payment.StatusNone {
+			s.Exchanger.Release(&w.slot)
+			return s.told(w, l, settled, out)
+		}
+		l = other
+	}
+	return s.settle(a, w, l, out)
+}
+
+// settle makes the outcome durable and returns what stands in the journal.
+func (s *Switch) settle(a *payment.Authorization, w *work, l *lane, out *payment.Payment) error {
+	o := &w.outcome
+	o.At = s.Now()
+	o.ProcessingMS = elapsedMS(a.ReceivedAt, o.At)
+	w.stages.mark(stageExchange, o.At)
+	var settled payment.Settled
+	var err error
+	if o.Reversal != payment.NoReversal {
+		settled, err = s.Journal.Reverse(o)
+	} else {
+		settled, err = s.Journal.Close(o)
+	}
+	if err != nil {
+		return refusalPending(o.ID)
+	}
+	w.stages.mark(stageClose, s.Now())
+	return s.told(w, l, settled, out)
+}
+
+// told turns what stands in the journal into the gateway's answer.
+func (s *Switch) told(w *work, l *lane, settled payment.Settled, out *payment.Payment) error {
+	out.Outcome, out.State = settled.Outcome, settled.State
+	out.Intent.Sealed = nil // its memory goes back to the pool
+	switch settled.Outcome.Status {
+	case payment.StatusNone:
+		return refusalPending(out.Intent.ID)
+	case payment.StatusNotSent:
+		l.metrics.refused.Inc()
+		return refusalNotSent()
+	}
+	l.metrics.observe(out.Intent.Scheme, &settled.Outcome, &w.stages)
+	return nil
+}
+
+// describe fills the intent with what does not depend on the route.
+func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) {
+	if a.ID.IsZero() {
+		a.ID = s.Mint()
+	}
+	w.sealed = s.Sealer.Seal(w.sealed[:0], &a.Card, a.ID)
+	*i = payment.Intent{
+		ID:         a.ID,
+		Session:    s.Session(),
+		Node:       s.Node,
+		Gateway:    a.Gateway,
+		Merchant:   a.Merchant,
+		Key:        a.Key,
+		Reference:  a.Reference,
+		Amount:     a.Amount,
+		Channel:    a.Channel,
+		Capture:    a.Capture,
+		ReceivedAt: a.ReceivedAt,
+		Sealed:     w.sealed,
+		BlindIndex: s.Sealer.BlindIndex(&a.Card.PAN),
+		BIN:        a.Card.PAN.BIN(),
+
+		NetworkTransactionID: a.StoredCredential.NetworkTransactionID,
+	}
+	i.Fingerprint = s.Sealer.Fingerprint(a, i.BlindIndex)
+	copy(i.Last4[:], a.Card.PAN.Last4())
+}
+
+// firstRoute picks the first route with room and encodes for it. Its errors
+// are refusals: nothing is durable yet.
+func (s *Switch) firstRoute(a *payment.Authorization, w *work, i *payment.Intent) (*lane, error) {
+	w.query = routing.Query{
+		Merchant: a.Merchant, PAN: &a.Card.PAN, Brand: a.Brand, Amount: a.Amount,
+		Channel: a.Channel, CVVPresent: a.Card.CVV.Present(),
+	}
+	if err := s.Table.Load().Route(&w.query, &w.routes); err != nil {
+		return nil, refusalOfRouting(err)
+	}
+	var first error
+	for w.next = 0; w.next < w.routes.N; {
+		l, err := s.reserve(a, w, i)
+		if err == nil {
+			return l, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, refusalOfReserve(first)
+}
+
+// otherRoute picks a later route for another attempt, nil when none has room
+// or the gateway's budget is over. The intent is changed only with a lane.
+func (s *Switch) otherRoute(a *payment.Authorization, w *work, i *payment.Intent) *lane {
+	before := *i
+	for w.next < w.routes.N && s.Now() < a.Deadline {
+		if l, err := s.reserve(a, w, i); err == nil {
+			return l
+		}
+		*i = before
+	}
+	return nil
+}
+
+// reserve takes a place and numbers on the next route's link, and encodes the
+// request there.
+func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (*lane, error) {
+	r := &w.routes.Route[w.next]
+	w.next++
+	l := s.lanes[r.Link]
+	if l == nil {
+		return nil, ErrUnknownLane
+	}
+	attempt := i.Attempt + 1
+	w.slot = payment.Slot{Link: r.Link}
+	if err := s.Exchanger.Reserve(&w.slot, i.ID, attempt); err != nil {
+		return nil, err
+	}
+	i.Attempt = attempt
+	i.Scheme = r.Scheme
+	i.Link = r.Link
+	i.Dialect = payment.DialectName(l.Dialect.Name())
+	i.STAN, i.Transmitted = w.slot.STAN, w.slot.Transmitted
+	if attempt == 1 {
+		i.RRN = w.slot.RRN // constant for the life of the payment
+		i.Local = payment.LocalTimeAt(a.ReceivedAt, r.Contract.TimeZone)
+	}
+	i.SendBy, i.AnswerBy, i.LifeOver = w.slot.SendBy, w.slot.AnswerBy, w.slot.LifeOver
+	i.Terms = r.Contract.Terms
+	i.Partial = a.AcceptsPartial || r.Contract.PartialApproval
+	frame, err := l.Dialect.EncodeAuthorization(w.frame[:0], a, i)
+	if err != nil {
+		s.Exchanger.Release(&w.slot)
+		i.Attempt = attempt - 1
+		return nil, err
+	}
+	w.frame = frame
+	return l, nil
+}
+
+// refuse answers a request for which nothing new could be opened. A key that
+// was used before gets its first answer even now: a link that is down today
+// does not change what was decided yesterday.
+func (s *Switch) refuse(a *payment.Authorization, out *payment.Payment, err error) error {
+	fingerprint := out.Intent.Fingerprint
+	id, found := s.Records.ByKey(a.Merchant, a.Key)
+	if found != nil {
+		return err
+	}
+	known, found := s.Records.Payment(id)
+	if found != nil || known.State == payment.StateNotSent {
+		return err
+	}
+	if known.Intent.Fingerprint != fingerprint {
+		return refusalConflict()
+	}
+	if known.State == payment.StateOpen {
+		return s.answerOther(a, payment.Opened{Verdict: payment.OpenRunning, ID: id}, out)
+	}
+	*out = known
+	return nil
+}
+
+// answerOther answers from another request with the same key.
+func (s *Switch) answerOther(a *payment.Authorization, o payment.Opened, out *payment.Payment) error {
+	switch o.Verdict {
+	case payment.OpenConflict:
+		return refusalConflict()
+	case payment.OpenBarred:
+		return refusalBarred()
+	case payment.OpenSessionEnded:
+		return refusalUnavailable()
+	case payment.OpenRunning:
+		if err := s.Records.Await(o.ID, a.Deadline); err != nil {
+			return refusalRunning()
+		}
+	}
+	known, err := s.Records.Payment(o.ID)
+	if err != nil {
+		return refusalPending(o.ID)
+	}
+	if known.State == payment.StateNotSent {
+		return refusalNotSent() // the other request ended without a byte sent: the key is free
+	}
+	if known.Outcome.Status == payment.StatusNone {
+		return refusalRunning()
+	}
+	*out = known
+	return nil
+}
+
+// mayTryOther says whether another route is safe: nothing was written, or an
+// explicit no that the dialect marks so (iso8583-behaviour §4.3).
+func mayTryOther(o *payment.Outcome, l *lane) bool {
+	switch o.Event {
+	case payment.EventNeverSent:
+		return true
+	case payment.EventDeclined:
+		f := o.Response.Verdict.Flags
+		return f.Has(payment.TryOther) || f.Has(payment.TryOtherNoHold) && l.KeepsNoHold
+	}
+	return false
+}
+
+// asFieldError finds the dialect's complaint about one element.
+func asFieldError(err error) (*iso8583.FieldError, bool) {
+	var f *iso8583.FieldError
+	ok := errors.As(err, &f)
+	return f, ok
+}

@@ -1,0 +1,98 @@
+package switching
+
+import (
+	"errors"
+
+	"authswitch/payment"
+)
+
+// exchange sends the open attempt and turns whatever happens on the wire into
+// an outcome. It decides nothing durably.
+func (s *Switch) exchange(a *payment.Authorization, w *work, l *lane, i *payment.Intent) {
+	w.outcome = payment.Outcome{
+		ID: i.ID, Attempt: i.Attempt, Session: i.Session, Amount: a.Amount, Encoder: encoderVersion,
+	}
+	o := &w.outcome
+	err := s.Exchanger.Exchange(&w.slot, i, w.frame, &w.answer)
+	clear(w.frame) // the clear card number is on the wire; it stays nowhere else
+	switch {
+	case err == nil:
+		s.judge(a, w, l, i)
+	case errors.Is(err, payment.ErrNotSent):
+		o.Event, o.Status, o.Cause = payment.EventNeverSent, payment.StatusNotSent, payment.CauseNoRoute
+		if s.Now() >= i.SendBy {
+			o.Cause = payment.CauseTooLate
+		}
+	default:
+		unknown(o, s.causeOf(err, i), payment.ReversalMalfunction)
+		if o.Cause == payment.CauseTimeout {
+			o.Reversal = payment.ReversalTimeout
+		}
+	}
+}
+
+// encoderVersion is written into every outcome, so that an answer can be
+// rendered again as it was first rendered after the encoder has changed.
+const encoderVersion = 1
+
+// causeOf names why there is no usable answer.
+func (s *Switch) causeOf(err error, i *payment.Intent) payment.Cause {
+	switch {
+	case errors.Is(err, payment.ErrRejected):
+		return payment.CauseRejected
+	case s.Now() >= i.AnswerBy:
+		return payment.CauseTimeout
+	}
+	return payment.CauseLinkLost
+}
+
+// unknown marks an outcome as not known: reversed, whatever the acquirer did.
+func unknown(o *payment.Outcome, c payment.Cause, r payment.ReversalReason) {
+	o.Event, o.Status, o.Cause, o.Reversal = payment.EventUnknown, payment.StatusUnknown, c, r
+}
+
+// judge reads the matched answer.
+func (s *Switch) judge(a *payment.Authorization, w *work, l *lane, i *payment.Intent) {
+	o := &w.outcome
+	if err := l.Dialect.DecodeAuthorization(&w.answer, &o.Response); err != nil {
+		unknown(o, payment.CauseUnparsable, payment.ReversalMalfunction)
+		return
+	}
+	r := &o.Response
+	switch r.Verdict.Action {
+	case payment.ActionApprove:
+		if r.Amount.Currency != 0 && r.Amount != a.Amount {
+			// An answer with another amount approves something that nobody asked
+			// for (invariant I10).
+			unknown(o, payment.CauseMismatch, payment.ReversalMalfunction)
+			return
+		}
+		o.Event, o.Status = payment.EventApproved, payment.StatusApproved
+	case payment.ActionApprovePartially:
+		s.judgePartial(a, o, i)
+	case payment.ActionDecline:
+		o.Event, o.Status = payment.EventDeclined, payment.StatusDeclined
+	default: // 68, or a code the dialect does not know: as a timeout
+		if r.Verdict.Reason == payment.ReasonTooLate {
+			unknown(o, payment.CauseTooLate, payment.ReversalLate)
+			return
+		}
+		unknown(o, payment.CauseUnparsable, payment.ReversalMalfunction)
+	}
+}
+
+// judgePartial takes a part where the merchant can; else the whole approval is
+// reversed and the gateway is told declined.
+func (s *Switch) judgePartial(a *payment.Authorization, o *payment.Outcome, i *payment.Intent) {
+	part := o.Response.Amount
+	if part.Currency != a.Amount.Currency || part.Value <= 0 || part.Value > a.Amount.Value {
+		unknown(o, payment.CauseMismatch, payment.ReversalMalfunction)
+		return
+	}
+	if !i.Partial {
+		o.Event, o.Status, o.Reversal = payment.EventPartialRefused, payment.StatusDeclined, payment.ReversalPartial
+		o.Response.Verdict.Reason = payment.ReasonPartialRefused
+		return
+	}
+	o.Event, o.Status, o.Amount = payment.EventApproved, payment.StatusPartiallyApproved, part
+}

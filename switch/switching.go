@@ -1,0 +1,165 @@
+// Package switching takes one payment step from a gateway's request to the
+// answer it gets: seal, route, number, encode, make durable, exchange, decode,
+// make durable again. (The folder is named switch, which is a keyword.)
+//
+// It owns the order of these steps and nothing else: how a card is sealed, a
+// route chosen, a message packed, a socket written or an entry replicated is
+// the business of the packages behind the small interfaces below. It must not
+// read a clock other than the one it is given, start a goroutine on the path
+// of an authorization, or run a reversal under a caller's deadline. Called by
+// api; cmd plugs in store, link and vault.
+package switching
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"authswitch/card"
+	"authswitch/iso8583"
+	"authswitch/payment"
+	"authswitch/routing"
+)
+
+// Journal decides, durably. Each method is one commit on a quorum and returns
+// what stands in the journal after it, whatever was proposed.
+type Journal interface {
+	Open(i *payment.Intent) (payment.Opened, error)
+	Next(o *payment.Outcome, i *payment.Intent) (payment.Settled, error)
+	Close(o *payment.Outcome) (payment.Settled, error)
+	Reverse(o *payment.Outcome) (payment.Settled, error)
+}
+
+// Canceller is the journal's side of a gateway's reversal.
+type Canceller interface {
+	Cancel(c *payment.Cancellation) (payment.Cancelled, error)
+	Late(l *payment.Late) error
+}
+
+// Records reads what was decided before.
+type Records interface {
+	Payment(id payment.ID) (payment.Payment, error)
+	ByKey(merchant payment.MerchantID, key []byte) (payment.ID, error)
+	// Await returns when the payment is decided, or payment.ErrPending at the
+	// deadline.
+	Await(id payment.ID, until payment.Instant) error
+}
+
+// Exchanger has the links. A slot that was reserved ends in exactly one of
+// Exchange and Release.
+type Exchanger interface {
+	Reserve(s *payment.Slot, id payment.ID, attempt uint8) error
+	Exchange(s *payment.Slot, i *payment.Intent, frame []byte, answer *iso8583.Message) error
+	Release(s *payment.Slot)
+}
+
+// Sealer protects card data before it is made durable.
+type Sealer interface {
+	Seal(dst []byte, c *card.Card, id payment.ID) []byte
+	BlindIndex(p *card.PAN) [32]byte
+	Fingerprint(a *payment.Authorization, index [32]byte) [32]byte
+}
+
+// Lane is what the switch must know of a link.
+type Lane struct {
+	Name    payment.LinkName
+	Dialect *iso8583.Dialect
+	// KeepsNoHold: the acquirer keeps no hold after 06, 22 and 96, so another
+	// route may be tried after them (iso8583-behaviour §4.3).
+	KeepsNoHold bool
+}
+
+// Deps are the parts a Switch is built from.
+type Deps struct {
+	Journal    Journal
+	Canceller  Canceller
+	Records    Records
+	Exchanger  Exchanger
+	Sealer     Sealer
+	Table      *atomic.Pointer[routing.Table]
+	Lanes      []Lane
+	Node       payment.NodeID
+	Session    func() payment.Session
+	Now        func() payment.Instant
+	Mint       func() payment.ID
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Switch is safe for concurrent use. It holds no lock on the path of an
+// authorization.
+type Switch struct {
+	Deps
+	lanes   map[payment.LinkName]*lane
+	works   sync.Pool
+	metrics *metrics
+}
+
+type lane struct {
+	Lane
+	metrics *laneMetrics
+}
+
+// ErrUnknownLane means that a route names a link the switch was not given.
+var ErrUnknownLane = errors.New("switching: route to an unknown link")
+
+// New builds a Switch. Every link that the routing table can name must be
+// among the lanes.
+func New(d Deps) (*Switch, error) {
+	s := &Switch{
+		Deps:  d,
+		lanes: make(map[payment.LinkName]*lane, len(d.Lanes)),
+	}
+	m, err := newMetrics(d.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("switching: register metrics: %w", err)
+	}
+	s.metrics = m
+	for _, l := range d.Lanes {
+		s.lanes[l.Name] = &lane{Lane: l, metrics: m.lane(l.Name)}
+	}
+	s.works.New = func() any { return new(work) }
+	return s, nil
+}
+
+// work is the memory of one authorization, reused.
+type work struct {
+	routes  routing.Routes
+	next    int // index of the next route to try
+	query   routing.Query
+	slot    payment.Slot
+	answer  iso8583.Message
+	frame   []byte // wiped after the exchange: it holds the clear card number
+	sealed  []byte
+	outcome payment.Outcome
+	stages  stages
+}
+
+// take gives a clean work.
+func (s *Switch) take() *work {
+	w, _ := s.works.Get().(*work)
+	return w
+}
+
+// give wipes what held card data and returns the work to the pool.
+func (s *Switch) give(w *work) {
+	clear(w.frame[:cap(w.frame)])
+	w.answer.Wipe()
+	w.query = routing.Query{}
+	w.outcome = payment.Outcome{}
+	s.works.Put(w)
+}
+
+// elapsedMS is the whole milliseconds between two instants, never negative: a
+// clock that steps back shows 0.
+func elapsedMS(from, to payment.Instant) uint32 {
+	if to <= from {
+		return 0
+	}
+	return uint32(time.Duration(to-from) / time.Millisecond)
+}
