@@ -1,0 +1,96 @@
+// Package simcmd is `authswitch sim`: one simulator alone, in a process of its
+// own. It only wires: scenario, clock, listener and log into package sim.
+// Called by: cmd/authswitch.
+package simcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"authswitch/iso8583/dialects"
+	"authswitch/sim"
+)
+
+// Command is `authswitch sim`.
+func Command() *cobra.Command {
+	c := &cobra.Command{Use: "sim", Short: "Play an acquirer or issuer"}
+	c.AddCommand(runCommand())
+	return c
+}
+
+func runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run SCENARIO.yaml",
+		Short: "Run one simulator: its own address, dialect, ledger and faults",
+		Long: `Runs one simulator until SIGTERM or SIGINT. When it takes connections it prints one line:
+
+  simulator NAME listening on ADDRESS
+
+The answer to a request is chosen by the last two digits of its amount; docs/simulators.md has the table and
+the scenario file's keys. Logs go to standard error and never hold a card number.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			return run(ctx, cmd, args[0])
+		},
+	}
+}
+
+func run(ctx context.Context, cmd *cobra.Command, path string) error {
+	config, err := sim.ReadConfig(path)
+	if err != nil {
+		return err
+	}
+	files, name := locate(config.Dialect)
+	config.Dialect = name
+	s, err := sim.New(config, sim.Deps{
+		Now: time.Now,
+		Listen: func(ctx context.Context, network, address string) (net.Listener, error) {
+			return (&net.ListenConfig{}).Listen(ctx, network, address)
+		},
+		Dialects: files,
+		Log:      slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
+		Listening: func(a net.Addr) {
+			fmt.Fprintf(cmd.OutOrStdout(), "simulator %s listening on %s\n", config.Name, a)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// locate says where a dialect is: the name of an embedded one, or a path to a
+// file, which may still extend embedded ones.
+func locate(dialect string) (fs.FS, string) {
+	if !strings.ContainsRune(dialect, filepath.Separator) && filepath.Ext(dialect) == "" {
+		return dialects.FS, dialect
+	}
+	name := strings.TrimSuffix(filepath.Base(dialect), filepath.Ext(dialect))
+	return layered{os.DirFS(filepath.Dir(dialect)), dialects.FS}, name
+}
+
+// layered is two file systems, the first over the second.
+type layered struct{ over, under fs.FS }
+
+// Open opens a file of the upper one, or where it has none, of the lower.
+func (l layered) Open(name string) (fs.File, error) {
+	f, err := l.over.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l.under.Open(name)
+	}
+	return f, err
+}

@@ -1,0 +1,185 @@
+package sim
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/valyala/fastjson"
+)
+
+// book is what the host remembers: every request it decided and every advice
+// it took, in memory, rebuilt from the ledger at start. Nothing in it has a
+// pointer, so that millions of decisions cost the garbage collector nothing.
+type book struct {
+	max      int
+	remember bool              // a reversal that came first bars its original
+	parties  map[string]uint32 // acquirer and terminal
+	requests map[requestKey]request
+	advices  map[adviceKey]struct{}
+}
+
+// requestKey is what DE 90 (or 56) says of an original, with DE 41.
+type requestKey struct {
+	when  uint64 // DE 7, or DE 12 where DE 56 names the original
+	stan  uint64
+	party uint32
+	mti   uint16 // without the repeat bit
+}
+
+// request is one that was decided.
+type request struct {
+	amount      int64  // approved and not undone
+	transmitted uint32 // DE 7
+	decision    decision
+	code        uint8 // index of its 1987 code
+	tries       uint8 // reversals that were put off
+}
+
+// adviceKey says that an advice is a repeat: its DE 7 changes, its STAN and
+// RRN do not.
+type adviceKey struct {
+	rrn   [12]byte
+	stan  uint64
+	party uint32
+	mti   uint16
+}
+
+func newBook(most int, remember bool) *book {
+	return &book{max: most, remember: remember, parties: map[string]uint32{}, requests: map[requestKey]request{}, advices: map[adviceKey]struct{}{}}
+}
+
+func (b *book) full() bool { return len(b.requests)+len(b.advices) >= b.max }
+
+// party gives acquirer and terminal a number.
+func (b *book) party(acquirer, terminal []byte) uint32 {
+	var room [64]byte
+	name := append(append(append(room[:0], acquirer...), 0), terminal...)
+	n, ok := b.parties[string(name)]
+	if !ok {
+		n = uint32(len(b.parties))
+		b.parties[string(name)] = n
+	}
+	return n
+}
+
+// mtiNumber is a message type without its repeat bit, as BCD.
+func mtiNumber(mti [4]byte) uint16 {
+	var n uint16
+	for _, c := range mti {
+		n = n<<4 | uint16(c-'0')
+	}
+	return n &^ 1
+}
+
+func adviceOf(m *message, party uint32) adviceKey {
+	k := adviceKey{party: party, mti: mtiNumber(m.mti)}
+	copy(k.rrn[:], m.values[37])
+	k.stan, _ = number(m.values[11])
+	return k
+}
+
+// maxLine bounds a line of a ledger; ours have some 400 bytes.
+const maxLine = 64 << 10
+
+// replayLines gives each whole line and says where the last one ends.
+func replayLines(f *os.File, replay func(line []byte) error) (int64, error) {
+	r := bufio.NewReaderSize(f, maxLine)
+	var end int64
+	for n := 1; ; n++ {
+		text, err := r.ReadSlice('\n')
+		if errors.Is(err, io.EOF) {
+			return end, nil // what is left has no newline: its answer never left
+		}
+		if err != nil {
+			return 0, fmt.Errorf("line %d: %w", n, err)
+		}
+		if err := replay(text[:len(text)-1]); err != nil {
+			return 0, fmt.Errorf("line %d: %w", n, err)
+		}
+		end += int64(len(text))
+	}
+}
+
+// errLine is a ledger line that is not ours.
+var errLine = errors.New("not a ledger line")
+
+// replayer rebuilds a book from ledger lines.
+type replayer struct {
+	book    *book
+	profile *profile
+	parser  fastjson.Parser
+}
+
+func (r *replayer) line(text []byte) error {
+	v, err := r.parser.ParseBytes(text)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errLine, err)
+	}
+	what := undecided
+	said := v.GetStringBytes("decision")
+	for d, name := range decisionNames {
+		if name != "" && name == string(said) {
+			what = decision(d)
+		}
+	}
+	var mti [4]byte
+	if copy(mti[:], v.GetStringBytes("mti")) != 4 || what == undecided {
+		return errLine
+	}
+	party := r.book.party(v.GetStringBytes("acquirer"), v.GetStringBytes("terminal"))
+	stan, _ := number(v.GetStringBytes("stan"))
+	transmitted, _ := number(v.GetStringBytes("transmitted"))
+	when := transmitted
+	if local := v.GetStringBytes("local"); len(local) > 0 {
+		when, _ = number(local)
+	}
+	if mti[2] == '2' && what != reversed && what != unknownOriginal {
+		k := adviceKey{stan: stan, party: party, mti: mtiNumber(mti)}
+		copy(k.rrn[:], v.GetStringBytes("rrn"))
+		r.book.advices[k] = struct{}{}
+		return nil
+	}
+	if what == reversed || what == unknownOriginal {
+		return r.undo(v, what)
+	}
+	k := requestKey{when: when, stan: stan, party: party, mti: mtiNumber(mti)}
+	code := r.profile.index(v.GetStringBytes("response_code"))
+	if before, ok := r.book.requests[k]; ok && before.decision != declined {
+		return nil // a duplicate that was refused: the first decision stands
+	}
+	r.book.requests[k] = request{amount: v.GetInt64("amount"), transmitted: uint32(transmitted), decision: what, code: code}
+	return nil
+}
+
+// undo replays a reversal. The original's terminal is the reversal's; its
+// acquirer is what DE 90 said.
+func (r *replayer) undo(v *fastjson.Value, what decision) error {
+	o := v.Get("original")
+	var mti [4]byte
+	if copy(mti[:], o.GetStringBytes("mti")) != 4 {
+		return errLine
+	}
+	k := requestKey{party: r.book.party(o.GetStringBytes("acquirer"), v.GetStringBytes("terminal")), mti: mtiNumber(mti)}
+	k.stan, _ = number(o.GetStringBytes("stan"))
+	k.when, _ = number(o.GetStringBytes("transmitted"))
+	if local := o.GetStringBytes("local"); len(local) > 0 {
+		k.when, _ = number(local)
+	}
+	q, ok := r.book.requests[k]
+	switch {
+	case what == unknownOriginal && !ok:
+		if r.book.remember {
+			r.book.requests[k] = request{decision: unknownOriginal}
+		}
+	case what == reversed && ok:
+		q.amount -= v.GetInt64("amount")
+		if q.amount <= 0 {
+			q.amount, q.decision = 0, reversed
+		}
+		r.book.requests[k] = q
+	}
+	return nil
+}

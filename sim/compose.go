@@ -1,0 +1,134 @@
+package sim
+
+// compose turns a ruling into the answer's elements. The answer's own values
+// live in the connection's scratch until the next message.
+func (c *conn) compose(m *message, r *ruling) *message {
+	a, p := &c.answer, c.host.profile
+	a.reset()
+	c.scratch = c.scratch[:0]
+	a.mti = answerTo(m.mti)
+	for _, de := range p.echoed {
+		if m.has(de) {
+			a.put(de, m.values[de])
+		}
+	}
+	if m.class() == '4' {
+		for _, de := range p.unechoed {
+			a.drop(de)
+		}
+	}
+	a.put(39, c.text(r.code))
+	if m.class() == '5' {
+		a.put(66, c.text("1")) // in balance
+	}
+	if r.amount != 0 {
+		c.putAmount(a, r.amount)
+	}
+	if r.approved {
+		a.put(38, c.digits(r.number, 6))
+		c.stampNetworkID(a, r.number)
+	}
+	if m.class() != '4' && p.cvv.de != 0 && len(c.codec.sub(p.cvv.de, p.cvv.sub)) > 0 {
+		result := r.cvv
+		if result == 0 {
+			result = 'M'
+		}
+		c.scratch = append(c.scratch, result)
+		c.putPlace(a, p.cvvResult, c.scratch[len(c.scratch)-1:])
+	}
+	c.spoil(a, r.delivery)
+	return a
+}
+
+// spoil changes what a faulty delivery changes.
+func (c *conn) spoil(a *message, d delivery) {
+	switch d {
+	case deliverWrongSTAN:
+		n, _ := number(a.values[11])
+		a.put(11, c.digits(n+1, len(a.values[11])))
+	case deliverWrongAmount:
+		n, _ := number(a.values[4][max(0, len(a.values[4])-12):])
+		c.putAmount(a, int64(n)+100)
+	case deliverWrongTerminal:
+		if !a.has(41) {
+			n, _ := number(a.values[11])
+			a.put(11, c.digits(n+1, len(a.values[11])))
+			return
+		}
+		at := len(c.scratch)
+		c.scratch = append(c.scratch, a.values[41]...)
+		wrong := c.scratch[at:]
+		wrong[0] ^= 1 // another character of the same class: digits and letters come in such pairs, nearly
+		if wrong[0] < '0' || wrong[0] > 'z' {
+			wrong[0] = '0'
+		}
+		a.put(41, wrong)
+	case deliverWrongMTI:
+		// A 0100 is answered by a 0210, a 0200 by a 0110.
+		if a.mti[1] == '1' {
+			a.mti[1] = '2'
+		} else {
+			a.mti[1] = '1'
+		}
+	case deliverReject:
+		copy(a.mti[1:], c.host.profile.admin)
+	}
+}
+
+// putAmount writes DE 4 in the form of the request's: n12, or n16 with
+// currency and exponent first.
+func (c *conn) putAmount(a *message, amount int64) {
+	before := a.values[4]
+	at := len(c.scratch)
+	if len(before) == 16 {
+		c.scratch = append(c.scratch, before[:4]...)
+	}
+	c.scratch = appendNumber(c.scratch, uint64(amount), 12)
+	a.put(4, c.scratch[at:])
+}
+
+// stampNetworkID writes the network transaction id where the scheme has it.
+func (c *conn) stampNetworkID(a *message, number uint64) {
+	for i := range c.host.profile.networkID {
+		s := &c.host.profile.networkID[i]
+		at := len(c.scratch)
+		c.scratch = append(c.scratch, s.text...)
+		if s.day {
+			c.scratch = c.host.now().UTC().AppendFormat(c.scratch, "0102")
+		}
+		if s.digits > 0 {
+			c.scratch = appendNumber(c.scratch, lastDigits(number, s.digits), s.digits)
+		}
+		c.putPlace(a, s.place, c.scratch[at:])
+	}
+}
+
+func (c *conn) putPlace(a *message, p place, value []byte) {
+	if p.sub == "" {
+		a.put(p.de, value)
+		return
+	}
+	a.putSub(p.de, p.sub, value)
+}
+
+// digits are the last width digits of n, in the scratch. What was returned
+// before stays good even when the scratch moves.
+func (c *conn) digits(n uint64, width int) []byte {
+	at := len(c.scratch)
+	c.scratch = appendNumber(c.scratch, lastDigits(n, width), width)
+	return c.scratch[at:]
+}
+
+func lastDigits(n uint64, width int) uint64 {
+	limit := uint64(1)
+	for range min(width, 18) {
+		limit *= 10
+	}
+	return n % limit
+}
+
+func (c *conn) text(s string) []byte {
+	at := len(c.scratch)
+	c.scratch = append(c.scratch, s...)
+	return c.scratch[at:]
+}

@@ -1,0 +1,174 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+
+	"authswitch/sim/oracle"
+)
+
+// profile is what the host of one scheme says and where: its spelling of the
+// response codes and the elements that carry its answers. It is written from
+// the schemes' documents and not read from the dialect file, so that a mistake
+// there is seen as a disagreement.
+type profile struct {
+	spelled [len(codes87)]string
+
+	reversalAccepted string
+	networkAccepted  string
+	networkRefused   string
+
+	function int // the element that says what a network message is for
+	signOn   []string
+	signOff  []string
+	echo     []string
+	admin    string // message type of a reject, without its version digit
+
+	original int // 90 or 56
+	when     int // the element of the original that its key holds: 7 or 12
+	lengthed bool
+	echoed   []int // elements an answer repeats when the request has them
+	unechoed []int // elements of these that the answer to a reversal does not repeat
+	terminal bool  // reversals carry DE 41, so it is part of the key
+
+	cvv         place         // where requests have the printed security code
+	cvvResult   place         // where answers say what it was worth
+	headerSwap  []oracle.Swap // of the network header, for the correctness codec
+	headerTotal oracle.Total
+	networkID   []stamp // what makes the network transaction id
+}
+
+// place is an element, or a piece of one.
+type place struct {
+	de  int
+	sub string
+}
+
+// stamp is one part of a network transaction id: digits of a number that is
+// the payment's own, or a fixed text, or the day.
+type stamp struct {
+	place
+	text   string // "MCC": these characters, then digits
+	digits int
+	day    bool // MMDD of today instead
+}
+
+// codes87 are the response codes a simulator can give, in 1987 spelling.
+// Read-only.
+var codes87 = [...]string{
+	"00", "10", "01", "03", "04", "05", "06", "12", "13", "14", "25", "30", "41", "43", "51", "54", "55", "57", "58", "61", "62", "63", "1A",
+	"91", "94", "96",
+}
+
+// codes93 are their action codes of 1993, in the same order; read-only. 1993
+// has no soft decline: 130 stands for it until a scheme says otherwise.
+var codes93 = [len(codes87)]string{
+	"000", "002", "107", "109", "200", "100", "909", "902", "110", "111", "914", "904", "208", "209", "116", "101", "117", "119", "120", "121",
+	"104", "122", "130", "912", "913", "909",
+}
+
+// indexOf is the place of a 1987 code in codes87, which has fewer than 256.
+func indexOf(code string) uint8 {
+	for i, c := range codes87 {
+		if c == code {
+			return uint8(i)
+		}
+	}
+	return 0
+}
+
+func known87(code string) bool {
+	return code == codes87[0] || indexOf(code) != 0
+}
+
+// index is the code whose spelling this is.
+func (p *profile) index(spelled []byte) uint8 {
+	for i, s := range p.spelled {
+		if s == string(spelled) {
+			return uint8(i)
+		}
+	}
+	return 0
+}
+
+// profileOf is the profile of a dialect, found by its name and, for one we do
+// not know, by the version of its message types.
+func profileOf(dialect string, version byte, codes map[string]string) (*profile, error) {
+	var p *profile
+	switch version {
+	case '0':
+		p = profile87()
+	case '1':
+		p = profile93()
+	case '2':
+		p = profile03()
+	default:
+		return nil, fmt.Errorf("message types of version %q: %w", version, ErrScenario)
+	}
+	p.adapt(dialect)
+	for code, spelled := range codes {
+		p.spelled[indexOf(code)] = spelled
+	}
+	return p, nil
+}
+
+func profile87() *profile {
+	return &profile{
+		spelled:          codes87,
+		reversalAccepted: "00", networkAccepted: "00", networkRefused: "05",
+		function: 70, signOn: []string{"001", "061", "071", "081"}, signOff: []string{"002", "062", "072", "082"}, echo: []string{"301", "270"},
+		admin: "620", original: 90, when: 7, terminal: true,
+		echoed: []int{2, 3, 4, 7, 11, 12, 13, 32, 33, 37, 41, 42, 49, 70, 100},
+	}
+}
+
+func profile93() *profile {
+	return &profile{
+		spelled:          codes93,
+		reversalAccepted: "400", networkAccepted: "800", networkRefused: "909",
+		function: 24, signOn: []string{"801"}, signOff: []string{"802"}, echo: []string{"831"},
+		admin: "620", original: 56, when: 12, lengthed: true, terminal: true,
+		echoed: []int{2, 3, 4, 7, 11, 12, 24, 32, 33, 37, 41, 42, 49, 53, 100},
+		// Behaviour of 1993 hosts: the answer to a reversal has its own DE 7.
+		unechoed: []int{7},
+	}
+}
+
+// profile03 is 1993 with a digit more: 116 is 1016, 400 is 4000.
+func profile03() *profile {
+	p := profile93()
+	for i, c := range p.spelled {
+		p.spelled[i] = c[:1] + "0" + c[1:]
+	}
+	p.reversalAccepted, p.networkAccepted, p.networkRefused = "4000", "8000", "9009"
+	p.lengthed, p.unechoed = false, nil
+	return p
+}
+
+// adapt is what the schemes' hosts say that no standard does.
+func (p *profile) adapt(dialect string) {
+	family, _, _ := strings.Cut(dialect, "-")
+	switch family {
+	case "ascii87":
+		p.cvv, p.cvvResult = place{48, "92"}, place{48, "87"}
+		p.networkID = []stamp{{place: place{48, "63"}, digits: 15}}
+	case "cb":
+		p.spelled[indexOf("1A")] = "A1"
+	case "visa":
+		p.cvv, p.cvvResult = place{126, "10"}, place{44, "10"}
+		p.networkID = []stamp{{place: place{62, "2"}, digits: 15}}
+		p.headerSwap, p.headerTotal = []oracle.Swap{{A: 5, B: 8, Length: 3}}, oracle.Total{At: 3, Length: 2}
+	case "mastercard":
+		p.spelled[indexOf("1A")] = "65"
+		p.cvv, p.cvvResult = place{48, "92"}, place{48, "87"}
+		p.networkID = []stamp{{place: place{63, ""}, text: "MCC", digits: 9}, {place: place{15, ""}, day: true}}
+	case "amex":
+		p.networkID = []stamp{{place: place{31, ""}, digits: 15}}
+	case "unionpay":
+		p.headerSwap, p.headerTotal = []oracle.Swap{{A: 6, B: 17, Length: 11}}, oracle.Total{At: 2, Length: 4, ASCII: true}
+	case "jcb":
+		p.networkID = []stamp{{place: place{48, "31"}, digits: 15}}
+	case "cmf":
+		p.networkID = nil
+	}
+}
