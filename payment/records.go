@@ -232,10 +232,11 @@ type Cancellation struct {
 
 // Cancelled is the answer to a Cancellation.
 type Cancelled struct {
-	Found  bool // false: nothing yet has that key or reference, and the bar is remembered
-	ID     ID
-	Before State
-	State  State
+	Found    bool // false: nothing yet has that key or reference, and the bar is remembered
+	Conflict bool // the request's own key was used for something else; nothing was done
+	ID       ID
+	Before   State
+	State    State
 }
 
 // Late is an answer that came after its outcome was decided.

@@ -1,0 +1,99 @@
+package journal
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"authswitch/payment"
+)
+
+// The tables, by the first byte of their keys:
+//
+//	j | id | line                  the lines of a payment's history, from 0; blind writes in time order
+//	i | day | merchant | hash      idempotency keys, requests to cancel, bars: one generation a day
+//	h | merchant | id              a merchant's payments in order; no value
+//	r | merchant | hash | id       payments by reference; no value
+//	s | link | seq                 outbox: what is owed. The due time is in the value and its order in memory: with it in the
+//	                               key each claim would be a put and a delete, and drains write little else
+//	n | link                       STAN ranges, RRN counter, outbox sequence
+//	e | node                       the node's session
+//	m                              applied index, entry time, oldest open payment, last session
+const (
+	tableLines     = 'j'
+	tableKeys      = 'i'
+	tableMerchants = 'h'
+	tableReference = 'r'
+	tableOwed      = 's'
+	tableNumbers   = 'n'
+	tableSessions  = 'e'
+	tableMeta      = 'm'
+)
+
+func appendLineKey(b []byte, id payment.ID, line uint32) []byte {
+	b = append(b, tableLines)
+	b = append(b, id[:]...)
+	return put32(b, line)
+}
+
+func appendMerchantKey[T ~string | ~[]byte](b []byte, merchant T, id payment.ID) []byte {
+	return append(putText(append(b, tableMerchants), merchant), id[:]...)
+}
+
+func appendReferencePrefix[T ~string | ~[]byte](b []byte, merchant T, reference []byte) []byte {
+	b = putText(append(b, tableReference), merchant)
+	h := hashOf(domainReference, []byte(merchant), reference)
+	return append(b, h[:8]...)
+}
+
+func appendOwedKey[T ~string | ~[]byte](b []byte, link T, seq uint64) []byte {
+	return put64(putText(append(b, tableOwed), link), seq)
+}
+
+func appendNumbersKey[T ~string | ~[]byte](b []byte, link T) []byte {
+	return putText(append(b, tableNumbers), link)
+}
+
+func appendSessionKey[T ~string | ~[]byte](b []byte, node T) []byte {
+	return putText(append(b, tableSessions), node)
+}
+
+func appendKeyKey(b []byte, day uint32, merchant []byte, h keyHash) []byte {
+	b = put32(append(b, tableKeys), day)
+	return append(putText(b, merchant), h[:]...)
+}
+
+// keyHash stands for an idempotency key or a reference of one merchant.
+type keyHash [16]byte
+
+const (
+	domainKey       = 'k'
+	domainReference = 'r'
+)
+
+func hashOf(domain byte, merchant, key []byte) keyHash {
+	var buffer [2 + 2*maxText]byte
+	b := append(buffer[:0], domain)
+	b = putText(b, merchant)
+	b = append(b, key...)
+	sum := sha256.Sum256(b)
+	return keyHash(sum[:16])
+}
+
+// dayOf is the generation of a moment: days since 1970.
+func dayOf(t payment.Instant) uint32 { return uint32(int64(t) / nanosecondsPerDay) }
+
+const nanosecondsPerDay = 24 * 60 * 60 * 1_000_000_000
+
+// after is the first key that does not start with prefix.
+func after(dst, prefix []byte) []byte {
+	dst = append(dst, prefix...)
+	for i := len(dst) - 1; i >= 0; i-- {
+		dst[i]++
+		if dst[i] != 0 {
+			return dst[:i+1]
+		}
+	}
+	return dst
+}
+
+func lineOf(key []byte) uint32 { return binary.BigEndian.Uint32(key[17:]) }

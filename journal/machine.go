@@ -1,0 +1,389 @@
+package journal
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"authswitch/payment"
+)
+
+// Machine is the state machine. Apply takes committed entries in order, Flush
+// hands over what they wrote. It is not safe for concurrent use: store holds a
+// lock around it.
+type Machine struct {
+	view  view
+	names names
+
+	now     payment.Instant // of the newest entry
+	applied uint64          // index of the last flush
+	last    payment.Session // the newest session ever begun
+	nodes   map[string]payment.Session
+	numbers map[string]*numbers
+	days    []uint32 // generations of idempotency keys, oldest first
+
+	open    map[payment.ID]*life
+	ids     heap[payment.ID] // of the open ones, the decided dropped lazily
+	keys    recent
+	seen    seen
+	lanes   map[string]*lane
+	decided []payment.ID // since the last flush: who waits for them is told
+
+	// Scratch, so that Apply allocates nothing.
+	decidedLife       life
+	retired, spare    []*life
+	keyA, keyB        []byte
+	value, body       []byte
+	sweepIDs          []payment.ID
+	late              payment.Late
+	scratchOutcome    payment.Outcome
+}
+
+// New is a machine over a state. Load must come before anything else.
+func New(state Reader) *Machine {
+	return &Machine{
+		view: view{state: state, writes: newWrites()}, names: names{},
+		nodes: map[string]payment.Session{}, numbers: map[string]*numbers{}, lanes: map[string]*lane{},
+		open: map[payment.ID]*life{}, ids: heap[payment.ID]{less: func(a, b *payment.ID) bool { return bytes.Compare(a[:], b[:]) < 0 }},
+		keys: newRecent(RecentKeys),
+	}
+}
+
+// Applied is the index up to which the state is flushed: entries up to it must
+// not be applied again.
+func (m *Machine) Applied() uint64 { return m.applied }
+
+// Now is the newest entry's time.
+func (m *Machine) Now() payment.Instant { return m.now }
+
+// Decided returns the payments decided since the last call.
+func (m *Machine) Decided() []payment.ID {
+	d := m.decided
+	m.decided = m.decided[:0]
+	return d
+}
+
+// Apply applies one committed entry and appends one result per command. An
+// error means that this node cannot go on: a damaged entry, a command it does
+// not know, a state it cannot read. Nothing of the entry may then be flushed.
+func (m *Machine) Apply(entry []byte, results []Result) ([]Result, error) {
+	leader, count, c, err := readEntry(entry)
+	if err != nil {
+		return results, err
+	}
+	// Leaders' clocks differ; the journal's time never goes back.
+	m.now = max(m.now, leader)
+	for range count {
+		kind, body := nextCommand(&c)
+		if c.broken {
+			return results, ErrCorrupt
+		}
+		results = append(results, Result{Kind: kind})
+		r := &results[len(results)-1]
+		if err := m.command(kind, body, r); err != nil {
+			return results, fmt.Errorf("%s command: %w", kind, err)
+		}
+		if m.view.err != nil {
+			return results, fmt.Errorf("%s command: %w", kind, m.view.err)
+		}
+	}
+	return results, c.end()
+}
+
+func (m *Machine) command(kind Kind, body []byte, r *Result) error {
+	c := cursor{b: body}
+	switch kind {
+	case KindSession:
+		return m.applySession(&c, r)
+	case KindOpen:
+		return m.applyOpen(body, r)
+	case KindNext:
+		return m.applyNext(body, r)
+	case KindSettle:
+		return m.applySettle(&c, r)
+	case KindCancel:
+		return m.applyCancel(&c, r)
+	case KindLate:
+		return m.applyLate(&c, r)
+	case KindClaim:
+		return m.applyClaim(&c, r)
+	case KindAcknowledge:
+		return m.applyAcknowledge(&c, r)
+	case KindLease:
+		return m.applyLease(&c, r)
+	case KindSweep:
+		return m.applySweep(&c, r)
+	case KindForget:
+		return m.applyForget(&c, r)
+	}
+	return ErrCorrupt
+}
+
+const metaVersion = 1
+
+// Flush writes everything since the last flush, and index with it: a state and
+// its applied index are never apart.
+func (m *Machine) Flush(index uint64, b Batch) error {
+	m.applied = index
+	oldest := m.oldestOpen()
+	v := append(m.value[:0], metaVersion)
+	v = put64(v, index)
+	v = putTime(v, m.now)
+	v = append(v, oldest[:]...)
+	v = put64(v, uint64(m.last))
+	m.value = v
+	m.view.writes.set([]byte{tableMeta}, v)
+	m.spare = append(m.spare, m.retired...)
+	m.retired = m.retired[:0]
+	return m.view.writes.flush(b)
+}
+
+// oldestOpen is the least id of an open payment: where a start looks for open
+// intents from, instead of a key of their own that each payment would write and
+// delete. All ones when nothing is open.
+func (m *Machine) oldestOpen() payment.ID {
+	for {
+		top := m.ids.top()
+		if top == nil {
+			return payment.ID(bytes.Repeat([]byte{0xFF}, 16))
+		}
+		if _, ok := m.open[*top]; ok {
+			return *top
+		}
+		m.ids.pop()
+	}
+}
+
+// newLife takes a life from the spare ones.
+func (m *Machine) newLife(id payment.ID) *life {
+	if n := len(m.spare); n > 0 {
+		l := m.spare[n-1]
+		m.spare = m.spare[:n-1]
+		*l = life{id: id, owed: l.owed[:0]}
+		return l
+	}
+	return &life{id: id}
+}
+
+func (m *Machine) track(l *life) {
+	m.open[l.id] = l
+	m.ids.push(l.id)
+}
+
+func (m *Machine) lane(link string) *lane {
+	l := m.lanes[link]
+	if l == nil {
+		l = newLane()
+		m.lanes[link] = l
+	}
+	return l
+}
+
+// Load rebuilds what is in memory from the state.
+func (m *Machine) Load() error {
+	oldest, err := m.loadMeta()
+	if err != nil {
+		return err
+	}
+	for _, load := range [...]func() error{
+		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadKeys,
+	} {
+		if err := load(); err != nil {
+			return err
+		}
+		if m.view.err != nil {
+			return m.view.err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) loadMeta() (oldest payment.ID, err error) {
+	value, found, err := m.view.state.Get(nil, []byte{tableMeta})
+	if err != nil || !found {
+		return oldest, err
+	}
+	c := cursor{b: value}
+	c.version(metaVersion)
+	m.applied = c.u64()
+	m.now = c.time()
+	oldest = c.id()
+	m.last = payment.Session(c.u64())
+	return oldest, c.end()
+}
+
+// table visits a whole table.
+func (m *Machine) table(table byte, visit func(key, value []byte) error) error {
+	var fault error
+	err := m.view.state.Scan([]byte{table}, []byte{table + 1}, false, func(key, value []byte) bool {
+		fault = visit(key, value)
+		return fault == nil
+	})
+	if err != nil {
+		return err
+	}
+	return fault
+}
+
+func (m *Machine) loadSessions() error {
+	return m.table(tableSessions, func(key, value []byte) error {
+		c := cursor{b: key[1:]}
+		node := string(c.text())
+		v := cursor{b: value}
+		m.nodes[node] = payment.Session(v.u64())
+		return v.end()
+	})
+}
+
+func (m *Machine) loadNumbers() error {
+	return m.table(tableNumbers, func(key, value []byte) error {
+		c := cursor{b: key[1:]}
+		link := m.names.of(c.text())
+		n := &numbers{}
+		m.numbers[link] = n
+		return n.read(value)
+	})
+}
+
+func (m *Machine) loadOwed() error {
+	return m.table(tableOwed, func(_, value []byte) error {
+		o := &owing{}
+		c := cursor{b: value}
+		o.by = readOwed(&c, &o.Owed)
+		o.Link = payment.LinkName(m.names.of([]byte(o.Link)))
+		m.lane(string(o.Link)).add(o)
+		return c.end()
+	})
+}
+
+// loadOpen reads the lines from the oldest open payment on; a payment whose
+// newest line says open is open.
+func (m *Machine) loadOpen(oldest payment.ID) error {
+	from := appendLineKey(nil, oldest, 0)
+	var l *life
+	var fault error
+	keep := func() {
+		if l != nil && l.state == payment.StateOpen {
+			m.track(l)
+		}
+	}
+	err := m.view.state.Scan(from, []byte{tableLines + 1}, false, func(key, value []byte) bool {
+		id := payment.ID(key[1:17])
+		if l == nil || l.id != id {
+			keep()
+			l = &life{id: id}
+		}
+		c := cursor{b: value}
+		h := readLine(&c, l)
+		l.lines = lineOf(key) + 1
+		if h.kind == payment.EntryIntent {
+			var i intentHead
+			known, approval := l.known, l.approval
+			i.read(&c)
+			l.take(&i, m.names)
+			l.known, l.approval = known, approval
+		}
+		if c.broken {
+			fault = ErrCorrupt
+		}
+		return fault == nil
+	})
+	keep()
+	if err != nil {
+		return err
+	}
+	return fault
+}
+
+// loadKeys fills the filters, and finds the generations on the way.
+func (m *Machine) loadKeys() error {
+	return m.table(tableKeys, func(key, _ []byte) error {
+		c := cursor{b: key[1:]}
+		day := c.u32()
+		c.text()
+		if c.broken || len(c.b) != len(keyHash{}) {
+			return ErrCorrupt
+		}
+		m.generation(day)
+		m.seen.add(day, keyHash(c.b))
+		return nil
+	})
+}
+
+// generation notes that a day has keys. Days come in order. What is kept of
+// recent keys is dropped with the change: look-ups no longer read the oldest
+// generation, and memory must not know more than they would find.
+func (m *Machine) generation(day uint32) {
+	if n := len(m.days); n == 0 || m.days[n-1] < day {
+		m.days = append(m.days, day)
+		m.keys.clear()
+	}
+}
+
+// Due appends up to limit reversals that link owes and that are due.
+func (m *Machine) Due(link payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
+	if l := m.lanes[string(link)]; l != nil {
+		return l.list(now, limit, dst)
+	}
+	return dst
+}
+
+// Owing says how much link owes, since when, and how much of it needs a person.
+func (m *Machine) Owing(link payment.LinkName) (count int, oldest payment.Instant, exceptions int) {
+	l := m.lanes[string(link)]
+	if l == nil {
+		return 0, 0, 0
+	}
+	return len(l.owed), l.oldest(), l.exceptions
+}
+
+// Lanes are the links that ever owed something since this start, by name.
+func (m *Machine) Lanes() []payment.LinkName {
+	links := make([]payment.LinkName, 0, len(m.lanes))
+	for link := range m.lanes {
+		links = append(links, payment.LinkName(link))
+	}
+	slices.SortFunc(links, func(a, b payment.LinkName) int { return strings.Compare(string(a), string(b)) })
+	return links
+}
+
+// Overdue says whether a sweep at that moment would find something.
+func (m *Machine) Overdue(now payment.Instant, margin int64) bool {
+	for _, l := range m.open {
+		if now > l.answerBy+payment.Instant(margin) {
+			return true
+		}
+	}
+	return false
+}
+
+// Stale says whether a Forget at that moment would find something.
+func (m *Machine) Stale(now payment.Instant, keep int64) bool {
+	return len(m.days) > keptGenerations && m.stale(m.days[0], now, keep)
+}
+
+// stale says whether the newest entry that a generation can have is past keeping.
+func (m *Machine) stale(day uint32, now payment.Instant, keep int64) bool {
+	return int64(now)-(int64(day)+1)*nanosecondsPerDay > keep
+}
+
+// keptGenerations are read by every look-up and never deleted: today's and the
+// two before that have any keys.
+const keptGenerations = 3
+
+func (m *Machine) applyForget(c *cursor, r *Result) error {
+	c.version(commandVersion)
+	keep := int64(c.u64())
+	if err := c.end(); err != nil {
+		return err
+	}
+	for len(m.days) > keptGenerations && m.stale(m.days[0], m.now, keep) {
+		day := m.days[0]
+		m.days = m.days[1:]
+		m.seen.forget(day)
+		m.view.writes.deleteRange(put32([]byte{tableKeys}, day), put32([]byte{tableKeys}, day+1))
+		r.Count++
+	}
+	return nil
+}

@@ -1,0 +1,247 @@
+package journal
+
+import (
+	"authswitch/payment"
+)
+
+// Versions of the encodings below. A change of layout takes a new number and
+// the old decoder stays: a log outlives the binary that wrote it.
+const (
+	intentVersion  = 1
+	outcomeVersion = 1
+	owedVersion    = 1
+)
+
+// appendIntent writes an intent. What Apply needs of it stands first, so that
+// Apply can stop reading early (intentHead).
+func appendIntent(b []byte, i *payment.Intent) []byte {
+	b = append(b, intentVersion)
+	b = append(b, i.ID[:]...)
+	b = append(b, i.Attempt)
+	b = put64(b, uint64(i.Session))
+	b = append(b, i.Fingerprint[:]...)
+	b = putAmount(b, i.Amount)
+	b = putTime(b, i.AnswerBy)
+	b = putTime(b, i.LifeOver)
+	b = put32(b, uint32(i.STAN))
+	b = putText(b, i.Merchant)
+	b = putText(b, i.Link)
+	b = putText(b, i.Key)
+	b = putText(b, i.Reference)
+	// Apply reads no further.
+	b = putText(b, i.Node)
+	b = putText(b, i.Gateway)
+	b = append(b, byte(i.Channel), byte(i.Capture))
+	b = putBool(b, i.Partial)
+	b = append(b, byte(i.Scheme))
+	b = putText(b, i.Dialect)
+	b = put16(b, i.MTI)
+	b = append(b, i.RRN[:]...)
+	b = put32(b, uint32(i.Transmitted))
+	b = append(b, i.Local[:]...)
+	b = putTime(b, i.ReceivedAt)
+	b = putTime(b, i.SendBy)
+	t := &i.Terms
+	b = putText(b, t.Terminal)
+	b = putText(b, t.Acceptor)
+	b = putText(b, t.AcceptorName)
+	b = putText(b, t.MCC)
+	b = putText(b, t.Acquirer)
+	b = putText(b, t.Forwarder)
+	b = putText(b, t.Country)
+	b = putLong(b, i.Sealed)
+	b = append(b, i.BlindIndex[:]...)
+	b = putText(b, i.BIN)
+	b = append(b, i.Last4[:]...)
+	return putText(b, i.NetworkTransactionID)
+}
+
+// intentHead is the part of an intent that Apply decides on. Its slices alias
+// the entry.
+type intentHead struct {
+	id          payment.ID
+	attempt     uint8
+	session     payment.Session
+	fingerprint [32]byte
+	amount      payment.Amount
+	answerBy    payment.Instant
+	lifeOver    payment.Instant
+	stan        payment.STAN
+	merchant    []byte
+	link        []byte
+	key         []byte
+	reference   []byte
+}
+
+func (h *intentHead) read(c *cursor) {
+	c.version(intentVersion)
+	h.id = c.id()
+	h.attempt = c.u8()
+	h.session = payment.Session(c.u64())
+	c.copy(h.fingerprint[:])
+	h.amount = c.amount()
+	h.answerBy = c.time()
+	h.lifeOver = c.time()
+	h.stan = payment.STAN(c.u32())
+	h.merchant = c.text()
+	h.link = c.text()
+	h.key = c.text()
+	h.reference = c.text()
+}
+
+// readIntent reads a whole intent into memory of its own.
+func readIntent(c *cursor, i *payment.Intent) {
+	var h intentHead
+	h.read(c)
+	*i = payment.Intent{
+		ID: h.id, Attempt: h.attempt, Session: h.session, Fingerprint: h.fingerprint, Amount: h.amount, AnswerBy: h.answerBy, LifeOver: h.lifeOver,
+		STAN: h.stan, Merchant: payment.MerchantID(h.merchant), Link: payment.LinkName(h.link), Key: owned(h.key), Reference: owned(h.reference),
+	}
+	i.Node = payment.NodeID(c.text())
+	i.Gateway = payment.GatewayID(c.text())
+	i.Channel = payment.Channel(c.u8())
+	i.Capture = payment.CaptureMode(c.u8())
+	i.Partial = c.flag()
+	i.Scheme = payment.Scheme(c.u8())
+	i.Dialect = payment.DialectName(c.text())
+	i.MTI = c.u16()
+	c.copy(i.RRN[:])
+	i.Transmitted = payment.Transmitted(c.u32())
+	c.copy(i.Local[:])
+	i.ReceivedAt = c.time()
+	i.SendBy = c.time()
+	t := &i.Terms
+	t.Terminal = string(c.text())
+	t.Acceptor = string(c.text())
+	t.AcceptorName = string(c.text())
+	t.MCC = string(c.text())
+	t.Acquirer = string(c.text())
+	t.Forwarder = string(c.text())
+	t.Country = string(c.text())
+	i.Sealed = owned(c.long())
+	c.copy(i.BlindIndex[:])
+	i.BIN = owned(c.text())
+	c.copy(i.Last4[:])
+	i.NetworkTransactionID = owned(c.text())
+}
+
+func putAmount(b []byte, a payment.Amount) []byte {
+	return put16(put64(b, uint64(a.Value)), uint16(a.Currency))
+}
+
+func (c *cursor) amount() payment.Amount {
+	v := int64(c.u64())
+	return payment.Amount{Value: v, Currency: payment.Currency(c.u16())}
+}
+
+func appendResponse(b []byte, r *payment.Response) []byte {
+	b = append(b, r.Code[:]...)
+	b = append(b, byte(r.Verdict.Action))
+	b = put16(b, uint16(r.Verdict.Flags))
+	b = append(b, byte(r.Verdict.Reason), byte(r.Advice))
+	b = append(b, r.ApprovalCode[:]...)
+	b = putAmount(b, r.Amount)
+	b = append(b, r.CVVResult)
+	b = append(b, r.AdviceCode[:]...)
+	b = append(b, r.NetworkID[:]...)
+	b = append(b, r.SettlementDate[:]...)
+	return append(b, r.ActionCodeClass)
+}
+
+func readResponse(c *cursor, r *payment.Response) {
+	c.copy(r.Code[:])
+	r.Verdict.Action = payment.Action(c.u8())
+	r.Verdict.Flags = payment.Flags(c.u16())
+	r.Verdict.Reason = payment.Reason(c.u8())
+	r.Advice = payment.AdviceVerdict(c.u8())
+	c.copy(r.ApprovalCode[:])
+	r.Amount = c.amount()
+	r.CVVResult = c.u8()
+	c.copy(r.AdviceCode[:])
+	c.copy(r.NetworkID[:])
+	c.copy(r.SettlementDate[:])
+	r.ActionCodeClass = c.u8()
+}
+
+// approves says whether an answer holds the cardholder's money.
+func approves(r *payment.Response) bool {
+	return r.Verdict.Action == payment.ActionApprove || r.Verdict.Action == payment.ActionApprovePartially
+}
+
+func appendOutcome(b []byte, o *payment.Outcome) []byte {
+	b = append(b, outcomeVersion)
+	b = append(b, o.ID[:]...)
+	b = append(b, o.Attempt)
+	b = put64(b, uint64(o.Session))
+	b = append(b, byte(o.Event), byte(o.Status), byte(o.Cause))
+	b = appendResponse(b, &o.Response)
+	b = putAmount(b, o.Amount)
+	b = put32(b, o.ProcessingMS)
+	b = putTime(b, o.At)
+	return append(b, o.Encoder, byte(o.Reversal))
+}
+
+func readOutcome(c *cursor, o *payment.Outcome) {
+	c.version(outcomeVersion)
+	o.ID = c.id()
+	o.Attempt = c.u8()
+	o.Session = payment.Session(c.u64())
+	o.Event = payment.Event(c.u8())
+	o.Status = payment.Status(c.u8())
+	o.Cause = payment.Cause(c.u8())
+	readResponse(c, &o.Response)
+	o.Amount = c.amount()
+	o.ProcessingMS = c.u32()
+	o.At = c.time()
+	o.Encoder = c.u8()
+	o.Reversal = payment.ReversalReason(c.u8())
+}
+
+// claim is who made the last claim of an owed reversal, so that a claim
+// proposed twice counts once.
+type claim struct {
+	session payment.Session
+	number  uint64
+}
+
+func appendOwed(b []byte, o *payment.Owed, by claim) []byte {
+	b = append(b, owedVersion)
+	b = put64(b, o.Seq)
+	b = append(b, o.ID[:]...)
+	b = append(b, o.Attempt, byte(o.Reason))
+	b = putTime(b, o.Since)
+	b = putTime(b, o.Due)
+	b = put16(b, o.Tries)
+	b = put32(b, uint32(o.STAN))
+	b = put32(b, uint32(o.Transmitted))
+	b = putBool(b, o.Approved)
+	b = append(b, o.ApprovalCode[:]...)
+	b = putTime(b, o.LifeOver)
+	b = putBool(b, o.Exception)
+	b = append(b, o.LastCode[:]...)
+	b = put64(b, uint64(by.session))
+	b = put64(b, by.number)
+	return putText(b, o.Link)
+}
+
+func readOwed(c *cursor, o *payment.Owed) (by claim) {
+	c.version(owedVersion)
+	o.Seq = c.u64()
+	o.ID = c.id()
+	o.Attempt = c.u8()
+	o.Reason = payment.ReversalReason(c.u8())
+	o.Since = c.time()
+	o.Due = c.time()
+	o.Tries = c.u16()
+	o.STAN = payment.STAN(c.u32())
+	o.Transmitted = payment.Transmitted(c.u32())
+	o.Approved = c.flag()
+	c.copy(o.ApprovalCode[:])
+	o.LifeOver = c.time()
+	o.Exception = c.flag()
+	c.copy(o.LastCode[:])
+	by.session = payment.Session(c.u64())
+	by.number = c.u64()
+	o.Link = payment.LinkName(c.text())
+	return by
+}
