@@ -1,0 +1,253 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"authswitch/merchant"
+	"authswitch/payment"
+)
+
+// route is one path of the API, as metrics name it.
+type route uint8
+
+const (
+	routeNone route = iota // no such path, or refused before one was read
+	routeAuthorizations
+	routeAuthorization
+	routeAuthorizationReversals
+	routeReversals
+	routeEvents
+	routeLinks
+	routeWhoami
+	routes
+)
+
+var routeNames = [routes]string{
+	"none", "/v1/authorizations", "/v1/authorizations/{id}", "/v1/authorizations/{id}/reversals",
+	"/v1/reversals", "/v1/payments/{id}/events", "/v1/links", "/v1/whoami",
+}
+
+// allowed are a path's methods, for 405.
+var allowed = [routes]string{"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET"}
+
+// request is one request in work; it is pooled, and wiped in between.
+type request struct {
+	server  *Server
+	ctx     *fasthttp.RequestCtx
+	gateway *merchant.Gateway
+	id      []byte // of the path
+	route   route
+
+	document      document
+	authorization payment.Authorization
+	payment       payment.Payment
+	out           []byte
+}
+
+// handle serves one request from start to end.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	start := s.deps.Now()
+	r := s.requests.Get().(*request)
+	r.ctx = ctx
+	r.out = r.out[:0]
+	if s.inWork.Add(1) > int64(s.cfg.Requests) {
+		r.problem(overloaded("too many requests are in work; nothing was sent"))
+	} else {
+		r.serve()
+	}
+	s.inWork.Add(-1)
+	ctx.Response.SetBody(r.out)
+	s.metrics.count(r.route, ctx.Response.StatusCode(), s.deps.Now()-start)
+
+	// The body held card data; its memory is fasthttp's to use again.
+	clear(ctx.PostBody())
+	r.document.forget()
+	r.authorization.Wipe()
+	r.payment = payment.Payment{}
+	r.ctx, r.gateway, r.id, r.route = nil, nil, nil, routeNone
+	if cap(r.out) > maxKept {
+		r.out = nil
+	}
+	s.requests.Put(r)
+}
+
+// maxKept bounds the buffer that goes back to the pool: a page of a thousand
+// payments is a megabyte, an answer half a kilobyte.
+const maxKept = 64 << 10
+
+// serve finds the route, checks who asks, and asks the route.
+func (r *request) serve() {
+	ctx := r.ctx
+	r.route, r.id = match(ctx.Path())
+	if r.route == routeNone {
+		r.problem(notFound("no such path"))
+		return
+	}
+	post := ctx.IsPost()
+	if !post && !ctx.IsGet() || !r.takes(post) {
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, allowed[r.route])
+		r.problem(problem{
+			status: fasthttp.StatusMethodNotAllowed, code: "method_not_allowed", title: "Method not allowed",
+			detail: "this path takes " + allowed[r.route],
+		})
+		return
+	}
+	if !r.authenticate() {
+		return
+	}
+	switch r.route {
+	case routeAuthorizations:
+		if post {
+			r.authorize()
+		} else {
+			r.list()
+		}
+	case routeAuthorization:
+		r.get()
+	case routeAuthorizationReversals:
+		r.reverseByID()
+	case routeReversals:
+		r.reverse()
+	case routeEvents:
+		r.events()
+	case routeLinks:
+		r.links()
+	case routeWhoami:
+		r.whoami()
+	}
+}
+
+// takes says whether the route has the method.
+func (r *request) takes(post bool) bool {
+	switch r.route {
+	case routeAuthorizations:
+		return true
+	case routeAuthorizationReversals, routeReversals:
+		return post
+	}
+	return !post
+}
+
+// match is the route of a path and the id in it.
+func match(path []byte) (route, []byte) {
+	rest, ok := bytes.CutPrefix(path, []byte("/v1/"))
+	if !ok {
+		return routeNone, nil
+	}
+	resource, rest, nested := bytes.Cut(rest, []byte("/"))
+	switch string(resource) {
+	case "authorizations":
+		if !nested {
+			return routeAuthorizations, nil
+		}
+		id, below, more := bytes.Cut(rest, []byte("/"))
+		if !more {
+			return routeAuthorization, id
+		}
+		if string(below) == "reversals" {
+			return routeAuthorizationReversals, id
+		}
+	case "payments":
+		if id, below, _ := bytes.Cut(rest, []byte("/")); string(below) == "events" {
+			return routeEvents, id
+		}
+	case "reversals":
+		if !nested {
+			return routeReversals, nil
+		}
+	case "links":
+		if !nested {
+			return routeLinks, nil
+		}
+	case "whoami":
+		if !nested {
+			return routeWhoami, nil
+		}
+	}
+	return routeNone, nil
+}
+
+// authenticate finds the gateway and takes the request out of its rate.
+func (r *request) authenticate() bool {
+	key, ok := bytes.CutPrefix(r.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization), []byte("Bearer "))
+	if ok && len(key) > 0 && len(key) <= maxAPIKey {
+		r.gateway = r.server.deps.Gateways.Authenticate(key)
+	}
+	if r.gateway == nil {
+		r.ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
+		r.problem(unauthorized())
+		return false
+	}
+	wait, ok := r.gateway.Allow()
+	if !ok {
+		r.problem(problem{
+			status: fasthttp.StatusTooManyRequests, code: "rate_limited", title: "Too many requests",
+			detail: "the key's rate is used up; nothing was sent", finality: r.postFinality(), retryAfter: wait,
+		})
+	}
+	return ok
+}
+
+// postFinality marks a refusal of a request that was about a payment.
+func (r *request) postFinality() finality {
+	if r.ctx.IsPost() {
+		return notFinal
+	}
+	return notAboutPayment
+}
+
+// json answers with what out holds.
+func (r *request) json(status int) {
+	r.ctx.SetStatusCode(status)
+	r.ctx.Response.Header.SetContentType("application/json")
+}
+
+// problem answers with a problem.
+func (r *request) problem(p problem) {
+	r.out = appendProblem(r.out[:0], &p)
+	setProblem(r.ctx, &p)
+}
+
+func setProblem(ctx *fasthttp.RequestCtx, p *problem) {
+	ctx.SetStatusCode(p.status)
+	ctx.Response.Header.SetContentType("application/problem+json")
+	if p.retryAfter > 0 {
+		seconds := (p.retryAfter + time.Second - 1) / time.Second
+		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.FormatInt(int64(seconds), 10))
+	}
+}
+
+// refuseUnread answers a request that could not be read: too large, too slow,
+// or not HTTP. The connection closes after it.
+func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
+	p := badRequest("malformed_request", "this is not an HTTP request")
+	var small *fasthttp.ErrSmallBuffer
+	var timeout net.Error
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		p = problem{
+			status: fasthttp.StatusRequestEntityTooLarge, code: "body_too_large", title: "Body too large",
+			detail: "the body is over the limit",
+		}
+	case errors.As(err, &small):
+		p = problem{
+			status: fasthttp.StatusRequestHeaderFieldsTooLarge, code: "header_too_large", title: "Header too large",
+			detail: "request line and header are over the limit",
+		}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		p = problem{
+			status: fasthttp.StatusRequestTimeout, code: "request_timeout", title: "Request timeout",
+			detail: "the request did not arrive in time",
+		}
+	}
+	clear(ctx.Request.Body())
+	setProblem(ctx, &p)
+	ctx.Response.SetBody(appendProblem(nil, &p))
+	s.metrics.count(routeNone, p.status, 0)
+}

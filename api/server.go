@@ -1,0 +1,168 @@
+// Package api is the gateways' HTTP door: it reads requests within limits,
+// checks key, merchant and every field, hands the payment to switching, and
+// writes the answer.
+//
+// It decides nothing about a payment and stores nothing. Card data is read in
+// the request's own body, never becomes a Go string, and is wiped before the
+// request's memory is used again; no answer and no log line holds any. Reads
+// go through query, never to the store. Called by: cmd.
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+
+	"authswitch/merchant"
+	"authswitch/payment"
+	"authswitch/query"
+)
+
+// Authorizer takes an authorization to its decided outcome. It mints a.ID. out
+// may alias a; both are the caller's again when it returns. Its error is a
+// *payment.Refusal where there is no decision.
+type Authorizer interface {
+	Authorize(a *payment.Authorization, out *payment.Payment) error
+}
+
+// Reverser cancels a payment for its gateway; durable when it returns.
+type Reverser interface {
+	Reverse(c *payment.Cancellation) (payment.Cancelled, error)
+}
+
+// Gateways knows API keys; nil is no gateway.
+type Gateways interface {
+	Authenticate(key []byte) *merchant.Gateway
+}
+
+// Reader reads payments.
+type Reader interface {
+	Payment(id payment.ID) (payment.Payment, error)
+	Item(id payment.ID) (query.Item, error)
+	History(id payment.ID) ([]payment.Entry, error)
+}
+
+// Finder finds a merchant's payments.
+type Finder interface {
+	ByKey(m payment.MerchantID, key []byte) (query.Page, error)
+	ByReference(m payment.MerchantID, reference []byte) (query.Page, error)
+	List(m payment.MerchantID, after payment.ID, limit int) (query.Page, error)
+}
+
+// Deps is what the door takes from its surroundings.
+type Deps struct {
+	Now        func() payment.Instant
+	Authorizer Authorizer
+	Reverser   Reverser
+	Gateways   Gateways
+	Reader     Reader
+	Finder     Finder
+	Links      func() []Link // for GET /v1/links
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: metrics are kept and not shown
+}
+
+// Server is the door. Serve may be called once per listener.
+type Server struct {
+	cfg      Config
+	deps     Deps
+	http     *fasthttp.Server
+	tls      *tls.Config // nil: plain
+	metrics  *metrics
+	requests sync.Pool
+	inWork   atomic.Int64
+}
+
+// New builds a server that listens nowhere yet.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if faults := cfg.Validate(); len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	s := &Server{cfg: cfg.withDefaults(), deps: deps}
+	if s.cfg.CertificateFile != "" {
+		certificate, err := tls.LoadX509KeyPair(s.cfg.CertificateFile, s.cfg.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the API's certificate: %w", err)
+		}
+		s.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
+	}
+	var err error
+	if s.metrics, err = newMetrics(deps.Registerer); err != nil {
+		return nil, fmt.Errorf("registering the API's metrics: %w", err)
+	}
+	s.requests.New = func() any { return &request{server: s} }
+	s.http = &fasthttp.Server{
+		Handler:                      s.handle,
+		ErrorHandler:                 s.refuseUnread,
+		Logger:                       quiet{},
+		Concurrency:                  s.cfg.Connections,
+		MaxConnsPerIP:                s.cfg.ConnectionsPerAddress,
+		ReadBufferSize:               s.cfg.HeaderBytes,
+		MaxRequestBodySize:           s.cfg.BodyBytes,
+		ReadTimeout:                  s.cfg.ReadTimeout,
+		WriteTimeout:                 s.cfg.WriteTimeout,
+		IdleTimeout:                  s.cfg.IdleTimeout,
+		NoDefaultServerHeader:        true,
+		NoDefaultContentType:         true,
+		DisablePreParseMultipartForm: true, // its temporary files would hold the body
+		SecureErrorLogMessage:        true,
+		CloseOnShutdown:              true,
+	}
+	return s, nil
+}
+
+// Serve accepts connections until Shutdown; it returns nil then.
+func (s *Server) Serve(ln net.Listener) error {
+	wiped := net.Listener(wipingListener{ln})
+	if s.tls != nil {
+		wiped = wipingListener{tls.NewListener(ln, s.tls)}
+	}
+	if err := s.http.Serve(wiped); err != nil {
+		return fmt.Errorf("serving the API on %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown stops accepting, lets requests in work end, closes idle
+// connections, and returns when none is left or the context ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.ShutdownWithContext(ctx); err != nil {
+		return fmt.Errorf("draining the API: %w", err)
+	}
+	return nil
+}
+
+// quiet drops fasthttp's own log lines: they quote what peers send.
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}
+
+// wipingListener and wipingConn keep card data from lingering in a
+// connection's read buffer: what the server offers to be read into is free
+// space, so whatever an earlier request left there is overwritten before the
+// wait for the next one. (With TLS this covers the plain text only as far as
+// it reaches our buffer.)
+type wipingListener struct{ net.Listener }
+
+func (l wipingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err //nolint:wrapcheck // fasthttp compares it
+	}
+	return wipingConn{c}, nil
+}
+
+type wipingConn struct{ net.Conn }
+
+func (c wipingConn) Read(p []byte) (int, error) {
+	clear(p)
+	return c.Conn.Read(p) //nolint:wrapcheck // fasthttp compares it
+}

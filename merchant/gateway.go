@@ -1,0 +1,66 @@
+package merchant
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"authswitch/payment"
+)
+
+// Gateway is an authenticated caller: what it may act for, and how fast.
+type Gateway struct {
+	id        payment.GatewayID
+	merchants []payment.MerchantID // sorted
+	allowed   map[string]payment.MerchantID
+	limiter   *rate.Limiter // nil: no limit
+}
+
+func newGateway(c *GatewayConfig) *Gateway {
+	g := &Gateway{
+		id:        c.ID,
+		merchants: slices.Compact(slices.Sorted(slices.Values(c.Merchants))),
+		allowed:   make(map[string]payment.MerchantID, len(c.Merchants)),
+	}
+	for _, m := range c.Merchants {
+		g.allowed[string(m)] = m
+	}
+	if c.RatePerSecond > 0 {
+		burst := c.Burst
+		if burst == 0 {
+			burst = int(math.Ceil(c.RatePerSecond))
+		}
+		g.limiter = rate.NewLimiter(rate.Limit(c.RatePerSecond), burst)
+	}
+	return g
+}
+
+// ID is the gateway's name.
+func (g *Gateway) ID() payment.GatewayID { return g.id }
+
+// Merchants are those it acts for, sorted; the caller must not change them.
+func (g *Gateway) Merchants() []payment.MerchantID { return g.merchants }
+
+// Merchant is the merchant of that name when the gateway acts for it. It does
+// not tell one that belongs to somebody else from one that does not exist.
+func (g *Gateway) Merchant(named []byte) (payment.MerchantID, bool) {
+	m, ok := g.allowed[string(named)]
+	return m, ok
+}
+
+// Acts says whether the gateway acts for a merchant.
+func (g *Gateway) Acts(m payment.MerchantID) bool {
+	_, ok := g.allowed[string(m)]
+	return ok
+}
+
+// Allow takes one request out of the gateway's rate. Refused, it says how long
+// until the next one fits.
+func (g *Gateway) Allow() (wait time.Duration, ok bool) {
+	if g.limiter == nil || g.limiter.Allow() {
+		return 0, true
+	}
+	return time.Duration(float64(time.Second) / float64(g.limiter.Limit())), false
+}

@@ -1,0 +1,140 @@
+package query
+
+import "authswitch/payment"
+
+// Item is one payment with what was put on the wire for it.
+type Item struct {
+	Payment   payment.Payment
+	CreatedAt payment.Instant
+	Attempts  []Attempt
+	Reversals []Reversal
+}
+
+// Attempt is one 0100 with the numbers it travelled under.
+type Attempt struct {
+	Number      uint8
+	Link        payment.LinkName
+	STAN        payment.STAN
+	RRN         payment.RRN
+	Transmitted payment.Transmitted
+	MTI         uint16
+	Result      string // open, or the name of what it came to
+}
+
+// Reversal is one reversal that is or was owed.
+type Reversal struct {
+	Link        payment.LinkName
+	Seq         uint64
+	STAN        payment.STAN        // 0 before the first transmission
+	Transmitted payment.Transmitted // of the last transmission
+	Tries       uint16
+	State       string // owed, sent, acknowledged, not_found, exception, written_off
+}
+
+// newItem folds a history into attempts and reversals.
+func newItem(p payment.Payment, history []payment.Entry) Item {
+	item := Item{Payment: p, CreatedAt: p.Intent.ReceivedAt}
+	for i := range history {
+		e := &history[i]
+		switch e.Kind {
+		case payment.EntryIntent:
+			item.attempt(e)
+		case payment.EntryOutcome:
+			item.outcome(e)
+		case payment.EntryReversalOwed, payment.EntryReversalSent, payment.EntryReversalEnded:
+			item.reversal(e)
+		}
+	}
+	if len(item.Attempts) > 0 {
+		item.CreatedAt = history[0].At
+	}
+	return item
+}
+
+func (item *Item) attempt(e *payment.Entry) {
+	if e.Intent == nil {
+		return
+	}
+	in := e.Intent
+	if item.find(in.Attempt, in.Link) != nil {
+		return
+	}
+	item.Attempts = append(item.Attempts, Attempt{
+		Number: in.Attempt, Link: in.Link, STAN: in.STAN, RRN: in.RRN, Transmitted: in.Transmitted, MTI: in.MTI, Result: "open",
+	})
+}
+
+// find is the attempt of a number; a key freed by not_sent may have had an
+// earlier life with the same numbers, so the last one counts.
+func (item *Item) find(number uint8, link payment.LinkName) *Attempt {
+	for i := len(item.Attempts) - 1; i >= 0; i-- {
+		a := &item.Attempts[i]
+		if a.Number == number && (link == "" || a.Link == link) {
+			return a
+		}
+	}
+	return nil
+}
+
+// outcome gives an attempt its result. The status says it best; a closed
+// attempt that another followed has only its cause.
+func (item *Item) outcome(e *payment.Entry) {
+	if e.Outcome == nil {
+		return
+	}
+	a := item.find(e.Outcome.Attempt, "")
+	if a == nil {
+		return
+	}
+	if e.Outcome.Status != payment.StatusNone {
+		a.Result = e.Outcome.Status.String()
+	} else {
+		a.Result = e.Event.String()
+	}
+}
+
+func (item *Item) reversal(e *payment.Entry) {
+	if e.Owed == nil {
+		return
+	}
+	o := e.Owed
+	var r *Reversal
+	for i := range item.Reversals {
+		if item.Reversals[i].Link == o.Link && item.Reversals[i].Seq == o.Seq {
+			r = &item.Reversals[i]
+		}
+	}
+	if r == nil {
+		item.Reversals = append(item.Reversals, Reversal{Link: o.Link, Seq: o.Seq})
+		r = &item.Reversals[len(item.Reversals)-1]
+	}
+	if o.STAN != 0 {
+		r.STAN = o.STAN
+	}
+	if o.Transmitted != 0 {
+		r.Transmitted = o.Transmitted
+	}
+	r.Tries = max(r.Tries, o.Tries)
+	r.State = reversalState(e)
+}
+
+func reversalState(e *payment.Entry) string {
+	switch e.Kind {
+	case payment.EntryReversalOwed:
+		if e.Owed.Exception {
+			return "exception"
+		}
+		return "owed"
+	case payment.EntryReversalSent:
+		return "sent"
+	}
+	switch e.Event {
+	case payment.EventOriginalNotFound:
+		return "not_found"
+	case payment.EventReversalExceptional:
+		return "exception"
+	case payment.EventWrittenOff:
+		return "written_off"
+	}
+	return "acknowledged"
+}
