@@ -46,7 +46,7 @@ type asker interface {
 // more may be opened, jobs wait; when too many wait, they are refused here.
 type pool struct {
 	targets   []target
-	templates []template
+	templates []requestTemplate
 	dial      Dial
 	timeout   time.Duration
 	most      int // connections
@@ -63,7 +63,7 @@ type pool struct {
 	all     map[*worker]struct{}
 }
 
-func newPool(targets []target, templates []template, o *Options, owner asker) *pool {
+func newPool(targets []target, templates []requestTemplate, o *Options, owner asker) *pool {
 	return &pool{
 		targets: targets, templates: templates, dial: o.Dial, timeout: o.Timeout, most: o.Connections,
 		mostQueue: o.MaxOpen, owner: owner, idle: make([][]*worker, len(targets)), all: map[*worker]struct{}{},

@@ -136,7 +136,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Answers != nil {
 		r.answers = newAnswersFile(o.Answers, o.Merchant, o.Currency)
 	}
-	templates := make([]template, len(targets))
+	templates := make([]requestTemplate, len(targets))
 	for i, t := range targets {
 		templates[i] = newTemplate(t, o.Key, o.Merchant, o.Currency, "bench-"+hex.EncodeToString(run))
 	}

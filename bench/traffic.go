@@ -152,17 +152,17 @@ type job struct {
 	at       uint8 // index of the target asked next
 }
 
-// template builds request bytes around a job without formatting anything
+// requestTemplate builds request bytes around a job without formatting anything
 // twice: all that does not change is joined once.
-type template struct {
+type requestTemplate struct {
 	head  []byte // request line and headers, as far as the idempotency key
 	body  []byte // the body as far as the reference
 	tails [][]byte
 	run   string // makes this run's keys and references its own
 }
 
-func newTemplate(t target, key, merchant, currency, run string) template {
-	out := template{
+func newTemplate(t target, key, merchant, currency, run string) requestTemplate {
+	out := requestTemplate{
 		run: run,
 		head: []byte("POST /v1/authorizations HTTP/1.1\r\nHost: " + t.host + "\r\nAuthorization: Bearer " + key +
 			"\r\nContent-Type: application/json\r\nIdempotency-Key: "),
@@ -180,14 +180,14 @@ func newTemplate(t target, key, merchant, currency, run string) template {
 }
 
 // appendKey appends the idempotency key of a job, which is its reference too.
-func (t *template) appendKey(dst []byte, j *job) []byte {
+func (t *requestTemplate) appendKey(dst []byte, j *job) []byte {
 	dst = append(dst, t.run...)
 	dst = append(dst, '-')
 	return strconv.AppendUint(dst, uint64(j.number), 10)
 }
 
 // append appends the whole request.
-func (t *template) append(dst []byte, j *job) []byte {
+func (t *requestTemplate) append(dst []byte, j *job) []byte {
 	const amountField = `","amount":{"value":`
 	dst = append(dst, t.head...)
 	before := len(dst)

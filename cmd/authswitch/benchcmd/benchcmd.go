@@ -49,6 +49,7 @@ func Commands() *cobra.Command {
 	c := &cobra.Command{
 		Use:           "bench",
 		Short:         "Put load on a switch, and check that nothing was lost",
+		Args:          cobra.ArbitraryArgs, // an unknown command is refused below, as a matter of usage
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -58,7 +59,7 @@ func Commands() *cobra.Command {
 			return c.Help()
 		},
 	}
-	c.AddCommand(runCommand(), verifyCommand())
+	c.AddCommand(runCommand(), rampCommand(), reportCommand(), compareCommand(), verifyCommand())
 	for _, sub := range c.Commands() {
 		sub.Args = usageArgs(sub.Args)
 		sub.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })

@@ -128,7 +128,7 @@ func (f *runFlags) run(c *cobra.Command) error {
 		return failed(err)
 	}
 	if f.out != "" {
-		if err := writeJSON(f.out, report); err != nil {
+		if err := writeJSON(f.out, bench.Single(report)); err != nil {
 			return failed(err)
 		}
 	}
