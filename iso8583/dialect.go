@@ -106,7 +106,7 @@ func Load(fsys fs.FS, name string) (*Dialect, error) {
 	}
 	for _, finding := range d.Lint() {
 		if finding.Fatal {
-			return nil, fmt.Errorf("dialect %s: %s: %w", name, finding.Text, ErrDialect)
+			return nil, fmt.Errorf("dialect %s: %s: %w", name, finding, ErrDialect)
 		}
 	}
 	return d, nil

@@ -109,7 +109,7 @@ func (d *Dialect) fill(dst []byte, b *Builder, m *message, mti MTI, v *values) (
 	b.Start(mti)
 	for i := range m.steps {
 		s := &m.steps[i]
-		value, err := v.value(s)
+		value, err := v.step(s)
 		if err != nil {
 			return dst, v.failed(s, err)
 		}
@@ -202,10 +202,23 @@ func (s *step) pointer() string {
 	}
 }
 
-// value is what a step puts into the message, nil where there is nothing.
-func (v *values) value(s *step) ([]byte, error) {
+// step is what a step puts into the message, nil where there is nothing.
+func (v *values) step(s *step) ([]byte, error) {
+	if s.only != 0 && !s.only.holds(v.authorization) {
+		return nil, nil
+	}
+	value, err := v.value(s, s.source)
+	if value == nil && err == nil && s.fallback != sourceNone {
+		return v.value(s, s.fallback)
+	}
+	return value, err
+}
+
+func (v *values) value(s *step, src source) ([]byte, error) {
 	out := v.scratch[:0]
-	switch s.source {
+	switch src {
+	case sourceNone:
+		return nil, nil
 	case sourceLiteral:
 		return s.literal, nil
 	case sourcePAN:
@@ -227,13 +240,13 @@ func (v *values) value(s *step) ([]byte, error) {
 	case sourceRRN:
 		return append(out, v.intent.RRN[:]...), nil
 	case sourceLocalTime, sourceLocalDate, sourceLocalMonthDay, sourceLocalDateTime, sourceLocalCentury:
-		return v.local(out, s.source), nil
+		return v.local(out, src), nil
 	case sourceMCC, sourceAcquirer, sourceForwarder, sourceTerminal, sourceAcceptor,
 		sourceAcceptorName, sourceAcceptorCity, sourceAcceptorCountry, sourceCountry:
 		return v.term(out, s), nil
 	case sourceApprovalCode, sourceOriginalData90, sourceOriginalData56, sourceOriginalData56Century,
 		sourceOriginalAmounts, sourceZeroReplacement:
-		return v.original(out, s.source), nil
+		return v.original(out, src), nil
 	case sourceNetworkFunction:
 		return append(out, v.networkCode...), nil
 	case sourceNetworkCode:
@@ -244,11 +257,10 @@ func (v *values) value(s *step) ([]byte, error) {
 		return s.chosen(out, v.owed.Reason.String())
 	case sourceNetworkID:
 		return absent(v.intent.NetworkTransactionID), nil
+	case sourceBanknetTrace:
+		return v.banknetTrace(out), nil
 	default:
-		if v.authorization == nil {
-			return nil, ErrMapping // compile refuses this
-		}
-		return v.requested(out, s)
+		return v.requested(out, s, src)
 	}
 }
 
@@ -274,9 +286,9 @@ func (s *step) chosen(out []byte, key string) ([]byte, error) {
 }
 
 // requested are the values only a gateway's own request has.
-func (v *values) requested(out []byte, s *step) ([]byte, error) {
+func (v *values) requested(out []byte, s *step, src source) ([]byte, error) {
 	a := v.authorization
-	switch s.source {
+	switch src {
 	case sourceTrack2:
 		return absent(a.Card.Track2.RevealTrack2()), nil
 	case sourcePINBlock:
@@ -308,6 +320,11 @@ func (v *values) requested(out []byte, s *step) ([]byte, error) {
 		return s.chosen(out, string(a.Exemption))
 	case sourceByCredential:
 		return v.credential(out, s)
+	case sourceByECI:
+		if len(a.ThreeDS.ECI) == 0 {
+			return s.chosenExactly(out, "none")
+		}
+		return s.chosen(out, string(a.ThreeDS.ECI))
 	case sourceByPartial:
 		if a.AcceptsPartial {
 			return s.chosenExactly(out, "yes")
@@ -369,6 +386,17 @@ func (v *values) cavvBytes(out []byte) ([]byte, error) {
 		return nil, ErrCharacters
 	}
 	return out[:n], nil
+}
+
+// banknetTrace is Mastercard's reference of an earlier payment as DE 48.63
+// wants it: what DE 63 held after the network code, the date, two blanks.
+func (v *values) banknetTrace(out []byte) []byte {
+	id := v.intent.NetworkTransactionID
+	if len(id) < 4 || len(id) > 24 {
+		return nil
+	}
+	out = append(out, id[3:]...)
+	return append(out, "  "...)
 }
 
 func (v *values) local(out []byte, src source) []byte {

@@ -125,34 +125,31 @@ type messageFile struct {
 	Elements    map[string]*sourceFile `yaml:"elements"`
 }
 
-// sourceFile is where an element's value comes from: the name of a source,
-// "=" and a literal, or a choice by something of the payment.
+// sourceFile is where an element's value comes from: the name of a source or
+// "=" and a literal; a choice by something of the payment; or both, the choice
+// where the source has nothing. Only restricts it to some payments.
 type sourceFile struct {
-	From   string
+	From   string            `yaml:"from"`
 	By     string            `yaml:"by"`
 	Values map[string]string `yaml:"values"`
+	Only   []string          `yaml:"only"`
 }
 
-// UnmarshalYAML takes the short form, a plain string.
+// UnmarshalYAML takes the short form, a plain string, and is as strict as the
+// decoder, whose strictness does not reach into it.
 func (s *sourceFile) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode {
 		return n.Decode(&s.From)
 	}
-	type long struct {
-		By     string            `yaml:"by"`
-		Values map[string]string `yaml:"values"`
-	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if k := n.Content[i].Value; k != "by" && k != "values" {
-			return fmt.Errorf("line %d: field %s not found in an element's source", n.Content[i].Line, k)
+		switch k := n.Content[i]; k.Value {
+		case "from", "by", "values", "only":
+		default:
+			return fmt.Errorf("line %d: field %s not found in an element's source", k.Line, k.Value)
 		}
 	}
-	var l long
-	if err := n.Decode(&l); err != nil {
-		return err
-	}
-	s.By, s.Values = l.By, l.Values
-	return nil
+	type long sourceFile
+	return n.Decode((*long)(s))
 }
 
 type paymentsFile struct {

@@ -70,8 +70,11 @@ func (d *Dialect) lintMessage(m *message, fault func(int, string, ...any)) {
 		if len(listed) > 0 && !slices.Contains(listed, s.de) {
 			fault(s.de, "%s sets it without listing it as mandatory or conditional", m.mti)
 		}
-		if s.source.needsRequest() && (!m.mti.IsRequest() || m.mti.Class() > ClassFinancial) {
+		if (s.source.needsRequest() || s.fallback.needsRequest() || s.only != 0) && (!m.mti.IsRequest() || m.mti.Class() > ClassFinancial) {
 			fault(s.de, "%s asks for something only an authorization has", m.mti)
+		}
+		if m.mti.Class() == ClassNetwork && !s.source.knownToNetwork() {
+			fault(s.de, "%s asks for something of a payment", m.mti)
 		}
 		if s.source == sourceByReason && m.mti.Class() != ClassReversal {
 			fault(s.de, "%s asks for something only a reversal has", m.mti)
@@ -90,7 +93,18 @@ func (d *Dialect) lintMessage(m *message, fault func(int, string, ...any)) {
 func (s source) needsRequest() bool {
 	switch s {
 	case sourceTrack2, sourcePINBlock, sourceCVV, sourceECI, sourceCAVV, sourceCAVVBytes, sourceDSTransaction, sourceThreeDSVersion,
-		sourceByChannel, sourceByExemption, sourceByCredential, sourceByPartial, sourceByCVV:
+		sourceByChannel, sourceByExemption, sourceByCredential, sourceByPartial, sourceByCVV, sourceByECI:
+		return true
+	default:
+		return false
+	}
+}
+
+// knownToNetwork reports a source that needs no payment.
+func (s source) knownToNetwork() bool {
+	switch s {
+	case sourceLiteral, sourceTransmitted, sourceSTAN, sourceNetworkFunction, sourceNetworkCode, sourceAcquirer, sourceForwarder,
+		sourceTerminal, sourceAcceptor, sourceCountry, sourceMACZeros:
 		return true
 	default:
 		return false
@@ -124,6 +138,11 @@ func (d *Dialect) lintCodes(fault func(int, string, ...any)) {
 	}
 	if d.elements[39] == nil {
 		fault(39, "not defined")
+	}
+	for _, de := range p.correlation.Elements {
+		if !slices.Contains([]int{7, 11, 32, 37, 41}, de) {
+			fault(de, "cannot be part of a correlation key: 7, 11, 32, 37 and 41 can")
+		}
 	}
 	seen := map[string]bool{}
 	for _, f := range p.functions {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"authswitch/payment"
 )
 
 // source is where the value of an element comes from.
@@ -59,6 +61,9 @@ const (
 	sourceByReason
 	sourceByPartial
 	sourceByCVV
+	sourceByECI
+	sourceBanknetTrace
+	sourceNone
 )
 
 // sourceNames is read-only: the names in dialect files.
@@ -73,12 +78,13 @@ var sourceNames = map[string]source{
 	"network_id": sourceNetworkID, "approval_code": sourceApprovalCode, "original_data_90": sourceOriginalData90,
 	"original_data_56": sourceOriginalData56, "original_data_56_century": sourceOriginalData56Century, "original_amounts": sourceOriginalAmounts,
 	"zero_replacement": sourceZeroReplacement, "network_function": sourceNetworkFunction, "network_code": sourceNetworkCode, "mac": sourceMACZeros,
+	"banknet_trace": sourceBanknetTrace,
 }
 
 // selectorNames is read-only: what a choice may go by.
 var selectorNames = map[string]source{
 	"channel": sourceByChannel, "exemption": sourceByExemption, "credential": sourceByCredential,
-	"reason": sourceByReason, "partial": sourceByPartial, "cvv": sourceByCVV,
+	"reason": sourceByReason, "partial": sourceByPartial, "cvv": sourceByCVV, "eci": sourceByECI,
 }
 
 // selectorKeys is read-only: the values each choice may have; exemptions are
@@ -90,6 +96,7 @@ var selectorKeys = map[source][]string{
 	sourceByReason:     {"timeout", "malfunction", "customer_cancellation", "partial", "late_response", "suspected_fraud", "default"},
 	sourceByPartial:    {"yes", "no"},
 	sourceByCVV:        {"present", "absent"},
+	sourceByECI:        {"00", "01", "02", "05", "06", "07", "none", "default"},
 }
 
 // step puts one value into a message.
@@ -98,9 +105,48 @@ type step struct {
 	sub      string
 	element  *element // the piece itself, for its length
 	source   source
+	fallback source // a choice, where the source has nothing
+	only     condition
 	literal  []byte
 	choices  []choice
 	required bool
+}
+
+// condition is a set of payments; empty means all.
+type condition uint16
+
+// Channels stand at their own number.
+const (
+	onlyThreeDS condition = 1 << (iota + 8)
+	onlyCVV
+	onlyStoredCredential
+)
+
+// conditionNames is read-only; channels are added by name.
+var conditionNames = map[string]condition{"three_d_secure": onlyThreeDS, "cvv": onlyCVV, "stored_credential": onlyStoredCredential}
+
+func parseCondition(words []string) (condition, error) {
+	var c condition
+	for _, word := range words {
+		if bit, ok := conditionNames[word]; ok {
+			c |= bit
+			continue
+		}
+		channel := payment.ParseChannel([]byte(word))
+		if channel == payment.NoChannel {
+			return 0, fmt.Errorf("condition %q is not known: %w", word, ErrDialect)
+		}
+		c |= 1 << channel
+	}
+	return c, nil
+}
+
+// holds reports whether a payment is one of the set.
+func (c condition) holds(a *payment.Authorization) bool {
+	return c&(1<<a.Channel) != 0 ||
+		c&onlyThreeDS != 0 && a.ThreeDS.Present() ||
+		c&onlyCVV != 0 && a.Card.CVV.Present() ||
+		c&onlyStoredCredential != 0 && len(a.StoredCredential.Usage) > 0
 }
 
 // choice is one line of a table in a dialect file.
@@ -161,11 +207,18 @@ func compileStep(d *Dialect, key string, f *sourceFile) (step, error) {
 	if f == nil {
 		return s, fmt.Errorf("no source: %w", ErrDialect)
 	}
+	s.source, s.fallback = sourceNone, sourceNone
+	if s.only, err = parseCondition(f.Only); err != nil {
+		return s, err
+	}
 	if f.By != "" {
-		return s, s.compileChoices(f)
+		if err := s.compileChoices(f); err != nil || f.From == "" {
+			s.source, s.fallback = s.fallback, sourceNone
+			return s, err
+		}
 	}
 	if literal, ok := strings.CutPrefix(f.From, "="); ok {
-		s.literal = []byte(literal)
+		s.source, s.literal = sourceLiteral, []byte(literal)
 		return s, s.element.strict(s.literal)
 	}
 	src, ok := sourceNames[f.From]
@@ -181,7 +234,7 @@ func (s *step) compileChoices(f *sourceFile) error {
 	if !ok {
 		return fmt.Errorf("choice by %q is not known: %w", f.By, ErrDialect)
 	}
-	s.source = src
+	s.fallback = src
 	for key, value := range f.Values {
 		if !slices.Contains(selectorKeys[src], key) {
 			return fmt.Errorf("choice by %s has no %q: %w", f.By, key, ErrDialect)
