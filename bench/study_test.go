@@ -16,7 +16,7 @@ import (
 func TestRampStopsWhereAStepDoesNotHold(t *testing.T) {
 	s := newStub(t)
 	s.refuse = func(n int) (int, string) {
-		if n > 60 { // the third step loses its answers
+		if n > 60 { // the third rate loses its answers
 			return 503, `{"code":"overloaded","final":true}`
 		}
 		return 0, ""
@@ -28,7 +28,7 @@ func TestRampStopsWhereAStepDoesNotHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(study.Steps) != 3 || study.Best != 1 || study.Steps[1].Rate != 200 || !strings.Contains(study.Ended, "were decided") {
+	if len(study.Steps) != 4 || study.Best != 1 || study.Steps[1].Rate != 200 || study.Steps[3].Rate != 400 || !strings.Contains(study.Ended, "were decided") {
 		t.Errorf("%d steps, best %d, ended %q", len(study.Steps), study.Best, study.Ended)
 	}
 	if _, err := Ramp(context.Background(), o, RampOptions{From: 100, To: 10, Factor: 2}); !errors.Is(err, ErrOptions) {

@@ -47,6 +47,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	p.DurationVar(&f.options.Timeout, "timeout", 30*time.Second, "of one attempt")
 	p.DurationVar(&f.options.Drain, "drain", time.Minute, "how long after --duration final answers are still asked for")
 	p.IntVar(&f.procs, "procs", 1, "processors the generator may use; one costs a third less CPU per request than two")
+	p.DurationVar(&f.options.LateLimit, "late-limit", 5*time.Millisecond, "the run is invalid when the generator's own lateness is above this at the 99th percentile")
 	p.StringVar(&f.pids, "pids", "", "processes whose CPU counts too: NAME=PID,…")
 	p.StringVar(&f.admin, "admin", "", "admin addresses whose /metrics give the stages, with commas between them")
 	p.BoolVar(&f.json, "json", false, "print one JSON object and nothing else")
@@ -99,7 +100,7 @@ func runCommand() *cobra.Command {
 instant it should have left to its final answer. Refused and broken connections and answers that are not final are
 counted, and asked again with the same idempotency key until --drain after the end.
 
-A run is invalid when the generator itself was late (p99 above 5 ms), when payments were over its limits, or when it was
+A run is invalid when the generator itself was late (p99 above --late-limit), when payments were over its limits, or when it was
 interrupted: its latencies then say something about the generator. The exit code is 0 all the same; look at "valid".`,
 		Example: "  authswitch bench run --api http://127.0.0.1:8080 --key @key --rate 500 --duration 30s --json",
 	}

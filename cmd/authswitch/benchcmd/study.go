@@ -24,7 +24,8 @@ func rampCommand() *cobra.Command {
 		Use:   "ramp",
 		Short: "Raise the rate step by step until the switch no longer holds it",
 		Long: `Runs one step after another, each --factor faster and --duration long, until a step's 99th percentile is above
---p99, less than --goodput of its payments are decided, or the generator itself is late.`,
+--p99, less than --goodput of its payments are decided, or the generator itself is late, twice: the first time may be
+a neighbour's doing.`,
 		Example: "  authswitch bench ramp --api http://127.0.0.1:8080 --key @key --from 1000 --to 30000 --out ramp.json",
 	}
 	f.register(c)
