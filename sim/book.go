@@ -150,7 +150,11 @@ func (r *replayer) line(text []byte) error {
 	if before, ok := r.book.requests[k]; ok && before.decision != declined {
 		return nil // a duplicate that was refused: the first decision stands
 	}
-	r.book.requests[k] = request{amount: v.GetInt64("amount"), transmitted: uint32(transmitted), decision: what, code: code}
+	q := request{transmitted: uint32(transmitted), decision: what, code: code}
+	if what == approved || what == refunded {
+		q.amount = v.GetInt64("amount")
+	}
+	r.book.requests[k] = q
 	return nil
 }
 
