@@ -270,7 +270,13 @@ func (r *Rule) amountSpan() uint64 {
 	return uint64(r.AmountTo - r.AmountFrom)
 }
 
-func (r *Rule) reason() string { return r.Action.String() + " by rule " + r.Name }
+// reason is what a route says that this rule moved.
+func (r *Rule) reason() string {
+	if r.Action == Prefer {
+		return "preferred by rule " + r.Name
+	}
+	return "avoided by rule " + r.Name
+}
 
 func (t *Table) currencyBits(currencies []payment.Currency) uint64 {
 	if len(currencies) == 0 {

@@ -27,7 +27,8 @@ func Commands(load Load) *cobra.Command {
 		Short: "Show the routing table, and why a payment takes its route",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("%w: route: no command %q", ErrUsage, args[0])
+				// The words are not repeated: one may be a card number.
+				return fmt.Errorf("%w: route: no such command; there are table and explain", ErrUsage)
 			}
 			return nil
 		},
