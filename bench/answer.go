@@ -35,15 +35,15 @@ type answer struct {
 }
 
 // readAnswer understands a response body. A 201 is a decision; everything else
-// is a problem whose `final` says whether asking again is of use. A refusal of
-// the request itself (4xx) will not change by asking again; of those only 409
-// (the first request still runs) and 429 (a limit) will.
+// is a problem whose `final` says whether asking again is of use. Without that
+// member no payment is meant: a refusal of the request itself (4xx) will not
+// change by asking again, but for 409 and 429, and anything else may.
 func readAnswer(p *fastjson.Parser, status int, body []byte) answer {
 	a := answer{status: status}
 	v, err := p.ParseBytes(body)
 	if err != nil {
 		a.outcome = "http_" + strconv.Itoa(status)
-		a.final = status >= 400 && status < 500 && status != http.StatusConflict && status != http.StatusTooManyRequests
+		a.final = refusal(status)
 		return a
 	}
 	a.id, a.rrn = v.GetStringBytes("id"), v.GetStringBytes("rrn")
@@ -61,15 +61,17 @@ func readAnswer(p *fastjson.Parser, status int, body []byte) answer {
 		return a
 	}
 	a.outcome = problemCode(v, status)
-	switch f := v.Get("final"); {
-	case f != nil && status != http.StatusConflict && status != http.StatusTooManyRequests:
-		// A refusal before anything was journalled (no_route, overloaded) says
-		// final for this request, yet the key may be used again.
-		a.final = f.Type() == fastjson.TypeTrue && status != http.StatusServiceUnavailable
-	default:
-		a.final = status >= 400 && status < 500 && status != http.StatusConflict && status != http.StatusTooManyRequests
+	if f := v.Get("final"); f != nil {
+		a.final = f.Type() == fastjson.TypeTrue
+	} else {
+		a.final = refusal(status)
 	}
 	return a
+}
+
+// refusal reports whether a status refuses the request itself, for good.
+func refusal(status int) bool {
+	return status >= 400 && status < 500 && status != http.StatusConflict && status != http.StatusTooManyRequests
 }
 
 // problemCode names a problem: its code, or the end of its type.
@@ -88,7 +90,7 @@ func problemCode(v *fastjson.Value, status int) string {
 // decided reports whether the answer is a decision about the payment that the
 // switch must give again, byte for byte, to whoever asks with the same key.
 func (a *answer) decided() bool {
-	return a.final && (a.status < 300 || a.status == http.StatusGatewayTimeout)
+	return a.final && (a.status < 300 || a.status == http.StatusGatewayTimeout || a.status == http.StatusConflict)
 }
 
 // answersFile is the record of what the gateway was told: one JSON line for

@@ -87,7 +87,7 @@ func TestRunAsksAgainWithTheSameKey(t *testing.T) {
 		case n%10 == 3:
 			return 409, `{"code":"in_progress","final":false}`
 		case n%10 == 6:
-			return 503, `{"code":"overloaded","final":true}`
+			return 503, `{"code":"overloaded","final":false}`
 		}
 		return 0, ""
 	}

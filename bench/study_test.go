@@ -17,7 +17,7 @@ func TestRampStopsWhereAStepDoesNotHold(t *testing.T) {
 	s := newStub(t)
 	s.refuse = func(n int) (int, string) {
 		if n > 60 { // the third rate loses its answers
-			return 503, `{"code":"overloaded","final":true}`
+			return 503, `{"code":"overloaded","final":false}`
 		}
 		return 0, ""
 	}

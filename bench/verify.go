@@ -269,7 +269,7 @@ func (s *answersSide) compareOutcome(n int, l *answerLine, r *record) {
 	told := l.Outcome
 	agree := true
 	switch {
-	case l.Status == http.StatusGatewayTimeout:
+	case l.Status == http.StatusGatewayTimeout, l.Status == http.StatusConflict: // timed out, or cancelled before its answer
 		agree = r.state == stateReversing || r.state == stateReversed || r.state == stateException || r.state == stateWrittenOff
 	case told == outcomeApproved || told == outcomePartially:
 		agree = r.status == told && r.state != stateOpen
