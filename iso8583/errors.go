@@ -34,6 +34,7 @@ type FieldError struct {
 	Name    string // what the dialect calls it
 	Reason  string // what is wrong, for a person
 	Pointer string // JSON pointer into the gateway's request, "" where there is none
+	Inner   bool   // the element itself is well-formed, what is inside it is not
 	Err     error  // one of the sentinels above
 }
 

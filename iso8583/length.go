@@ -20,6 +20,9 @@ func readLength(kind coding, width int, src []byte) (length, used int, err error
 			length = length<<8 | int(c)
 		}
 	case codingBCD, codingLBCD:
+		if width&1 == 1 && src[0]>>4 != 0 {
+			return 0, 0, ErrLength // a digit more than the prefix has
+		}
 		for _, c := range src[:used] {
 			hi, lo := c>>4, c&15
 			bad |= ((hi + 6) | (lo + 6)) & 16

@@ -165,12 +165,15 @@ func (d *Dialect) readElements(m *Message, pos int) (int, error) {
 				return 0, fieldError(de, "", "", ErrUndefined)
 			}
 			value, next, err := e.read(m, pos, m.frame)
-			if err == nil && e.composite != nil {
+			inner := err == nil && e.composite != nil
+			if inner {
 				err = e.composite.read(m, e, value, -1, 0)
 			}
 			if err != nil {
 				m.forget(de)
-				return 0, fieldError(de, "", e.name, err)
+				fe := fieldError(de, "", e.name, err)
+				fe.Inner = inner
+				return 0, fe
 			}
 			m.spans[de], pos = value, next
 		}
