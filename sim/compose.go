@@ -26,15 +26,10 @@ func (c *conn) compose(m *message, r *ruling) *message {
 	}
 	if r.approved {
 		a.put(38, c.digits(r.number, 6))
-		c.stampNetworkID(a, r.number)
+		c.stamp(a, p.networkID, r)
 	}
-	if m.class() != '4' && p.cvv.de != 0 && len(c.codec.sub(p.cvv.de, p.cvv.sub)) > 0 {
-		result := r.cvv
-		if result == 0 {
-			result = 'M'
-		}
-		c.scratch = append(c.scratch, result)
-		c.putPlace(a, p.cvvResult, c.scratch[len(c.scratch)-1:])
+	if m.class() != '4' && c.securityCode(m) {
+		c.stamp(a, p.cvvResult, r)
 	}
 	c.spoil(a, r.delivery)
 	return a
@@ -87,20 +82,38 @@ func (c *conn) putAmount(a *message, amount int64) {
 	a.put(4, c.scratch[at:])
 }
 
-// stampNetworkID writes the network transaction id where the scheme has it.
-func (c *conn) stampNetworkID(a *message, number uint64) {
-	for i := range c.host.profile.networkID {
-		s := &c.host.profile.networkID[i]
+// stamp writes what an answer carries beside its elements.
+func (c *conn) stamp(a *message, stamps []stamp, r *ruling) {
+	for i := range stamps {
+		s := &stamps[i]
 		at := len(c.scratch)
 		c.scratch = append(c.scratch, s.text...)
-		if s.day {
+		switch {
+		case s.day:
 			c.scratch = c.host.now().UTC().AppendFormat(c.scratch, "0102")
-		}
-		if s.digits > 0 {
-			c.scratch = appendNumber(c.scratch, lastDigits(number, s.digits), s.digits)
+		case s.digits > 0:
+			c.scratch = appendNumber(c.scratch, lastDigits(r.number, s.digits), s.digits)
+		case s.result:
+			result := r.cvv
+			if result == 0 {
+				result = 'M'
+			}
+			c.scratch = append(c.scratch, result)
 		}
 		c.putPlace(a, s.place, c.scratch[at:])
 	}
+}
+
+// securityCode says whether the request has one.
+func (c *conn) securityCode(m *message) bool {
+	p := c.host.profile.cvv
+	switch {
+	case p.de == 0 || !m.has(p.de):
+		return false
+	case p.sub == "":
+		return len(m.values[p.de]) > 0
+	}
+	return len(c.codec.sub(p.de, p.sub)) > 0
 }
 
 func (c *conn) putPlace(a *message, p place, value []byte) {

@@ -205,7 +205,7 @@ func (c *conn) ask(function string) {
 	a.reset()
 	c.scratch = c.scratch[:0]
 	p := c.host.profile
-	a.mti = [4]byte{c.version, '8', '0', '0'}
+	a.mti = [4]byte{c.version, p.network[0], p.network[1], p.network[2]}
 	now := c.host.now().UTC()
 	at := len(c.scratch)
 	c.scratch = now.AppendFormat(c.scratch, "0102150405")

@@ -9,10 +9,12 @@ import (
 // the switch.
 type moovCodec struct {
 	oracle   *oracle.Codec
+	values   *[maxElement + 1][]byte // of the message read last
 	elements []oracle.Element
 }
 
 func (c *moovCodec) read(frame []byte, m *message) error {
+	c.values = &m.values
 	mti, err := c.oracle.Unpack(frame, m.put)
 	if err != nil {
 		return err
@@ -21,7 +23,33 @@ func (c *moovCodec) read(frame []byte, m *message) error {
 	return nil
 }
 
-func (c *moovCodec) sub(de int, path string) []byte { return c.oracle.Piece(de, path) }
+func (c *moovCodec) sub(de int, path string) []byte {
+	if piece := c.oracle.Piece(de, path); piece != nil {
+		return piece
+	}
+	// An element moov does not take apart is plain text to it.
+	return pieceOfText(c.values[de], path)
+}
+
+// pieceOfText finds {id 2, length 2, value} in text, which may have a category
+// character before the first.
+func pieceOfText(text []byte, id string) []byte {
+	if len(text) > 0 && (text[0] < '0' || text[0] > '9') {
+		text = text[1:]
+	}
+	for len(text) >= 4 {
+		n, ok := number(text[2:4])
+		if !ok || int(n) > len(text)-4 {
+			return nil
+		}
+		value := text[4 : 4+n]
+		if string(text[:2]) == id {
+			return value
+		}
+		text = text[4+n:]
+	}
+	return nil
+}
 
 func (c *moovCodec) write(dst []byte, m *message, asked bool) ([]byte, error) {
 	c.elements = c.elements[:0]

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"authswitch/sim/oracle"
@@ -22,7 +23,8 @@ type profile struct {
 	signOn   []string
 	signOff  []string
 	echo     []string
-	admin    string // message type of a reject, without its version digit
+	network  string // message type of a network request, without its version digit
+	admin    string // of a reject
 
 	original int // 90 or 56
 	when     int // the element of the original that its key holds: 7 or 12
@@ -32,7 +34,7 @@ type profile struct {
 	terminal bool  // reversals carry DE 41, so it is part of the key
 
 	cvv         place         // where requests have the printed security code
-	cvvResult   place         // where answers say what it was worth
+	cvvResult   []stamp       // how answers say what it was worth
 	headerSwap  []oracle.Swap // of the network header, for the correctness codec
 	headerTotal oracle.Total
 	networkID   []stamp // what makes the network transaction id
@@ -44,13 +46,14 @@ type place struct {
 	sub string
 }
 
-// stamp is one part of a network transaction id: digits of a number that is
-// the payment's own, or a fixed text, or the day.
+// stamp is something an answer carries: a fixed text, then the day, digits of
+// a number that is the payment's own, or the result of the security code.
 type stamp struct {
 	place
-	text   string // "MCC": these characters, then digits
+	text   string
+	day    bool // MMDD of today
 	digits int
-	day    bool // MMDD of today instead
+	result bool
 }
 
 // codes87 are the response codes a simulator can give, in 1987 spelling.
@@ -61,10 +64,10 @@ var codes87 = [...]string{
 }
 
 // codes93 are their action codes of 1993, in the same order; read-only. 1993
-// has no soft decline: 130 stands for it until a scheme says otherwise.
+// has no soft decline of its own: 180 is a private one.
 var codes93 = [len(codes87)]string{
 	"000", "002", "107", "109", "200", "100", "909", "902", "110", "111", "914", "904", "208", "209", "116", "101", "117", "119", "120", "121",
-	"104", "122", "130", "912", "913", "909",
+	"104", "122", "180", "912", "913", "909",
 }
 
 // indexOf is the place of a 1987 code in codes87, which has fewer than 256.
@@ -117,7 +120,7 @@ func profile87() *profile {
 		spelled:          codes87,
 		reversalAccepted: "00", networkAccepted: "00", networkRefused: "05",
 		function: 70, signOn: []string{"001", "061", "071", "081"}, signOff: []string{"002", "062", "072", "082"}, echo: []string{"301", "270"},
-		admin: "620", original: 90, when: 7, terminal: true,
+		network: "800", admin: "620", original: 90, when: 7, terminal: true,
 		echoed: []int{2, 3, 4, 7, 11, 12, 13, 32, 33, 37, 41, 42, 49, 70, 100},
 	}
 }
@@ -127,7 +130,7 @@ func profile93() *profile {
 		spelled:          codes93,
 		reversalAccepted: "400", networkAccepted: "800", networkRefused: "909",
 		function: 24, signOn: []string{"801"}, signOff: []string{"802"}, echo: []string{"831"},
-		admin: "620", original: 56, when: 12, lengthed: true, terminal: true,
+		network: "804", admin: "620", original: 56, when: 12, lengthed: true, terminal: true,
 		echoed: []int{2, 3, 4, 7, 11, 12, 24, 32, 33, 37, 41, 42, 49, 53, 100},
 		// Behaviour of 1993 hosts: the answer to a reversal has its own DE 7.
 		unechoed: []int{7},
@@ -149,26 +152,42 @@ func profile03() *profile {
 func (p *profile) adapt(dialect string) {
 	family, _, _ := strings.Cut(dialect, "-")
 	switch family {
-	case "ascii87":
-		p.cvv, p.cvvResult = place{48, "92"}, place{48, "87"}
+	case "ascii87", "iso93":
+		p.cvv = place{48, "92"}
+		p.cvvResult = []stamp{{place: place{48, "87"}, result: true}}
 		p.networkID = []stamp{{place: place{48, "63"}, digits: 15}}
+	case "bcd87":
+		p.cvv = place{48, "0092"}
+		p.cvvResult = []stamp{{place: place{48, "0087"}, result: true}}
+		p.networkID = []stamp{{place: place{48, "0063"}, digits: 15}}
 	case "cb":
 		p.spelled[indexOf("1A")] = "A1"
+		p.cvv = place{59, "0402"}
+		p.cvvResult = []stamp{{place: place{44, "0001"}, result: true}}
+		p.networkID = []stamp{{place: place{48, "0010"}, digits: 18}}
 	case "visa":
-		p.cvv, p.cvvResult = place{126, "10"}, place{44, "10"}
+		p.cvv = place{126, "10.3"}
+		// Positions before the one that is wanted are filled with spaces.
+		for i, width := range []int{1, 1, 1, 1, 1, 2, 1, 1, 1} {
+			p.cvvResult = append(p.cvvResult, stamp{place: place{44, strconv.Itoa(i + 1)}, text: "  "[:width]})
+		}
+		p.cvvResult = append(p.cvvResult, stamp{place: place{44, "10"}, result: true})
 		p.networkID = []stamp{{place: place{62, "2"}, digits: 15}}
 		p.headerSwap, p.headerTotal = []oracle.Swap{{A: 5, B: 8, Length: 3}}, oracle.Total{At: 3, Length: 2}
 	case "mastercard":
 		p.spelled[indexOf("1A")] = "65"
-		p.cvv, p.cvvResult = place{48, "92"}, place{48, "87"}
-		p.networkID = []stamp{{place: place{63, ""}, text: "MCC", digits: 9}, {place: place{15, ""}, day: true}}
+		p.cvv = place{48, "92"}
+		// As text, because moov has no composite with a category before its pieces.
+		p.cvvResult = []stamp{{place: place{48, ""}, text: "T8701", result: true}}
+		p.networkID = []stamp{{place: place{63, "1"}, text: "MCC"}, {place: place{63, "2"}, digits: 9}, {place: place{15, ""}, day: true}}
 	case "amex":
+		p.spelled[indexOf("1A")] = "187"
+		p.cvv = place{53, ""}
+		p.cvvResult = []stamp{{place: place{44, ""}, result: true}}
 		p.networkID = []stamp{{place: place{31, ""}, digits: 15}}
 	case "unionpay":
 		p.headerSwap, p.headerTotal = []oracle.Swap{{A: 6, B: 17, Length: 11}}, oracle.Total{At: 2, Length: 4, ASCII: true}
 	case "jcb":
 		p.networkID = []stamp{{place: place{48, "31"}, digits: 15}}
-	case "cmf":
-		p.networkID = nil
 	}
 }

@@ -55,7 +55,7 @@ var fixed87 = map[int]int{
 }
 
 // parse87 takes such a message apart.
-func parse87(t *testing.T, b []byte) map[int]string {
+func parse87(t testing.TB, b []byte) map[int]string {
 	t.Helper()
 	m, err := take87(b)
 	if err != nil {
@@ -137,7 +137,7 @@ func networkRequest(function string) []byte {
 
 // bench is one running simulator and a connection to it.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	sim    *Simulator
 	config Config
 	addr   string
@@ -157,7 +157,7 @@ func start(t *testing.T, change func(*Config)) *bench {
 	return startWith(t, c)
 }
 
-func startWith(t *testing.T, c Config) *bench {
+func startWith(t testing.TB, c Config) *bench {
 	t.Helper()
 	listening := make(chan net.Addr, 1)
 	s, err := New(c, Deps{
@@ -284,7 +284,8 @@ type entry struct {
 	At, MTI, STAN, RRN, Transmitted, Acquirer, Terminal, Currency, Card, Decision string
 	Amount                                                                        int64
 	ResponseCode                                                                  string `json:"response_code"`
-	Original                                                                      *struct{ MTI, STAN, Transmitted, Acquirer string }
+	Local                                                                         string
+	Original                                                                      *struct{ MTI, STAN, Transmitted, Acquirer, Local string }
 }
 
 func (b *bench) ledger() []entry {

@@ -1,0 +1,253 @@
+package sim
+
+import (
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"authswitch/card"
+	"authswitch/iso8583"
+	"authswitch/iso8583/dialects"
+	"authswitch/payment"
+)
+
+// Here the switch's codec is one side and the simulator, with its own profile
+// and (in moov mode) its own codec, the other: where they disagree about a
+// dialect, one of them is wrong.
+
+func dialectNames(t *testing.T) []string {
+	t.Helper()
+	files, err := fs.Glob(dialects.FS, "*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range files {
+		if !strings.HasPrefix(f, "base-") {
+			names = append(names, strings.TrimSuffix(f, ".yaml"))
+		}
+	}
+	if !slices.Contains(names, "ascii87") {
+		t.Fatalf("dialects %v", names)
+	}
+	return names
+}
+
+// switchSide encodes and decodes as the switch does.
+type switchSide struct {
+	*bench
+	dialect *iso8583.Dialect
+	framing framing
+	buffer  []byte
+	answer  iso8583.Message
+}
+
+func newSwitchSide(t *testing.T, name string, codec Codec) *switchSide {
+	t.Helper()
+	d, err := iso8583.Load(dialects.FS, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.MoovSpec(); codec == CodecMoov && err != nil {
+		t.Skipf("moov cannot speak it: %v", err)
+	}
+	b := start(t, func(c *Config) { c.Dialect, c.Codec = name, codec })
+	return &switchSide{bench: b, dialect: d, framing: framingOf(d.Framing())}
+}
+
+func (s *switchSide) ask(frame []byte, err error) *iso8583.Message {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.conn.Write(s.framing.end(append(s.framing.begin(nil), frame...), 0)); err != nil {
+		s.t.Fatal(err)
+	}
+	for {
+		m, used, err := s.framing.cut(s.buffer)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if used > 0 {
+			err := s.dialect.Unpack(&s.answer, m)
+			if err != nil {
+				s.t.Fatalf("answer % x: %v", m, err)
+			}
+			s.buffer = s.buffer[used:]
+			return &s.answer
+		}
+		piece := make([]byte, 4096)
+		n, err := s.conn.Read(piece)
+		if err != nil {
+			s.t.Fatalf("waiting for an answer: %v", err)
+		}
+		s.buffer = append(s.buffer, piece[:n]...)
+	}
+}
+
+func (s *switchSide) payment(stan payment.STAN, amount int64) (*payment.Authorization, *payment.Intent) {
+	s.t.Helper()
+	pan, err := card.ParsePAN([]byte(visaCard))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	expiry, err := card.ParseExpiry([]byte("2712"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cvv, err := card.ParseCVV([]byte("123"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a := &payment.Authorization{
+		Amount: payment.Amount{Value: amount, Currency: 978}, Channel: payment.Ecommerce, AcceptsPartial: true,
+		Card: card.Card{PAN: pan, Expiry: expiry, CVV: cvv},
+	}
+	i := &payment.Intent{
+		Attempt: 1, Amount: a.Amount, Channel: a.Channel, Partial: true, MTI: uint16(s.dialect.AuthorizationMTI()), STAN: stan, Transmitted: 314101500,
+		RRN: payment.RRN([]byte(fmt.Sprintf("6327%08d", stan))), Local: payment.LocalTime([]byte("260314111500")),
+		Terms: payment.Terms{
+			Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS ONLINE/PARIS/FR", MCC: "5942", Acquirer: "970001", Country: "250",
+		},
+	}
+	return a, i
+}
+
+func TestEveryDialect(t *testing.T) {
+	for _, name := range dialectNames(t) {
+		for _, codec := range []Codec{CodecFast, CodecMoov} {
+			t.Run(name+"/"+string(codec), func(t *testing.T) {
+				s := newSwitchSide(t, name, codec)
+				s.signsOnAndOff()
+				s.approves()
+				s.declinesWithEveryCode()
+				s.reverses()
+				if n := s.sim.Stats(); n.Unreadable != 0 || n.Unsendable != 0 {
+					t.Errorf("%+v", n)
+				}
+			})
+		}
+	}
+}
+
+func (s *switchSide) signsOnAndOff() {
+	s.t.Helper()
+	for i, f := range []payment.NetworkFunction{payment.SignOn, payment.Echo, payment.SignOff, payment.SignOn} {
+		m := s.ask(s.dialect.EncodeNetwork(nil, payment.NetworkRequest{
+			Function: f, STAN: payment.STAN(900 + i), Transmitted: 314101500, Terms: payment.Terms{Acquirer: "970001", Forwarder: "970002"},
+		}))
+		n, ok := s.dialect.DecodeNetwork(m)
+		if !ok || !n.Response || !n.Accepted || n.STAN != payment.STAN(900+i) || n.Function != f {
+			s.t.Errorf("network function %d: %+v", f, n)
+		}
+	}
+}
+
+func (s *switchSide) approves() {
+	s.t.Helper()
+	a, i := s.payment(1, 1000)
+	var r payment.Response
+	if err := s.dialect.DecodeAuthorization(s.ask(s.dialect.EncodeAuthorization(nil, a, i)), &r); err != nil {
+		s.t.Fatal(err)
+	}
+	if r.Verdict.Action != payment.ActionApprove || r.ApprovalCode.String() == "" || r.Amount != a.Amount && r.Amount != (payment.Amount{}) {
+		s.t.Errorf("approval %+v", r)
+	}
+	p := s.sim.host.profile
+	if p.cvv.de != 0 && r.CVVResult != 'M' {
+		s.t.Errorf("result of the security code %q", r.CVVResult)
+	}
+	if len(p.networkID) > 0 && len(r.NetworkID.String()) < 9 {
+		s.t.Errorf("network transaction id %q", r.NetworkID.String())
+	}
+	a, i = s.payment(2, 2010)
+	if err := s.dialect.DecodeAuthorization(s.ask(s.dialect.EncodeAuthorization(nil, a, i)), &r); err != nil {
+		s.t.Fatal(err)
+	}
+	if r.Verdict.Action != payment.ActionApprovePartially || r.Amount.Value != 1005 {
+		s.t.Errorf("partial approval %+v", r)
+	}
+}
+
+// declinesWithEveryCode: each code of the simulator means in the dialect what
+// the simulator means by it.
+func (s *switchSide) declinesWithEveryCode() {
+	s.t.Helper()
+	reasons := map[int]payment.Reason{
+		5: payment.ReasonDoNotHonour, 14: payment.ReasonInvalidCard, 30: payment.ReasonFormatError, 41: payment.ReasonLostCard, 43: payment.ReasonStolenCard,
+		51: payment.ReasonInsufficientFunds, 54: payment.ReasonExpiredCard, 61: payment.ReasonLimitExceeded, 65: payment.ReasonAuthenticationRequired,
+		91: payment.ReasonIssuerUnavailable, 94: payment.ReasonDuplicate, 96: payment.ReasonMalfunction, 12: payment.ReasonInvalidTransaction,
+	}
+	stan := payment.STAN(100)
+	for digits, b := range builtIn() {
+		if b.decision != declined || b.delivery != deliverNormally {
+			continue
+		}
+		stan++
+		a, i := s.payment(stan, int64(3000+digits))
+		var r payment.Response
+		if err := s.dialect.DecodeAuthorization(s.ask(s.dialect.EncodeAuthorization(nil, a, i)), &r); err != nil {
+			s.t.Fatal(err)
+		}
+		if r.Verdict.Action != payment.ActionDecline {
+			s.t.Errorf(".%02d: code %s is %+v", digits, r.Code, r.Verdict)
+		}
+		if want, ok := reasons[digits]; ok && r.Verdict.Reason != want {
+			s.t.Errorf(".%02d: code %s means %s, not %s", digits, r.Code, r.Verdict.Reason, want)
+		}
+	}
+}
+
+func (s *switchSide) reverses() {
+	s.t.Helper()
+	a, i := s.payment(500, 1000)
+	s.ask(s.dialect.EncodeAuthorization(nil, a, i))
+	owed := &payment.Owed{Reason: payment.ReversalTimeout, Tries: 1, STAN: 501, Transmitted: 314101510}
+	reverse := func(i *payment.Intent, o *payment.Owed) payment.AdviceVerdict {
+		s.t.Helper()
+		m := s.ask(s.dialect.EncodeReversal(nil, o, i, &a.Card))
+		if m.MTI() != s.dialect.ReversalMTI().Response() {
+			s.t.Errorf("a reversal is answered by %s", m.MTI())
+		}
+		var r payment.Response
+		if err := s.dialect.DecodeReversal(m, &r); err != nil {
+			s.t.Fatal(err)
+		}
+		return r.Advice
+	}
+	if v := reverse(i, owed); v != payment.AdviceAcknowledged {
+		s.t.Errorf("reversal: verdict %d", v)
+	}
+	again := *owed
+	again.Tries, again.Transmitted = 2, 314101520
+	if v := reverse(i, &again); v != payment.AdviceAcknowledged {
+		s.t.Errorf("repeat: verdict %d", v)
+	}
+	_, never := s.payment(600, 1000)
+	if v := reverse(never, &payment.Owed{Reason: payment.ReversalTimeout, Tries: 1, STAN: 601, Transmitted: 314101510}); v != payment.AdviceNotFound {
+		s.t.Errorf("reversal of nothing: verdict %d", v)
+	}
+	entries := s.ledger()
+	if len(entries) < 3 {
+		s.t.Fatalf("ledger %+v", entries)
+	}
+	tail := entries[len(entries)-3:]
+	if tail[0].Decision != "approved" || tail[1].Decision != "reversed" || tail[2].Decision != "unknown_original" {
+		s.t.Fatalf("ledger ends in %+v", tail)
+	}
+	if o := tail[1].Original; o == nil || !strings.HasSuffix(o.STAN, "000500") || o.Transmitted != "0314101500" || o.Acquirer != "970001" {
+		s.t.Errorf("original %+v", o)
+	}
+	if e := tail[0]; !strings.HasSuffix(e.STAN, "000500") || e.Acquirer != "970001" || e.Terminal != "TERM0001" || e.Currency != "978" || e.Amount != 1000 || e.RRN != "632700000500" {
+		s.t.Errorf("approval in the ledger %+v", e)
+	}
+	// What a restart reads is what was known.
+	s.conn.Close()
+	s.bench = s.restart(nil)
+	s.buffer = nil
+	if v := reverse(i, &again); v != payment.AdviceAcknowledged {
+		s.t.Errorf("repeat after a restart: verdict %d", v)
+	}
+}
