@@ -75,7 +75,7 @@ func (c Config) withDefaults() Config {
 	number(&c.BodyBytes, 16<<10)
 	number(&c.HeaderBytes, 8<<10)
 	number(&c.Connections, 8192)
-	number(&c.ConnectionsPerAddress, min(4096, c.Connections))
+	number(&c.ConnectionsPerAddress, max(1, min(4096, c.Connections)))
 	number(&c.Requests, 4096)
 	duration(&c.ReadTimeout, 5*time.Second)
 	duration(&c.WriteTimeout, 5*time.Second)

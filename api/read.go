@@ -60,9 +60,9 @@ func (r *request) list() {
 	var err error
 	finder := r.server.deps.Finder
 	switch {
-	case q.key != nil:
+	case len(q.key) > 0:
 		page, err = finder.ByKey(q.merchant, q.key)
-	case q.reference != nil:
+	case len(q.reference) > 0:
 		page, err = finder.ByReference(q.merchant, q.reference)
 	default:
 		page, err = finder.List(q.merchant, q.after, q.limit)
@@ -120,6 +120,8 @@ func (r *request) parameters() (parameters, bool) {
 	case fault != "":
 	case seen["idempotency_key"] && seen["reference"]:
 		fault = "ask by idempotency_key or by reference, not by both"
+	case seen["idempotency_key"] && len(q.key) == 0, seen["reference"] && len(q.reference) == 0:
+		fault = "idempotency_key and reference must not be empty"
 	case (seen["idempotency_key"] || seen["reference"]) && (seen["cursor"] || seen["limit"]):
 		fault = "limit and cursor belong to a list without idempotency_key and reference"
 	case !seen["merchant"] && len(r.gateway.Merchants()) == 1:

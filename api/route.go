@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"errors"
-	"net"
 	"strconv"
 	"time"
 
@@ -228,7 +227,7 @@ func setProblem(ctx *fasthttp.RequestCtx, p *problem) {
 func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
 	p := badRequest("malformed_request", "this is not an HTTP request")
 	var small *fasthttp.ErrSmallBuffer
-	var timeout net.Error
+	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		p = problem{
