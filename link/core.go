@@ -26,7 +26,7 @@ type core struct {
 	asking   payment.STAN    // trace number of the last 0800: of class 8, so it meets no payment's key
 	scratch  []byte
 	orders   []order
-	counters counters
+	counters Counters
 }
 
 // networkCodec packs network messages: an 0800 of ours, and the answer to one
@@ -42,8 +42,8 @@ type order struct {
 	effect  effect
 }
 
-// counters are what Status and the metrics show.
-type counters struct {
+// Counters are what Status and the metrics show.
+type Counters struct {
 	Refusals   uint64 `json:"window_refusals"`
 	Late       uint64 `json:"late_answers"`
 	Unmatched  uint64 `json:"unmatched_answers"`
@@ -288,8 +288,8 @@ func keyOf(p *place, i *payment.Intent) key {
 }
 
 // take is what the writer writes next, nil when there is nothing. From here on
-// the requests in it may be on the wire; one whose send_by has passed while it
-// waited is taken out first.
+// the requests in it may be on the wire, and the acquirer's timer runs; one
+// whose send_by has passed while it waited is taken out first.
 func (c *core) take(st *station, now moment, wall payment.Instant) (batch []byte, frames int) {
 	dead := false
 	for i := range st.segments {
@@ -300,6 +300,8 @@ func (c *core) take(st *station, now moment, wall payment.Instant) (batch []byte
 				c.takeOut(p, errExpired, now)
 			} else {
 				p.state = placeWritten
+				p.answerBy = min(p.answerBy, after(now, c.cfg.AnswerTimeout))
+				c.wheel.set(c.timerOf(p), p.answerBy)
 			}
 		}
 		dead = dead || seg.dead
@@ -331,13 +333,10 @@ func (c *core) tick(now moment, wall payment.Instant) {
 			c.event(now, c.stations[id], eventTimer)
 			return
 		}
-		p := &c.table.places[id-int32(len(c.stations))]
-		switch {
-		case p.state == placeQueued:
+		switch p := &c.table.places[id-int32(len(c.stations))]; p.state {
+		case placeQueued: // armed for send_by
 			c.takeOut(p, errExpired, now)
-		case p.state == placeWritten && now < p.answerBy:
-			c.wheel.set(id, p.answerBy)
-		case p.state == placeWritten:
+		case placeWritten: // armed for the answer when it was taken
 			c.counters.Timeouts++
 			c.giveUp(p, errTimeout, now)
 		}

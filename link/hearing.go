@@ -43,6 +43,7 @@ func (c *core) answered(now moment, st *station, e *echoed, m *iso8583.Message, 
 	if p.answer != nil {
 		p.answer.Swap(m)
 	}
+	c.table.noteAnswered(&p.key)
 	c.finish(p, nil, now)
 	return heardAnswer, ghost{}, took
 }

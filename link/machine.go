@@ -291,8 +291,8 @@ func (m *machine) draining(now moment, e event) {
 	switch e {
 	case eventIdle:
 		m.idle = true
-	case eventSignOffAnswered:
-		m.left = true
+	case eventSignOffAnswered, eventPeerSignOff:
+		m.left = true // either way both sides know
 	case eventDisabled:
 		m.enabled = false
 	case eventEnabled:

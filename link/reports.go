@@ -138,11 +138,24 @@ func (l *Link) tellLate(r *report) {
 // carries, the nearest pending key, and which element differs. This is the
 // question integrators ask most. Under Link.mu.
 func (l *Link) unmatchedLine(e *echoed) string {
-	near, element := l.core.table.nearest(e, l.core.rule)
-	if near == nil {
-		return fmt.Sprintf("%s; no pending key is near, %d in flight", describe(e), l.core.table.used)
+	return describe(e) + "; " + l.core.table.explain(e, l.core.rule)
+}
+
+// explain says why an answer matches nothing.
+func (t *table) explain(e *echoed, r rule) string {
+	if t.wasAnswered(e) {
+		return "its request was answered already"
 	}
-	return fmt.Sprintf("%s; nearest pending: %s; differs: %s", describe(e), near.describe(), elementName(element))
+	near, element := t.nearest(e, r)
+	switch {
+	case near == nil:
+		return fmt.Sprintf("no pending key is near, %d in flight", t.used)
+	case element == deNone:
+		return "nearest pending: " + near.describe() + "; its frame has not left"
+	case element == deType:
+		return "nearest pending: " + near.describe() + "; differs: message type"
+	}
+	return fmt.Sprintf("nearest pending: %s; differs: DE %d", near.describe(), element)
 }
 
 // describe shows what an answer carries of a key, and nothing else of it.
@@ -172,15 +185,4 @@ func (k *key) describe() string {
 		fmt.Fprintf(&b, " terminal=%q", k.terminal)
 	}
 	return b.String()
-}
-
-// elementName says which element differs, in the field's words.
-func elementName(de int) string {
-	switch de {
-	case deNone:
-		return "nothing: it was already answered, or its frame has not left"
-	case deType:
-		return "message type"
-	}
-	return fmt.Sprintf("DE %d", de)
 }

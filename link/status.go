@@ -22,7 +22,7 @@ type Status struct {
 	ReversalWindow int                 `json:"reversal_window"`
 	NumbersLeft    uint64              `json:"numbers_left"`
 	Connections    []ConnectionStatus  `json:"connections"`
-	Counters       counters            `json:"counters"`
+	Counters       Counters            `json:"counters"`
 }
 
 // ConnectionStatus is one connection of a link.

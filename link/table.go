@@ -46,7 +46,19 @@ type table struct {
 	heads  []int32 // chains by DE 11
 	free   int32
 	used   int
+
+	// The last answered requests, so that the line about a second answer can
+	// say that it is one.
+	answered [lastAnswered]answeredKey
+	cursor   int
 }
+
+type answeredKey struct {
+	stan        payment.STAN
+	transmitted payment.Transmitted
+}
+
+const lastAnswered = 256
 
 const noPlace = int32(-1)
 
@@ -170,6 +182,22 @@ func (t *table) owes(stan payment.STAN, rrn payment.RRN) bool {
 	for i := *t.chain(stan); i != noPlace; i = t.places[i].next {
 		k := &t.places[i].key
 		if k.owed && k.stan == stan && k.rrn == rrn {
+			return true
+		}
+	}
+	return false
+}
+
+// noteAnswered remembers for a while that a request had its answer.
+func (t *table) noteAnswered(k *key) {
+	t.answered[t.cursor] = answeredKey{k.stan, k.transmitted}
+	t.cursor = (t.cursor + 1) % lastAnswered
+}
+
+// wasAnswered says whether an answer is the second one of its request.
+func (t *table) wasAnswered(e *echoed) bool {
+	for _, k := range t.answered {
+		if e.stan != 0 && k.stan == e.stan && (k.transmitted == e.transmitted || e.transmitted == 0) {
 			return true
 		}
 	}
