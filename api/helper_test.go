@@ -266,3 +266,11 @@ func (d *door) ask(method, path, body string, headers ...string) answer {
 	d.spec.hold(d.t, request, response, content)
 	return a
 }
+
+// onceConn gives one text to its reader.
+type onceConn struct {
+	net.Conn
+	give string
+}
+
+func (c *onceConn) Read(p []byte) (int, error) { return copy(p, c.give), nil }
