@@ -85,7 +85,9 @@ func situations() []struct {
 		return m
 	}
 	out := func(misses int) func(m *machine) {
-		return func(m *machine) { m.echoAt, m.lastEcho, m.misses = start-moment(5*time.Second), start-moment(5*time.Second), misses }
+		return func(m *machine) {
+			m.echoAt, m.lastEcho, m.misses = start-moment(5*time.Second), start-moment(5*time.Second), misses
+		}
 	}
 	return []struct {
 		name string
