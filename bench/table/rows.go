@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+)
+
+// row is a line of the table: a figure and what it should reach.
+type row struct {
+	figure  string
+	what    string
+	target  float64
+	atLeast bool // the target is a floor, not a ceiling
+	beside  string
+}
+
+func rows() []row {
+	return []row{
+		{"codec.pack_ns", "codec: pack a 24-field 0100, ns", 1500, false, "codec.pack_ratio_moov"},
+		{"codec.unpack_ns", "codec: unpack it, ns", 800, false, "codec.unpack_ratio_moov"},
+		{"codec.bcd_pack_ns", "codec: pack it in BCD, ns", 1500, false, "codec.bcd_pack_ratio_moov"},
+		{"codec.bcd_unpack_ns", "codec: unpack it in BCD, ns", 800, false, "codec.bcd_unpack_ratio_moov"},
+		{"link.roundtrips_per_s", "link: round trips, 256 in flight, one connection, /s", 130_000, true, "link.ratio_moov"},
+		{"routing.lookup_ns", "routing: 350,000 ranges and 100 rules, ns", 1000, false, ""},
+		{"http.request_us", "door: CPU of a request, µs", 20, false, "http.ratio_nethttp"},
+		{"one_node.authorizations_per_s", "one node: authorizations, /s", 17_000, true, ""},
+		{"one_node.cpu_us_per_authorization", "one node: CPU each, all processes, µs", 95, false, ""},
+		{"one_node.cpu_us_node", "one node: CPU each, the node alone, µs", 70, false, ""},
+		{"one_node.p99_ms", "one node: p99 at that rate, ms", 50, false, ""},
+		{"one_node.p99_ms_at_500", "one node: p99 at 500/s, ms", 10, false, ""},
+	}
+}
+
+// print writes the table, then every figure that is not in it, then what was
+// not run.
+func (t *table) print(out io.Writer, machine string) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintf(w, "%s\n\n\tmeasured\ttarget\t\tpeer\n", machine)
+	shown := map[string]bool{}
+	for _, r := range rows() {
+		v, there := t.figures[r.figure]
+		shown[r.figure], shown[r.beside] = true, true
+		if !there {
+			_, _ = fmt.Fprintf(w, "%s\tnot run\t%s\t\t\n", r.what, r.bound())
+			continue
+		}
+		verdict := "met"
+		if !r.met(v) {
+			verdict = "SHORT"
+		}
+		peer := ""
+		if ratio, there := t.figures[r.beside]; there {
+			peer = number(ratio) + " × better"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.what, number(v), r.bound(), verdict, peer)
+	}
+	_, _ = fmt.Fprintln(w)
+	for _, name := range slices.Sorted(maps.Keys(t.figures)) {
+		if !shown[name] {
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", name, number(t.figures[name]))
+		}
+	}
+	for _, m := range t.missing {
+		_, _ = fmt.Fprintf(w, "not run: %s\n", m)
+	}
+	return w.Flush()
+}
+
+func (r *row) met(v float64) bool {
+	if r.atLeast {
+		return v >= r.target
+	}
+	return v <= r.target
+}
+
+func (r *row) bound() string {
+	if r.atLeast {
+		return "≥ " + number(r.target)
+	}
+	return "≤ " + number(r.target)
+}
+
+// round keeps four significant digits: more would be noise in every commit.
+func round(v float64) float64 {
+	if v == 0 || math.IsInf(v, 0) || math.IsNaN(v) {
+		return 0
+	}
+	scale := math.Pow(10, 3-math.Floor(math.Log10(math.Abs(v))))
+	return math.Round(v*scale) / scale
+}
+
+func number(v float64) string { return strconv.FormatFloat(round(v), 'f', -1, 64) }
