@@ -203,6 +203,9 @@ func (c *CVV) Wipe() { *c = CVV{} }
 // maxTrack2 is the longest track 2 without sentinels, ISO/IEC 7813.
 const maxTrack2 = 37
 
+// trackDates is what must follow the separator: expiry (4) and service code (3).
+const trackDates = 7
+
 // Track2 is the magnetic stripe or its chip equivalent, ISO/IEC 7813, with
 // '=' as separator: sensitive authentication data, never stored.
 type Track2 struct {
@@ -214,7 +217,7 @@ type Track2 struct {
 // discretionary digits, without sentinels.
 func ParseTrack2(b []byte) (Track2, error) {
 	var t Track2
-	if len(b) < minPAN+1+7 || len(b) > maxTrack2 {
+	if len(b) < minPAN+1+trackDates || len(b) > maxTrack2 {
 		return t, ErrTrack
 	}
 	separators := 0
@@ -225,7 +228,7 @@ func ParseTrack2(b []byte) (Track2, error) {
 		case c == '=' || c == 'D':
 			t.data[i] = '='
 			separators++
-			if i < minPAN || i > maxPAN {
+			if i < minPAN || i > maxPAN || len(b)-i-1 < trackDates {
 				return Track2{}, ErrTrack
 			}
 		default:

@@ -38,14 +38,20 @@ func ParseID(text, prefix string) (ID, error) {
 	if len(text) != len(prefix)+32 || text[:len(prefix)] != prefix {
 		return id, ErrID
 	}
-	if _, err := hex.Decode(id[:], []byte(text[len(prefix):])); err != nil {
+	digits := text[len(prefix):]
+	for i := range len(digits) {
+		if digits[i] >= 'A' && digits[i] <= 'F' {
+			return ID{}, ErrID // hex would take it, and an id would have many names
+		}
+	}
+	if _, err := hex.Decode(id[:], []byte(digits)); err != nil {
 		return ID{}, ErrID
 	}
 	return id, nil
 }
 
 // Minter makes ids for one process without a lock: the clock's milliseconds,
-// 30 random bits drawn once, and a counter that makes ids of one millisecond
+// 32 random bits drawn once, and a counter that makes ids of one millisecond
 // differ and stay in order.
 type Minter struct {
 	now     func() Instant
