@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"crypto/sha256"
+	"slices"
 
 	"authswitch/payment"
 )
@@ -98,6 +99,9 @@ func (m *Machine) referred(x *cancellation) *life {
 			ids = append(ids, payment.ID(key[len(from):]))
 		}
 	}
+	// The newest of both lists together, whatever was flushed when.
+	slices.SortFunc(ids, func(a, b payment.ID) int { return bytes.Compare(b[:], a[:]) })
+	ids = ids[:min(len(ids), maxReferred)]
 	var newest, best payment.ID
 	for _, id := range ids {
 		l := m.load(id)

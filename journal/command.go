@@ -126,7 +126,9 @@ func AppendLease(b []byte, session payment.Session, link payment.LinkName) []byt
 
 // AppendSweep writes a KindSweep command: whatever is open more than margin
 // after its AnswerBy, by the entry's time, is owed a reversal.
-func AppendSweep(b []byte, margin int64) []byte { return put64(append(b, commandVersion), uint64(margin)) }
+func AppendSweep(b []byte, margin int64) []byte {
+	return put64(append(b, commandVersion), uint64(margin))
+}
 
 // AppendForget writes a KindForget command: idempotency generations whose
 // newest entry is more than keep old, by the entry's time, are deleted; never

@@ -31,13 +31,13 @@ type Machine struct {
 	decided []payment.ID // since the last flush: who waits for them is told
 
 	// Scratch, so that Apply allocates nothing.
-	decidedLife       life
-	retired, spare    []*life
-	keyA, keyB        []byte
-	value, body       []byte
-	sweepIDs          []payment.ID
-	late              payment.Late
-	scratchOutcome    payment.Outcome
+	decidedLife    life
+	retired, spare []*life
+	keyA, keyB     []byte
+	value, body    []byte
+	sweepIDs       []payment.ID
+	late           payment.Late
+	scratchOutcome payment.Outcome
 }
 
 // New is a machine over a state. Load must come before anything else.

@@ -9,20 +9,22 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"authswitch/journal"
 	"authswitch/payment"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 )
-
-// Config of a node's store. Every zero value is usable but Node and Dir.
-type Config struct {
-	Node payment.NodeID `yaml:"node"`
-	Dir  string         `yaml:"dir"`
-}
 
 // Deps is what the store takes from its surroundings.
 type Deps struct {
@@ -31,61 +33,200 @@ type Deps struct {
 	Log        *slog.Logger
 	FS         vfs.FS // nil: the real disk
 	Registerer prometheus.Registerer
+	// Transport between members; nil: Raft's TCP on Config.Address, or none
+	// beyond this process where that is empty.
+	Transport raft.Transport
 	// Fail is called once, when this node must stop: a stalled disk, an entry
 	// it does not understand, a state it cannot write.
 	Fail func(error)
 }
 
 // Store is one node's replica.
-type Store struct{}
+type Store struct {
+	cfg        Config
+	deps       Deps
+	logDB      *pebble.DB
+	log        *raftLog
+	replica    *replica
+	raft       *raft.Raft
+	close      func() error // the transport
+	batch      *batcher
+	session    atomic.Uint64
+	claims     atomic.Uint64
+	failing    sync.Once
+	collectors []prometheus.Collector
 
-// Start opens the store, joins or bootstraps its cluster, and begins a session.
-func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) { return &Store{}, nil }
+	stop    context.CancelFunc
+	running sync.WaitGroup // watchdog, leader loop
+}
 
-func (s *Store) Session() payment.Session { return 0 }
-func (s *Store) Open(i *payment.Intent) (payment.Opened, error) {
-	return payment.Opened{}, payment.ErrUnavailable
+// ErrBehind means that the state and the newest snapshot are both older than
+// the log begins: this node must be rebuilt from the others.
+var ErrBehind = errors.New("state is older than the log begins")
+
+// Start opens the store, bootstraps its cluster where there is none yet, waits
+// for a leader, and begins a session: the earlier one of this node ends, and
+// what it left open is owed a reversal.
+func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
+	if err := errors.Join(cfg.Validate()...); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	deps = deps.withDefaults()
+	s := &Store{cfg: cfg, deps: deps, close: func() error { return nil }}
+	if err := s.openDisk(); err != nil {
+		return nil, errors.Join(err, s.closeDisk())
+	}
+	if err := s.startRaft(); err != nil {
+		return nil, errors.Join(err, s.closeDisk())
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.running.Add(1)
+	go s.watchDisk(running)
+	if err := s.lead(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop(ctx))
+	}
+	s.running.Add(1)
+	go s.keep(running)
+	return s, nil
 }
-func (s *Store) Next(o *payment.Outcome, i *payment.Intent) (payment.Settled, error) {
-	return payment.Settled{}, payment.ErrUnavailable
+
+func (d Deps) withDefaults() Deps {
+	if d.FS == nil {
+		d.FS = vfs.Default
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Registerer == nil {
+		d.Registerer = prometheus.NewRegistry()
+	}
+	return d
 }
-func (s *Store) Close(o *payment.Outcome) (payment.Settled, error) {
-	return payment.Settled{}, payment.ErrUnavailable
+
+// fail tells the process once that it must stop.
+func (s *Store) fail(err error) {
+	s.failing.Do(func() {
+		s.deps.Log.Error("the store must stop", "error", err)
+		if s.deps.Fail != nil {
+			go s.deps.Fail(err)
+		}
+	})
 }
-func (s *Store) Reverse(o *payment.Outcome) (payment.Settled, error) {
-	return payment.Settled{}, payment.ErrUnavailable
+
+// lead waits for this node's cluster to have a leader and begins the session.
+func (s *Store) lead(ctx context.Context) error {
+	for s.raft.State() != raft.Leader {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a leader: %w", context.Cause(ctx))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	// All that was committed is applied before the first command of ours.
+	if err := s.raft.Barrier(s.cfg.StartTimeout).Error(); err != nil {
+		return fmt.Errorf("apply the log: %w", err)
+	}
+	w := s.batch.waiter(journal.KindSession)
+	w.body = journal.AppendSession(w.body, s.cfg.Node)
+	if err := s.batch.propose(w, s.cfg.StartTimeout); err != nil {
+		return fmt.Errorf("begin a session: %w", err)
+	}
+	s.session.Store(uint64(w.result.Session))
+	if w.result.Count > 0 {
+		s.deps.Log.Warn("payments of the earlier session are reversed", "count", w.result.Count)
+	}
+	s.batch.release(w)
+	return nil
 }
-func (s *Store) Cancel(c *payment.Cancellation) (payment.Cancelled, error) {
-	return payment.Cancelled{}, payment.ErrUnavailable
+
+// Session is this node's epoch; Open and Close carry it.
+func (s *Store) Session() payment.Session { return payment.Session(s.session.Load()) }
+
+// watchDisk stops the node when a write of the log hangs: a leader whose disk
+// stalls goes on heartbeating and freezes its cluster.
+func (s *Store) watchDisk(ctx context.Context) {
+	defer s.running.Done()
+	tick := time.NewTicker(s.cfg.StallTimeout / 10)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if d := s.log.stalled(); d > s.cfg.StallTimeout {
+				s.fail(fmt.Errorf("a write of the log takes %s already", d.Round(time.Millisecond)))
+				return
+			}
+		}
+	}
 }
-func (s *Store) Late(l *payment.Late) error { return payment.ErrUnavailable }
-func (s *Store) Claim(link payment.LinkName, seq uint64, stan payment.STAN, t payment.Transmitted) (payment.Owed, error) {
-	return payment.Owed{}, payment.ErrUnavailable
+
+// keep is the leader's upkeep: intents open past their time become reversals,
+// old idempotency generations go.
+func (s *Store) keep(ctx context.Context) {
+	defer s.running.Done()
+	tick := time.NewTicker(s.cfg.SweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if s.raft.State() == raft.Leader {
+				s.sweep()
+			}
+		}
+	}
 }
-func (s *Store) Acknowledge(link payment.LinkName, seq uint64, r *payment.Response, v payment.AdviceVerdict) (payment.State, error) {
-	return 0, payment.ErrUnavailable
+
+func (s *Store) sweep() {
+	now, margin, kept := s.deps.Now(), int64(s.cfg.OverdueMargin), int64(s.cfg.KeyRetention)
+	var overdue, stale bool
+	s.replica.withMachine(func(m *journal.Machine) {
+		overdue, stale = m.Overdue(now, margin), m.Stale(now, kept)
+	})
+	if overdue {
+		w := s.batch.waiter(journal.KindSweep)
+		w.body = journal.AppendSweep(w.body, margin)
+		s.upkeep(w)
+	}
+	if stale {
+		w := s.batch.waiter(journal.KindForget)
+		w.body = journal.AppendForget(w.body, kept)
+		s.upkeep(w)
+	}
 }
-func (s *Store) Lease(ctx context.Context, link payment.LinkName) (payment.Numbers, error) {
-	return payment.Numbers{}, payment.ErrUnavailable
+
+func (s *Store) upkeep(w *waiter) {
+	kind := w.kind
+	err := s.batch.propose(w, s.cfg.CommitTimeout)
+	if err != nil {
+		s.deps.Log.Warn("upkeep waits for the next round", "command", kind.String(), "error", err)
+	} else if kind == journal.KindSweep {
+		s.deps.Log.Warn("overdue payments are reversed", "count", w.result.Count)
+	}
+	if !errors.Is(err, payment.ErrPending) {
+		s.batch.release(w)
+	}
 }
-func (s *Store) Await(id payment.ID, until payment.Instant) error { return payment.ErrUnavailable }
-func (s *Store) Payment(id payment.ID) (payment.Payment, error) {
-	return payment.Payment{}, payment.ErrUnavailable
+
+// Stop answers what is queued, hands leadership over where somebody can take
+// it, flushes the state and closes the disk.
+func (s *Store) Stop(ctx context.Context) error {
+	s.batch.close()
+	s.stop()
+	s.running.Wait()
+	if s.members() > 1 && s.raft.State() == raft.Leader {
+		// A plain stop would cost the others an election.
+		if err := s.raft.LeadershipTransfer().Error(); err != nil {
+			s.deps.Log.Warn("stop without a successor", "error", err)
+		}
+	}
+	err := s.raft.Shutdown().Error()
+	for _, c := range s.collectors {
+		s.deps.Registerer.Unregister(c)
+	}
+	return errors.Join(err, s.close(), s.flushState(), s.closeDisk())
 }
-func (s *Store) History(id payment.ID) ([]payment.Entry, error) { return nil, payment.ErrUnavailable }
-func (s *Store) ByKey(m payment.MerchantID, key []byte) (payment.ID, error) {
-	return payment.ID{}, payment.ErrUnavailable
-}
-func (s *Store) ByReference(m payment.MerchantID, reference []byte) ([]payment.ID, error) {
-	return nil, payment.ErrUnavailable
-}
-func (s *Store) List(m payment.MerchantID, after payment.ID, limit int) ([]payment.ID, bool, error) {
-	return nil, false, payment.ErrUnavailable
-}
-func (s *Store) Due(link payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
-	return dst
-}
-func (s *Store) Owing(link payment.LinkName) (count int, oldest payment.Instant, exceptions int) {
-	return 0, 0, 0
-}
-func (s *Store) Stop(ctx context.Context) error { return nil }

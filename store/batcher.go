@@ -1,0 +1,279 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"authswitch/journal"
+	"authswitch/payment"
+
+	"github.com/hashicorp/raft"
+)
+
+// batcher is the group commit: commands queue while earlier batches are in
+// flight and leave together in one Raft entry. There is no linger: a lone
+// command leaves at once.
+type batcher struct {
+	raft    *raft.Raft
+	now     func() payment.Instant
+	limits  limits
+	measure measures
+	pool    sync.Pool // *waiter
+	applied *sync.Pool
+
+	mu       sync.Mutex
+	ready    sync.Cond // on mu: the queue or inflight changed, or closed
+	queue    []*waiter
+	inflight int
+	closed   bool
+	slots    sync.WaitGroup
+}
+
+type limits struct {
+	queue    int           // commands; more are refused with payment.ErrBusy
+	inflight int           // batches
+	deep     int           // with more than so many commands waiting, fewer and larger batches leave
+	commit   time.Duration // then the caller is told payment.ErrPending
+}
+
+// waiter is one command on its way and the caller that waits for it.
+type waiter struct {
+	kind   journal.Kind
+	body   []byte
+	result journal.Result
+	err    error
+	done   chan struct{} // capacity 1
+	timer  *time.Timer
+	// state decides between the caller's timer and the result: the first to
+	// move it from pending has the waiter.
+	state atomic.Int32
+}
+
+const (
+	pending int32 = iota
+	finished
+	abandoned
+)
+
+func newBatcher(r *raft.Raft, now func() payment.Instant, l limits, m measures, applied *sync.Pool) *batcher {
+	b := &batcher{raft: r, now: now, limits: l, measure: m, applied: applied}
+	b.ready.L = &b.mu
+	b.slots.Add(l.inflight)
+	for range l.inflight {
+		go b.run()
+	}
+	return b
+}
+
+// waiter takes one from the pool; its body is empty and roomy.
+func (b *batcher) waiter(kind journal.Kind) *waiter {
+	w, _ := b.pool.Get().(*waiter)
+	if w == nil {
+		w = &waiter{done: make(chan struct{}, 1), timer: time.NewTimer(time.Hour), body: make([]byte, 0, 1024)}
+		w.timer.Stop()
+	}
+	w.kind, w.body, w.err = kind, w.body[:0], nil
+	w.state.Store(pending)
+	return w
+}
+
+// release gives a waiter back; its result must have been copied out.
+func (b *batcher) release(w *waiter) { b.pool.Put(w) }
+
+// propose commits a command. On nil, w.result holds what Apply answered. The
+// waiter is the caller's again unless the error is payment.ErrPending.
+func (b *batcher) propose(w *waiter, limit time.Duration) error {
+	if len(w.body) > journal.MaxCommand {
+		return fmt.Errorf("%w: %s of %d bytes", journal.ErrInvalid, w.kind, len(w.body))
+	}
+	if err := b.submit(w); err != nil {
+		return err
+	}
+	w.timer.Reset(limit)
+	select {
+	case <-w.done:
+		w.timer.Stop()
+	case <-w.timer.C:
+		if w.state.CompareAndSwap(pending, abandoned) {
+			return payment.ErrPending
+		}
+		<-w.done
+	}
+	if w.err != nil {
+		return w.err
+	}
+	return w.result.Err
+}
+
+func (b *batcher) submit(w *waiter) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return payment.ErrUnavailable
+	case len(b.queue) >= b.limits.queue:
+		return payment.ErrBusy
+	}
+	b.queue = append(b.queue, w)
+	b.ready.Signal()
+	return nil
+}
+
+func (b *batcher) run() {
+	defer b.slots.Done()
+	var batch []*waiter
+	for {
+		if batch = b.take(batch[:0]); len(batch) == 0 {
+			return
+		}
+		b.commit(batch)
+		clear(batch)
+		b.mu.Lock()
+		b.inflight--
+		b.ready.Signal()
+		b.mu.Unlock()
+	}
+}
+
+// take waits for commands and takes as many as an entry holds. A deep queue
+// allows only two batches in flight: larger entries are cheaper than earlier
+// ones. Nothing is returned when the batcher is closed and drained.
+func (b *batcher) take(batch []*waiter) []*waiter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		for len(b.queue) == 0 || b.inflight >= 2 && len(b.queue) > b.limits.deep {
+			if b.closed && len(b.queue) == 0 {
+				return nil
+			}
+			b.ready.Wait()
+		}
+		batch = b.fill(batch)
+		if len(batch) > 0 {
+			b.inflight++
+			if len(b.queue) > 0 {
+				b.ready.Signal()
+			}
+			return batch
+		}
+	}
+}
+
+func (b *batcher) fill(batch []*waiter) []*waiter {
+	bodies, n := 0, 0
+	for _, w := range b.queue {
+		if journal.EntrySize(len(batch)+1, bodies+len(w.body)) > journal.MaxEntry {
+			break
+		}
+		n++
+		// An intent whose caller left will never be sent: better not open it.
+		if w.kind == journal.KindOpen && w.state.Load() == abandoned {
+			continue
+		}
+		bodies += len(w.body)
+		batch = append(batch, w)
+	}
+	left := copy(b.queue, b.queue[n:])
+	clear(b.queue[left:])
+	b.queue = b.queue[:left]
+	return batch
+}
+
+// enqueueLimit is how long Raft may take to accept an entry. Passing it means
+// that nothing was appended.
+const enqueueLimit = time.Second
+
+// commit proposes a batch until it is known what became of it, or its callers
+// have gone.
+func (b *batcher) commit(batch []*waiter) {
+	began := time.Now()
+	unknown := false
+	for {
+		response, err := b.attempt(batch)
+		if err == nil {
+			b.measure.commit.Observe(time.Since(began).Seconds())
+			b.measure.batch.Observe(float64(len(batch)))
+			b.answer(batch, response, unknown)
+			return
+		}
+		notAppended := errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrEnqueueTimeout) || errors.Is(err, raft.ErrLeadershipTransferInProgress)
+		unknown = unknown || !notAppended
+		if errors.Is(err, raft.ErrRaftShutdown) || time.Since(began) > b.limits.commit {
+			b.refuse(batch, err, unknown)
+			return
+		}
+		time.Sleep(retryPause)
+	}
+}
+
+// retryPause is between two proposals of a batch that found no leader.
+const retryPause = 20 * time.Millisecond
+
+func (b *batcher) attempt(batch []*waiter) (*applied, error) {
+	bodies := 0
+	for _, w := range batch {
+		bodies += len(w.body)
+	}
+	// The entry is Raft's from here on: its log cache and followers read it.
+	entry := journal.BeginEntry(make([]byte, 0, journal.EntrySize(len(batch), bodies)), b.now())
+	for _, w := range batch {
+		entry = journal.AddCommand(entry, w.kind, w.body)
+	}
+	future := b.raft.Apply(journal.EndEntry(entry), enqueueLimit)
+	if err := future.Error(); err != nil {
+		return nil, err
+	}
+	response, ok := future.Response().(*applied)
+	if !ok || response == nil {
+		return nil, raft.ErrLeadershipLost
+	}
+	return response, nil
+}
+
+// answer gives every caller its result. Again says that the batch was proposed
+// before with an unknown end: an Open that this very call made is then its
+// caller's first answer, and may be sent.
+func (b *batcher) answer(batch []*waiter, a *applied, again bool) {
+	for i, w := range batch {
+		if a.err != nil || i >= len(a.results) {
+			w.err = fmt.Errorf("%w: this node stopped applying", payment.ErrPending)
+		} else {
+			w.result = a.results[i]
+			if again && w.result.Opened.Verdict == payment.OpenAgain {
+				w.result.Opened.Verdict = payment.OpenNew
+			}
+		}
+		w.finish()
+	}
+	b.applied.Put(a)
+}
+
+func (b *batcher) refuse(batch []*waiter, err error, unknown bool) {
+	kind := payment.ErrUnavailable
+	if unknown {
+		kind = payment.ErrPending
+	}
+	err = fmt.Errorf("%w: %w", kind, err)
+	for _, w := range batch {
+		w.err = err
+		w.finish()
+	}
+}
+
+func (w *waiter) finish() {
+	if w.state.CompareAndSwap(pending, finished) {
+		w.done <- struct{}{}
+	}
+}
+
+// close refuses what is new and waits until what is queued is answered.
+func (b *batcher) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.ready.Broadcast()
+	b.mu.Unlock()
+	b.slots.Wait()
+}

@@ -1,0 +1,148 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/hashicorp/raft"
+)
+
+// openDisk opens the two Pebbles: one shared by log and state had worse tails.
+func (s *Store) openDisk() error {
+	fs, dir := s.deps.FS, s.cfg.Dir
+	for _, sub := range [...]string{"", "log", stateDir, "snapshots"} {
+		if err := fs.MkdirAll(fs.PathJoin(dir, sub), 0o700); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+	}
+	if err := syncDir(fs, dir); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	logDB, err := pebble.Open(fs.PathJoin(dir, "log"), s.logOptions())
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	s.logDB = logDB
+	s.log = newRaftLog(logDB, int(s.cfg.LogCacheBytes))
+	s.replica = &replica{fs: fs, dir: dir, fail: s.fail, open: func(dir string) (*pebble.DB, error) {
+		return pebble.Open(dir, s.stateOptions())
+	}}
+	state, err := s.replica.open(fs.PathJoin(dir, stateDir))
+	if err != nil {
+		return fmt.Errorf("open the state: %w", err)
+	}
+	s.replica.state = state
+	return s.replica.load()
+}
+
+// logOptions: every commit is synced, entries are read once or never, and are
+// deleted in ranges. Compressing sealed cards and hashes only costs time.
+func (s *Store) logOptions() *pebble.Options {
+	o := &pebble.Options{
+		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s.deps.Log.With("pebble", "log"), s.fail},
+		MemTableSize: uint64(s.cfg.LogMemtableBytes), MemTableStopWritesThreshold: 8,
+		L0CompactionThreshold: 8, L0StopWritesThreshold: 64, CacheSize: 8 << 20,
+	}
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	return o
+}
+
+// stateOptions: no WAL, because the Raft log is one; many memtables before a
+// stall, because a stall here stalls Raft.
+func (s *Store) stateOptions() *pebble.Options {
+	o := &pebble.Options{
+		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s.deps.Log.With("pebble", "state"), s.fail},
+		DisableWAL: true, MemTableSize: uint64(s.cfg.MemtableBytes), MemTableStopWritesThreshold: 16,
+		L0CompactionThreshold: 4, L0StopWritesThreshold: 1000, CacheSize: s.cfg.BlockCacheBytes, BytesPerSync: 1 << 20,
+	}
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return o
+}
+
+// recover brings a state that is older than the newest snapshot up to it. That
+// happens only when a restore was cut between removing the old state and
+// putting the new one in its place.
+func (s *Store) recover(from *snapshots) error {
+	list, err := from.List()
+	if err != nil {
+		return err
+	}
+	if len(list) > 0 && s.replica.machine.Applied() < list[0].Index {
+		_, stream, err := from.Open(list[0].ID)
+		if err != nil {
+			return err
+		}
+		err = s.replica.Restore(stream)
+		if closeErr := stream.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return fmt.Errorf("recover the state from snapshot %s: %w", list[0].ID, err)
+		}
+	}
+	first, err := s.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	// Entry 1 is the configuration; Raft's own entries do not move the index.
+	var behind uint64
+	if len(list) > 0 {
+		behind = list[0].Index
+	}
+	if applied := max(s.replica.machine.Applied(), behind); first > applied+1 {
+		return fmt.Errorf("%w: state %d, log from %d", ErrBehind, applied, first)
+	}
+	return nil
+}
+
+// flushState makes a clean stop's restart quick: nothing is left to replay.
+func (s *Store) flushState() error {
+	if s.replica.state == nil {
+		return nil
+	}
+	if err := s.replica.state.Flush(); err != nil {
+		return fmt.Errorf("flush the state: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) closeDisk() error {
+	var errs []error
+	if s.replica != nil && s.replica.state != nil {
+		s.replica.stateMu.Lock()
+		errs = append(errs, s.replica.state.Close())
+		s.replica.state = nil
+		s.replica.stateMu.Unlock()
+	}
+	if s.logDB != nil {
+		errs = append(errs, s.logDB.Close())
+		s.logDB = nil
+	}
+	return errors.Join(errs...)
+}
+
+// pebbleLogger sends Pebble's words to the node's log. What it calls fatal — a
+// WAL it cannot sync — stops the node: nothing may be acknowledged after it.
+type pebbleLogger struct {
+	log  *slog.Logger
+	fail func(error)
+}
+
+func (l pebbleLogger) Infof(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
+
+func (l pebbleLogger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
+
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	err := fmt.Errorf("pebble: "+format, args...)
+	l.fail(err)
+	panic(err) // Pebble relies on Fatalf not returning
+}
+
+var _ raft.LogStore = (*raftLog)(nil)
+var _ raft.StableStore = (*raftLog)(nil)

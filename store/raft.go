@@ -1,0 +1,127 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// startRaft starts Raft over the log, the snapshots and the replica, and the
+// batcher over Raft.
+func (s *Store) startRaft() error {
+	store, err := newSnapshots(s.deps.FS, s.deps.FS.PathJoin(s.cfg.Dir, "snapshots"))
+	if err != nil {
+		return err
+	}
+	if err := s.recover(store); err != nil {
+		return err
+	}
+	transport, err := s.transport()
+	if err != nil {
+		return err
+	}
+	config := s.raftConfig()
+	known, err := raft.HasExistingState(s.log, s.log, store)
+	if err != nil {
+		return fmt.Errorf("read the raft log: %w", err)
+	}
+	if !known {
+		self := raft.Configuration{Servers: []raft.Server{{ID: config.LocalID, Address: transport.LocalAddr()}}}
+		if err := raft.BootstrapCluster(config, s.log, s.log, store, transport, self); err != nil {
+			return fmt.Errorf("bootstrap the cluster: %w", err)
+		}
+	}
+	if s.raft, err = raft.NewRaft(config, s.replica, s.log, s.log, store, transport); err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	m := newMeasures()
+	s.batch = newBatcher(s.raft, s.deps.Now, limits{
+		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, commit: s.cfg.CommitTimeout,
+	}, m, &s.replica.pool)
+	s.collectors = []prometheus.Collector{m.commit, m.batch, newGauges(s.raft, s.replica, s.deps.Now)}
+	for _, c := range s.collectors {
+		if err := s.deps.Registerer.Register(c); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+// deepQueue is about one full entry of commands.
+const deepQueue = 256
+
+func (s *Store) raftConfig() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(s.cfg.Node)
+	c.HeartbeatTimeout = s.cfg.HeartbeatTimeout
+	c.ElectionTimeout = s.cfg.HeartbeatTimeout
+	c.LeaderLeaseTimeout = s.cfg.HeartbeatTimeout
+	c.CommitTimeout = 10 * time.Millisecond
+	c.MaxAppendEntries = 16 // of up to 256 KiB
+	c.SnapshotThreshold = uint64(s.cfg.SnapshotThreshold)
+	c.SnapshotInterval = s.cfg.SnapshotEvery
+	c.TrailingLogs = uint64(s.cfg.TrailingLogs)
+	// The state is its own snapshot: it is never thrown away at start.
+	c.NoSnapshotRestoreOnStart = true
+	c.NoLegacyTelemetry = true
+	c.LogLevel = "WARN"
+	c.LogOutput = &raftWords{s.deps.Log.With("from", "raft")}
+	return c
+}
+
+func (s *Store) transport() (raft.Transport, error) {
+	switch {
+	case s.deps.Transport != nil:
+		return s.deps.Transport, nil
+	case s.cfg.Address == "":
+		_, t := raft.NewInmemTransport(raft.ServerAddress(s.cfg.Node))
+		s.close = t.Close
+		return t, nil
+	}
+	address, err := net.ResolveTCPAddr("tcp", s.cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("raft address: %w", err)
+	}
+	// One RPC in flight: pipelining can wedge a follower.
+	t, err := raft.NewTCPTransportWithConfig(s.cfg.Address, address, &raft.NetworkTransportConfig{
+		MaxPool: 3, MaxRPCsInFlight: 1, Timeout: 10 * time.Second,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listen for raft on %s: %w", s.cfg.Address, err)
+	}
+	s.close = t.Close
+	return t, nil
+}
+
+func (s *Store) members() int {
+	future := s.raft.GetConfiguration()
+	if future.Error() != nil {
+		return 0
+	}
+	return len(future.Configuration().Servers)
+}
+
+// raftWords turns Raft's log lines into the node's.
+type raftWords struct{ log *slog.Logger }
+
+func (w *raftWords) Write(b []byte) (int, error) {
+	line := bytes.TrimSpace(b)
+	level := slog.LevelWarn
+	if bytes.Contains(line, []byte("[ERROR]")) {
+		level = slog.LevelError
+	}
+	if i := bytes.IndexByte(line, ']'); i >= 0 {
+		line = bytes.TrimSpace(line[i+1:])
+	}
+	w.log.Log(context.Background(), level, string(line))
+	return len(b), nil
+}
+
+var _ io.Writer = (*raftWords)(nil)

@@ -1,0 +1,90 @@
+package store
+
+import (
+	"time"
+
+	"authswitch/journal"
+	"authswitch/payment"
+)
+
+// Reads see everything that a command of this node was answered before they
+// began.
+
+// Payment reads one payment.
+func (s *Store) Payment(id payment.ID) (p payment.Payment, err error) {
+	err = s.replica.read(func(r journal.Reader) error {
+		p, err = journal.ReadPayment(r, id)
+		return err
+	})
+	return p, err
+}
+
+// History reads what happened to a payment, oldest first.
+func (s *Store) History(id payment.ID) (h []payment.Entry, err error) {
+	err = s.replica.read(func(r journal.Reader) error {
+		h, err = journal.ReadHistory(r, id)
+		return err
+	})
+	return h, err
+}
+
+// ByKey finds the payment that holds an idempotency key.
+func (s *Store) ByKey(m payment.MerchantID, key []byte) (id payment.ID, err error) {
+	err = s.replica.read(func(r journal.Reader) error {
+		id, err = journal.ReadByKey(r, m, key)
+		return err
+	})
+	return id, err
+}
+
+// ByReference lists the payments with a merchant's reference, newest first.
+func (s *Store) ByReference(m payment.MerchantID, reference []byte) (ids []payment.ID, err error) {
+	err = s.replica.read(func(r journal.Reader) error {
+		ids, err = journal.ReadByReference(r, m, reference)
+		return err
+	})
+	return ids, err
+}
+
+// List lists a merchant's payments, newest first, from the one after the last
+// that was seen; from the newest where that is zero.
+func (s *Store) List(m payment.MerchantID, after payment.ID, limit int) (ids []payment.ID, more bool, err error) {
+	err = s.replica.read(func(r journal.Reader) error {
+		ids, more, err = journal.ReadList(r, m, after, limit)
+		return err
+	})
+	return ids, more, err
+}
+
+// Due appends up to limit reversals that link owes and that are due, the
+// longest due first.
+func (s *Store) Due(link payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
+	s.replica.withMachine(func(m *journal.Machine) { dst = m.Due(link, now, limit, dst) })
+	return dst
+}
+
+// Owing says how much link owes, since when, and how much of it needs a person.
+func (s *Store) Owing(link payment.LinkName) (count int, oldest payment.Instant, exceptions int) {
+	s.replica.withMachine(func(m *journal.Machine) { count, oldest, exceptions = m.Owing(link) })
+	return count, oldest, exceptions
+}
+
+// Await waits until a payment is decided; payment.ErrPending when it is not by
+// until.
+func (s *Store) Await(id payment.ID, until payment.Instant) error {
+	decided := s.replica.waiting.add(id)
+	p, err := s.Payment(id)
+	if err != nil || p.State != payment.StateOpen {
+		s.replica.waiting.remove(id, decided)
+		return err
+	}
+	timer := time.NewTimer(time.Duration(until - s.deps.Now()))
+	defer timer.Stop()
+	select {
+	case <-decided:
+		return nil
+	case <-timer.C:
+		s.replica.waiting.remove(id, decided)
+		return payment.ErrPending
+	}
+}
