@@ -162,6 +162,7 @@ func (s *sender) send(o *payment.Owed) {
 	if err != nil {
 		s.Sender.Release(&s.slot)
 		s.Log.Warn("reversal not claimed", "id", o.ID.String(), "link", s.Link, "error", err)
+		time.Sleep(unavailablePause)
 		return
 	}
 	response, verdict := s.transmit(&claimed, &p.Intent)

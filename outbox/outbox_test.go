@@ -1,0 +1,295 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"authswitch/card"
+	"authswitch/iso8583"
+	"authswitch/iso8583/dialects"
+	"authswitch/outbox"
+	"authswitch/payment"
+)
+
+// acquirer is the far end and the link in one: it answers each transmission
+// by a script and remembers what it saw.
+type acquirer struct {
+	mu      sync.Mutex
+	dialect *iso8583.Dialect
+	script  []string // DE 39 of each answer, "" for silence; the last one stays
+	down    bool
+	seen    []transmission
+	held    int
+	most    int // in flight at once
+	stan    payment.STAN
+}
+
+type transmission struct {
+	mti  string
+	stan string
+	rrn  string
+	at   time.Time
+}
+
+func (a *acquirer) ReserveOwed(s *payment.Slot, o *payment.Owed, rrn payment.RRN) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.down {
+		return payment.ErrUnavailable
+	}
+	a.held++
+	a.most = max(a.most, a.held)
+	s.STAN = o.STAN
+	if s.STAN == 0 {
+		a.stan++
+		s.STAN = a.stan
+	}
+	s.RRN, s.Transmitted = rrn, 1123040000
+	return nil
+}
+
+func (a *acquirer) Release(*payment.Slot) {
+	a.mu.Lock()
+	a.held--
+	a.mu.Unlock()
+}
+
+func (a *acquirer) Exchange(s *payment.Slot, _ *payment.Intent, frame []byte, answer *iso8583.Message) error {
+	var m iso8583.Message
+	if err := a.dialect.Unpack(&m, frame); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.seen = append(a.seen, transmission{m.MTI().String(), string(m.Bytes(11)), string(m.Bytes(37)), time.Now()})
+	code := a.script[0]
+	if len(a.script) > 1 {
+		a.script = a.script[1:]
+	}
+	a.mu.Unlock()
+	time.Sleep(10 * time.Millisecond) // the round trip, in fake time
+	a.mu.Lock()
+	a.held--
+	a.mu.Unlock()
+	if code == "" {
+		return payment.ErrUnknownOutcome
+	}
+	var b iso8583.Builder
+	b.Start(m.MTI().Response())
+	for _, de := range []int{3, 4, 7, 11, 37, 41} {
+		b.Set(de, slices.Clone(m.Bytes(de)))
+	}
+	b.Set(39, []byte(code))
+	packed, err := a.dialect.Pack(nil, &b)
+	if err != nil {
+		return err
+	}
+	return a.dialect.Unpack(answer, packed)
+}
+
+// book is the journal's part: entries, claims with the real backoff, ends.
+type book struct {
+	mu     sync.Mutex
+	owed   map[uint64]*payment.Owed
+	ended  map[uint64]payment.AdviceVerdict
+	claims int
+	fail   error // of the next claims
+}
+
+func (b *book) Due(_ payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.owed {
+		if o.Due <= now && len(dst) < limit {
+			dst = append(dst, *o)
+		}
+	}
+	slices.SortFunc(dst, func(x, y payment.Owed) int { return int(x.Seq) - int(y.Seq) })
+	return dst
+}
+
+func (b *book) Claim(_ payment.LinkName, seq uint64, stan payment.STAN, t payment.Transmitted) (payment.Owed, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fail != nil {
+		return payment.Owed{}, b.fail
+	}
+	b.claims++
+	o := b.owed[seq]
+	if o.STAN == 0 {
+		o.STAN = stan
+	}
+	o.Tries++
+	o.Transmitted = t
+	o.Due = now() + payment.Instant(time.Second<<min(o.Tries-1, 6))
+	return *o, nil
+}
+
+func (b *book) Acknowledge(_ payment.LinkName, seq uint64, _ *payment.Response, v payment.AdviceVerdict) (payment.State, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v != payment.AdviceAcknowledged {
+		return payment.StateReversing, nil
+	}
+	delete(b.owed, seq)
+	b.ended[seq] = v
+	return payment.StateReversed, nil
+}
+
+func (b *book) Payment(id payment.ID) (payment.Payment, error) {
+	return payment.Payment{State: payment.StateReversing, Intent: payment.Intent{
+		ID: id, Attempt: 1, Merchant: "m", Amount: payment.Amount{Value: 1000, Currency: 978}, Channel: payment.Ecommerce,
+		MTI: 0x0100, STAN: 17, RRN: payment.MakeRRN(now(), 17), Transmitted: 1123035959, Local: payment.LocalTimeAt(now(), time.UTC),
+		Terms: payment.Terms{Terminal: "TERM0001", Acceptor: "SHOP00000000001", AcceptorName: "SHOP/PARIS/FR", MCC: "5999", Acquirer: "497010", Country: "250"},
+	}}, nil
+}
+
+func (b *book) left() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.owed)
+}
+
+// opener gives back the one card of the tests.
+type opener struct{ err error }
+
+func (o opener) Open(c *card.Card, _ []byte, _ payment.ID) error {
+	c.PAN, _ = card.ParsePAN([]byte("4111111111111111"))
+	c.Expiry, _ = card.ParseExpiry([]byte("3012"))
+	return o.err
+}
+
+func now() payment.Instant { return payment.Instant(time.Now().UnixNano()) }
+
+// carry runs a worker over n entries for some fake time and returns what was
+// seen.
+func carry(t *testing.T, n int, a *acquirer, b *book, o opener, window int, during time.Duration, meanwhile func()) {
+	t.Helper()
+	dialect, err := iso8583.Load(dialects.FS, "ascii87")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.dialect = dialect
+	synctest.Test(t, func(t *testing.T) {
+		b.owed, b.ended = map[uint64]*payment.Owed{}, map[uint64]payment.AdviceVerdict{}
+		for i := range n {
+			seq := uint64(i + 1)
+			b.owed[seq] = &payment.Owed{Link: "a", Seq: seq, ID: payment.ID{byte(i >> 8), byte(i), 1}, Attempt: 1, Reason: payment.ReversalTimeout, Since: now(), Due: now()}
+		}
+		w := outbox.New(outbox.Config{Window: window}, outbox.Deps{
+			Link: "a", Dialect: dialect, Journal: b, Sender: a, Vault: o, Now: now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { w.Run(ctx); close(done) }()
+		if meanwhile != nil {
+			meanwhile()
+		}
+		time.Sleep(during)
+		cancel()
+		<-done
+		if a.held != 0 {
+			t.Errorf("%d places were not given back", a.held)
+		}
+	})
+}
+
+// A reversal is repeated with the repeat MTI, the same STAN and RRN, and more
+// and more patience, until it is acknowledged.
+func TestRepeatedUntilAcknowledged(t *testing.T) {
+	a, b := &acquirer{script: []string{"", "91", "", "00"}}, &book{}
+	carry(t, 1, a, b, opener{}, 4, time.Minute, nil)
+	var types []string
+	for _, s := range a.seen {
+		types = append(types, s.mti)
+		if s.stan != a.seen[0].stan || s.rrn != a.seen[0].rrn {
+			t.Errorf("numbers changed: %+v", s)
+		}
+	}
+	if want := []string{"0420", "0421", "0421", "0421"}; !slices.Equal(types, want) {
+		t.Errorf("left: %v, want %v", types, want)
+	}
+	if b.left() != 0 || b.claims != 4 {
+		t.Errorf("%d owed after %d claims", b.left(), b.claims)
+	}
+	for i := 2; i < len(a.seen); i++ {
+		if a.seen[i].at.Sub(a.seen[i-1].at) <= a.seen[i-1].at.Sub(a.seen[i-2].at) {
+			t.Errorf("transmission %d came no later than the one before", i)
+		}
+	}
+}
+
+// Many entries leave together, within the window.
+func TestWindow(t *testing.T) {
+	a, b := &acquirer{script: []string{"00"}}, &book{}
+	carry(t, 300, a, b, opener{}, 16, 5*time.Second, nil)
+	if b.left() != 0 || len(a.seen) != 300 {
+		t.Errorf("%d owed, %d left", b.left(), len(a.seen))
+	}
+	if a.most != 16 {
+		t.Errorf("%d in flight at once, want 16", a.most)
+	}
+}
+
+// While the link is down nothing is claimed; afterwards everything leaves.
+func TestLinkDown(t *testing.T) {
+	a, b := &acquirer{script: []string{"00"}, down: true}, &book{}
+	carry(t, 5, a, b, opener{}, 4, 5*time.Second, func() {
+		time.Sleep(time.Minute)
+		a.mu.Lock()
+		if b.claims != 0 || len(a.seen) != 0 {
+			t.Errorf("%d claims, %d transmissions while down", b.claims, len(a.seen))
+		}
+		a.down = false
+		a.mu.Unlock()
+	})
+	if b.left() != 0 {
+		t.Errorf("%d still owed", b.left())
+	}
+}
+
+// Nothing leaves without its claim, and nothing is lost by a failure.
+func TestNothingLeavesUnclaimed(t *testing.T) {
+	a, b := &acquirer{script: []string{"00"}}, &book{fail: errors.New("no quorum")}
+	carry(t, 3, a, b, opener{}, 4, time.Second, nil)
+	if len(a.seen) != 0 || b.left() != 3 {
+		t.Errorf("%d left without a claim, %d owed", len(a.seen), b.left())
+	}
+}
+
+// A card that cannot be opened is a loud fault, and the reversal stays owed.
+func TestSealedCardUnreadable(t *testing.T) {
+	a, b := &acquirer{script: []string{"00"}}, &book{}
+	carry(t, 1, a, b, opener{err: errors.New("wrong key")}, 4, 10*time.Second, nil)
+	if len(a.seen) != 0 || b.left() != 1 {
+		t.Errorf("%d left, %d owed", len(a.seen), b.left())
+	}
+}
+
+// The plan never has two messages of one payment in flight.
+func TestPlanOrdersPerPayment(t *testing.T) {
+	p := outbox.NewPlan(3)
+	due := []payment.Owed{{Seq: 1, ID: payment.ID{1}}, {Seq: 2, ID: payment.ID{1}}, {Seq: 3, ID: payment.ID{2}}, {Seq: 4, ID: payment.ID{3}}, {Seq: 5, ID: payment.ID{4}}}
+	seqs := func(picked []payment.Owed) (s []uint64) {
+		for _, o := range picked {
+			s = append(s, o.Seq)
+		}
+		return s
+	}
+	if got := seqs(p.Pick(due)); !slices.Equal(got, []uint64{1, 3, 4}) {
+		t.Errorf("first: %v", got)
+	}
+	if got := seqs(p.Pick(due)); len(got) != 0 {
+		t.Errorf("full, yet: %v", got)
+	}
+	p.Done(1)
+	if got := seqs(p.Pick(due[1:])); !slices.Equal(got, []uint64{2}) {
+		t.Errorf("after 1: %v", got)
+	}
+}
