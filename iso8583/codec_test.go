@@ -35,8 +35,8 @@ func example(t testing.TB) (*payment.Authorization, *payment.Intent) {
 		Attempt: 1, Amount: amount, Channel: payment.Ecommerce, STAN: 17, Transmitted: 1123035512,
 		RRN: payment.RRN([]byte("632700000017")), Local: payment.LocalTime([]byte("261123045512")),
 		Terms: payment.Terms{
-			Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS ONLINE/PARIS/FR", MCC: "5942",
-			Acquirer: "970001", Country: "250",
+			Terminal: "10000001", Acceptor: "970000000000001", AcceptorName: "PARCELS ONLINE/PARIS/FR", MCC: "5942",
+			Acquirer: "970001", Forwarder: "970002", Country: "250",
 		},
 	}
 	return a, i

@@ -106,13 +106,13 @@ func compileEnvelope(d *Dialect, f *file) error {
 // ebcdicTables asks moov for its translations, so that both codecs speak the
 // same code page; EBCDIC1047 anywhere in the file chooses that page for all.
 func ebcdicTables(f *file) (*charset, error) {
+	t := &charset{page: "EBCDIC"}
 	var page encoding.Encoder = encoding.EBCDIC
 	for _, c := range f.Classes {
 		if c.Enc == "EBCDIC1047" {
-			page = encoding.EBCDIC1047
+			t.page, page = "EBCDIC1047", encoding.EBCDIC1047
 		}
 	}
-	t := &charset{}
 	for i := range t.toASCII {
 		t.toASCII[i], t.fromASCII[i] = 0xFF, 0x6F // a question mark, never sent: strict refuses what has no code
 	}

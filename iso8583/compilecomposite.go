@@ -15,7 +15,7 @@ func (d *Dialect) compileComposite(e *element, f *fieldFile, depth int) (*compos
 	if kind < 0 {
 		return nil, fmt.Errorf("kind %q is not known: %w", f.Kind, ErrDialect)
 	}
-	c := &composite{kind: compositeKind(kind), bitmapLen: f.Bitmap, closed: f.Closed, list: f.List}
+	c := &composite{kind: compositeKind(kind), bitmapLen: f.Bitmap, closed: f.Closed, list: f.List, whole: e.fixed}
 	in := &within{kind: c.kind, text: e.class != classB, tag: f.Tag}
 	if err := c.compileTag(d, f, in.text); err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ type composite struct {
 	separator byte   // of delimited pieces
 	list      string // the usage that announces a list of usages (UnionPay's "AS")
 	bitmapLen int
+	whole     bool // positions may not be cut off
 	closed    bool // ids that are not listed are refused
 }
 

@@ -60,7 +60,7 @@ func (b *Builder) pieces(c *composite, de int, path string) (string, error) {
 func (b *Builder) positions(c *composite, de int, path string) (string, error) {
 	last := -1
 	for i, e := range c.elements {
-		if b.isSet(e, de, path) {
+		if c.whole || b.isSet(e, de, path) {
 			last = i
 		}
 	}

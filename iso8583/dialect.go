@@ -29,7 +29,10 @@ type Dialect struct {
 }
 
 // charset is a pair of translation tables.
-type charset struct{ toASCII, fromASCII [256]byte }
+type charset struct {
+	page               string // moov's name of it
+	toASCII, fromASCII [256]byte
+}
 
 // LengthEncoding is how a frame's length prefix is written.
 type LengthEncoding string

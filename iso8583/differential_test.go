@@ -249,10 +249,25 @@ func compareRandom(d *Dialect, spec *moov.MessageSpec, b *Builder, ours *Message
 	if d.bitmapAlways > 1 {
 		packed[bitmapAt(d)] |= 0x80 // moov does not announce a bitmap that is always there
 	}
-	if !bytes.Equal(packed, body) {
+	if !bytes.Equal(packed, body) && !(d.file.Classes["n"].Filler == "F" && sameButFiller(d, ours, packed)) {
 		return fmt.Errorf("moov packs otherwise:\nours %x\nmoov %x", body, packed)
 	}
 	return nil
+}
+
+// sameButFiller reads what moov packed where the dialect fills an odd number of
+// digits with an F: moov always writes a zero.
+func sameButFiller(d *Dialect, ours *Message, packed []byte) bool {
+	var m Message
+	if err := d.Unpack(&m, packed); err != nil || m.MTI() != ours.MTI() || m.present != ours.present {
+		return false
+	}
+	for de := m.Next(1); de != 0; de = m.Next(de) {
+		if d.elements[de].composite == nil && !bytes.Equal(m.Bytes(de), ours.Bytes(de)) {
+			return false
+		}
+	}
+	return len(packed) == len(ours.Frame())-d.headerLen
 }
 
 func bitmapAt(d *Dialect) int {
@@ -333,6 +348,9 @@ func sameField(ours *Message, e *element, f field.Field, de int, path string, va
 		piece := e.composite.listed(id)
 		if piece == nil {
 			piece = &element{class: classB}
+		}
+		if printable([]byte(id)) != id {
+			continue // an id of no character we could be asked for
 		}
 		inner := id
 		if path != "" {

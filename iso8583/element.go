@@ -171,7 +171,7 @@ func (e *element) decodeDigits(m *Message, from, to, n int) (span, error) {
 	bad := byte(0)
 	if n&1 == 1 && e.coding == codingBCD {
 		hi, lo := m.buf[from]>>4, m.buf[from]&15
-		if hi != 0 && hi != 15 {
+		if hi != 0 && hi != e.filler {
 			return span{}, ErrFiller
 		}
 		bad = (lo + 6) & 16
@@ -189,7 +189,7 @@ func (e *element) decodeDigits(m *Message, from, to, n int) (span, error) {
 	}
 	if whole < to {
 		hi, lo := m.buf[whole]>>4, m.buf[whole]&15
-		if lo != 0 && lo != 15 {
+		if lo != 0 && lo != e.filler {
 			return span{}, ErrFiller
 		}
 		bad |= (hi + 6) & 16

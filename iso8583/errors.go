@@ -16,7 +16,7 @@ var (
 	ErrDigits     = errors.New("not only digits")
 	ErrCharacters = errors.New("a character its class does not have")
 	ErrLength     = errors.New("the length prefix is not a number")
-	ErrFiller     = errors.New("the filler nibble is neither 0 nor F")
+	ErrFiller     = errors.New("the filler nibble is neither zero nor the dialect's")
 	ErrUndefined  = errors.New("not defined in the dialect")
 	ErrMissing    = errors.New("mandatory and absent")
 	ErrStructure  = errors.New("its inner structure does not hold")

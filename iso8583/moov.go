@@ -40,7 +40,7 @@ func (d *Dialect) MoovSpec() ([]byte, error) {
 		return nil, fmt.Errorf("dialect %s: moov has no such bitmap: %w", d.name, ErrDialect)
 	}
 	fields := map[string]*moovField{
-		"0": {Type: "String", Length: 4, Description: "Message type indicator", Enc: moovNames[d.mtiCoding], Prefix: "ASCII.Fixed"},
+		"0": {Type: "String", Length: 4, Description: "Message type indicator", Enc: d.moovEnc(d.mtiCoding), Prefix: "ASCII.Fixed"},
 		"1": {Type: "Bitmap", Length: 8, Description: "Bitmap", Enc: moovNames[d.bitmapCoding], Prefix: "Binary.Fixed"},
 	}
 	if d.bitmapAlways > 1 {
@@ -50,7 +50,7 @@ func (d *Dialect) MoovSpec() ([]byte, error) {
 		if e == nil {
 			continue
 		}
-		if f := e.moov(); f != nil {
+		if f := d.moovField(e); f != nil {
 			fields[strconv.Itoa(de)] = f
 		}
 	}
@@ -61,11 +61,19 @@ func (d *Dialect) MoovSpec() ([]byte, error) {
 func (d *Dialect) MoovGaps() []int {
 	var gaps []int
 	for de, e := range d.elements {
-		if e != nil && e.moov() == nil {
+		if e != nil && d.moovField(e) == nil {
 			gaps = append(gaps, de)
 		}
 	}
 	return gaps
+}
+
+// moovEnc is moov's word for a coding, with this dialect's EBCDIC code page.
+func (d *Dialect) moovEnc(c coding) string {
+	if c == codingEBCDIC {
+		return d.ebcdic.page
+	}
+	return moovNames[c]
 }
 
 // moovNames is read-only: moov's word for each coding.
@@ -74,8 +82,8 @@ var moovNames = [...]string{
 	codingBER: "BerTLV", codingNone: "None.Fixed",
 }
 
-func (e *element) moov() *moovField {
-	f := &moovField{Type: "String", Length: e.max, Description: e.description, Enc: moovNames[e.coding], Prefix: e.moovPrefix()}
+func (d *Dialect) moovField(e *element) *moovField {
+	f := &moovField{Type: "String", Length: e.max, Description: e.description, Enc: d.moovEnc(e.coding), Prefix: e.moovPrefix()}
 	packed := e.coding == codingBCD || e.coding == codingLBCD
 	switch {
 	case packed && (e.bytesUnit || e.class == classXN):
@@ -86,7 +94,7 @@ func (e *element) moov() *moovField {
 		f.Type = "Binary"
 	}
 	if e.composite != nil && f.Type != "Binary" || e.composite != nil && e.class == classB {
-		e.composite.moov(e, f)
+		d.moovComposite(e, f)
 	}
 	return f
 }
@@ -105,34 +113,37 @@ func (e *element) moovPrefix() string {
 	return moovNames[e.prefix] + "." + strings.Repeat("L", int(e.prefixLen))
 }
 
-// moov turns a field into moov's composite where moov takes it apart as we do.
-func (c *composite) moov(e *element, f *moovField) {
-	if c.lead != nil || len(c.elements) == 0 || c.kind == berTagged || c.kind == delimited || c.kind == usage {
+// moovComposite turns a field into moov's composite where moov takes it apart
+// as we do.
+func (d *Dialect) moovComposite(e *element, f *moovField) {
+	c := e.composite
+	packed := e.coding == codingBCD || e.coding == codingLBCD // positions of nibbles
+	if packed || c.lead != nil || len(c.elements) == 0 || c.kind == berTagged || c.kind == delimited || c.kind == usage {
 		return
 	}
 	tag := &moovTag{Sort: "StringsByInt"}
 	if c.kind == tagged {
-		tag.Length, tag.Enc = c.idLen, moovNames[e.coding]
+		tag.Length, tag.Enc = c.idLen, d.moovEnc(e.coding)
 		tag.SkipUnknownTLVTags, tag.StoreUnknownTLVTags = !c.closed, !c.closed
 		tag.PrefUnknownTLV = (&element{prefix: c.prefix, prefixLen: c.prefixLen}).textPrefix(e)
 		switch {
 		case c.idBinary:
 			tag.Enc, tag.Sort = "ASCIIToHex", "StringsByHex"
 		case c.encode != nil:
-			tag.Enc = "EBCDIC"
+			tag.Enc = d.ebcdic.page
 		case e.class == classB:
 			tag.Enc = "ASCII"
 		}
 	}
 	subfields := map[string]*moovField{}
 	for _, piece := range c.elements {
-		p := piece.moov()
+		p := d.moovField(piece)
 		if p == nil {
 			return
 		}
 		if e.coding == codingEBCDIC {
 			// Our pieces lie in text already decoded; moov's decode themselves.
-			p.Enc, p.Prefix = "EBCDIC", piece.textPrefix(e)
+			p.Enc, p.Prefix = d.ebcdic.page, piece.textPrefix(e)
 		}
 		subfields[piece.id] = p
 	}

@@ -1,6 +1,7 @@
 package iso8583
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -218,8 +219,9 @@ func compileStep(d *Dialect, key string, f *sourceFile) (step, error) {
 		}
 	}
 	if literal, ok := strings.CutPrefix(f.From, "="); ok {
-		s.source, s.literal = sourceLiteral, []byte(literal)
-		return s, s.element.strict(s.literal)
+		s.source = sourceLiteral
+		s.literal, err = s.element.literal(literal)
+		return s, err
 	}
 	src, ok := sourceNames[f.From]
 	if !ok {
@@ -239,13 +241,26 @@ func (s *step) compileChoices(f *sourceFile) error {
 		if !slices.Contains(selectorKeys[src], key) {
 			return fmt.Errorf("choice by %s has no %q: %w", f.By, key, ErrDialect)
 		}
-		if err := s.element.strict([]byte(value)); err != nil {
+		literal, err := s.element.literal(value)
+		if err != nil {
 			return fmt.Errorf("choice %s: %w", key, err)
 		}
-		s.choices = append(s.choices, choice{key, value})
+		s.choices = append(s.choices, choice{key, string(literal)})
 	}
 	slices.SortFunc(s.choices, func(a, b choice) int { return strings.Compare(a.key, b.key) })
 	return nil
+}
+
+// literal is a value as a dialect file writes it: hexadecimal for bytes.
+func (e *element) literal(text string) ([]byte, error) {
+	if e.class == classB {
+		value, err := hex.DecodeString(text)
+		if err != nil {
+			return nil, fmt.Errorf("bytes are written in hexadecimal: %w", ErrDialect)
+		}
+		return value, nil
+	}
+	return []byte(text), e.strict([]byte(text))
 }
 
 // piece is the element of a path through composites.
