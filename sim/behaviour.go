@@ -45,13 +45,14 @@ const (
 	deliverAfterReversal
 	deliverZeroLength
 	deliverOversize
+	deliverMaximum
 )
 
 // deliveryNames are the words of scenarios, in the order of the constants;
 // read-only.
 var deliveryNames = [...]string{
 	"normal", "silence", "late", "twice", "wrong_stan", "garbage", "half_frame", "drop", "wrong_amount", "wrong_terminal",
-	"byte_at_a_time", "lying_bitmap", "wrong_mti", "reject", "decline_then_approve", "after_reversal", "zero_length", "oversize_length",
+	"byte_at_a_time", "lying_bitmap", "wrong_mti", "reject", "decline_then_approve", "after_reversal", "zero_length", "oversize_length", "maximum_length",
 }
 
 func deliveryNamed(name string) (delivery, bool) {
@@ -122,6 +123,7 @@ func builtIn() map[int]behaviour {
 		88: unanswered("reversal_format_error", reversalFormatError),
 		89: approve("zero_length", deliverZeroLength),
 		90: approve("oversize_length", deliverOversize),
+		97: approve("maximum_length", deliverMaximum),
 	}
 	for amount, code := range map[int]string{
 		1: "01", 3: "03", 4: "04", 5: "05", 6: "06", 12: "12", 13: "13", 14: "14", 30: "30", 41: "41", 43: "43", 51: "51", 54: "54",

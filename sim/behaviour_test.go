@@ -144,6 +144,12 @@ func TestFaultyDeliveries(t *testing.T) {
 			b.quiet()
 			b.wantDecisions("000001 approved 00 1073")
 		})
+		t.Run("drop leaves what came behind it undecided", func(t *testing.T) {
+			b := start(t, withCodec(codec))
+			b.send(authorization("000001", 1074), authorization("000002", 1000))
+			b.closed()
+			b.wantDecisions("000001 approved 00 1074")
+		})
 		t.Run("drop", func(t *testing.T) {
 			b := start(t, withCodec(codec))
 			b.send(authorization("000001", 1074))
@@ -212,6 +218,14 @@ func TestFaultyDeliveries(t *testing.T) {
 			b := start(t, withCodec(codec))
 			b.send(authorization("000001", 1089))
 			if f := b.frame(); len(f) != 0 {
+				t.Errorf("%d bytes", len(f))
+			}
+			b.quiet()
+		})
+		t.Run("of the largest length", func(t *testing.T) {
+			b := start(t, withCodec(codec))
+			b.send(authorization("000001", 1097))
+			if f := b.frame(); len(f) != 4096 {
 				t.Errorf("%d bytes", len(f))
 			}
 			b.quiet()
@@ -474,4 +488,32 @@ func TestLatency(t *testing.T) {
 			t.Errorf("answers before their time")
 		}
 	}
+}
+
+func TestKeepAlive(t *testing.T) {
+	empty := []byte{0, 0, 0, 0}
+	s := newSwitchSide(t, "visa", CodecFast)
+	if _, err := s.conn.Write(empty); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(s.conn, got); err != nil || string(got) != string(empty) {
+		t.Fatalf("% x, %v", got, err)
+	}
+	// One of the simulator's own is not sent back twice.
+	a, i := s.payment(1, 1089)
+	frame, err := s.dialect.EncodeAuthorization(nil, a, i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.conn.Write(s.framing.end(append(s.framing.begin(nil), frame...), 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(s.conn, got); err != nil || string(got) != string(empty) {
+		t.Fatalf("% x, %v", got, err)
+	}
+	if _, err := s.conn.Write(empty); err != nil {
+		t.Fatal(err)
+	}
+	s.signsOnAndOff() // would meet an empty frame first
 }

@@ -13,8 +13,10 @@ func (c *conn) compose(m *message, r *ruling) *message {
 		}
 	}
 	if m.class() == '4' {
-		for _, de := range p.unechoed {
-			a.drop(de)
+		if p.ownTime {
+			at := len(c.scratch)
+			c.scratch = c.host.now().UTC().AppendFormat(c.scratch, "0102150405")
+			a.put(7, c.scratch[at:])
 		}
 	}
 	a.put(39, c.text(r.code))
@@ -100,6 +102,7 @@ func (c *conn) stamp(a *message, stamps []stamp, r *ruling) {
 			}
 			c.scratch = append(c.scratch, result)
 		}
+		c.scratch = append(c.scratch, s.tail...)
 		c.putPlace(a, s.place, c.scratch[at:])
 	}
 }

@@ -28,6 +28,9 @@ type conn struct {
 	signedOn bool
 	stan     uint64 // of our own requests
 
+	ownKeepAlives int // empty frames we sent whose echo is still to come
+	complaints    int // unreadable frames, for the log
+
 	writing sync.Mutex
 	delayed delayQueue
 }
@@ -53,6 +56,8 @@ const (
 const (
 	readBuffer   = 256 << 10
 	writeTimeout = 30 * time.Second // a peer that reads nothing for so long is gone
+
+	maxComplaints = 20 // unreadable frames that are logged; all are counted
 )
 
 // serve reads until the connection ends.
@@ -106,9 +111,7 @@ func (c *conn) cutAll() error {
 		}
 		at += used
 		if len(frame) == 0 {
-			// A keep-alive is sent back as it came.
-			c.out = append(c.out, c.buffer[at-used:at]...)
-			c.say(plainly, 0)
+			c.keepAlive(c.buffer[at-used : at])
 			continue
 		}
 		c.handle(frame)
@@ -118,13 +121,30 @@ func (c *conn) cutAll() error {
 	return nil
 }
 
+// keepAlive sends an empty frame back as it came, where the dialect has such a
+// thing, unless it is the echo of one of ours: two sides that echo each other
+// would never end.
+func (c *conn) keepAlive(frame []byte) {
+	switch {
+	case c.ownKeepAlives > 0:
+		c.ownKeepAlives--
+	case c.framing.heartbeat:
+		c.out = append(c.out, frame...)
+		c.say(plainly, 0)
+	default:
+		c.count(&c.stats.unreadable)
+	}
+}
+
 // handle answers one frame.
 func (c *conn) handle(frame []byte) {
 	m := &c.in
 	m.reset()
 	if err := c.codec.read(frame, m); err != nil {
 		c.count(&c.stats.unreadable)
-		c.log.Warn("unreadable frame", "bytes", len(frame), "error", err)
+		if c.complaints++; c.complaints <= maxComplaints {
+			c.log.Warn("unreadable frame", "bytes", len(frame), "error", err)
+		}
 		return
 	}
 	switch {
@@ -246,6 +266,9 @@ func (c *conn) frame(a *message, asked bool) bool {
 
 // say ends a piece of out.
 func (c *conn) say(how manner, delay time.Duration) {
+	if how == thenHangUp {
+		c.hangUp = true // what came behind this message is not read any more
+	}
 	if n := len(c.pieces); n > 0 && how == plainly && delay == 0 && c.pieces[n-1].manner == plainly && c.pieces[n-1].delay == 0 {
 		c.pieces[n-1].end = len(c.out)
 		return
@@ -291,7 +314,6 @@ func (c *conn) send(b []byte, p piece) error {
 				return err
 			}
 		}
-		c.hangUp = true
 		return nil
 	}
 	return c.write(b)

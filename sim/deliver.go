@@ -21,7 +21,9 @@ func (c *conn) deliver(m *message, r *ruling) {
 	case deliverTwice:
 		c.out = append(c.out, c.out[start:]...)
 	case deliverGarbage:
-		c.out = c.garbage(c.out[:start])
+		c.out = c.garbage(c.out[:start], 48)
+	case deliverMaximum:
+		c.out = c.garbage(c.out[:start], c.framing.max)
 	case deliverHalf:
 		c.out = c.out[:start+(len(c.out)-start)/2]
 		c.say(thenHangUp, 0)
@@ -31,7 +33,7 @@ func (c *conn) deliver(m *message, r *ruling) {
 		c.say(thenHangUp, 0)
 		return
 	case deliverByteAtATime:
-		c.say(byteByByte, r.latency)
+		c.say(byteByByte, 0)
 		return
 	case deliverLyingBitmap:
 		c.lie(start)
@@ -45,39 +47,52 @@ func (c *conn) deliver(m *message, r *ruling) {
 	case deliverZeroLength:
 		c.out = c.framing.begin(c.out[:start])
 		c.framing.put(c.out[start:start+c.framing.bytes], 0)
+		if c.framing.heartbeat {
+			c.ownKeepAlives++
+		}
 	case deliverOversize:
 		c.oversize(start)
-		c.say(thenHangUp, r.latency)
+		c.say(thenHangUp, 0)
 		return
 	}
 	c.say(plainly, r.latency)
 }
 
 // garbage frames bytes that are no message, the same each time.
-func (c *conn) garbage(out []byte) []byte {
+func (c *conn) garbage(out []byte, length int) []byte {
 	start := len(out)
 	out = c.framing.begin(out)
-	for i := range 48 {
+	for i := range length {
 		out = append(out, byte(i*151+0xD7))
 	}
 	return c.framing.end(out, start)
 }
 
-// lie makes the bitmap claim an element that is not there. The bitmap is found
-// by packing the answer without DE 39: the first byte after the header that
-// differs announces it, and its lowest bit announces DE 40, which no answer has.
+// lie makes the bitmap claim an element that is not there. Where and how the
+// bitmap is written is learned by packing the answer once more with such an
+// element: the first byte after the header that differs announces it.
 func (c *conn) lie(start int) {
 	end := len(c.out)
-	c.answer.drop(39)
-	if !c.frame(&c.answer, true) {
-		return
-	}
-	with, without := c.out[start:end], c.out[end:]
-	for i := c.framing.prefixLen() + c.headerLen; i < min(len(with), len(without)); i++ {
-		if with[i] != without[i] {
-			with[i] ^= 1
-			break
+	for _, absent := range []struct {
+		de    int
+		value string
+	}{{40, "201"}, {23, "001"}, {14, "2712"}} {
+		if c.answer.has(absent.de) {
+			continue
 		}
+		c.answer.put(absent.de, c.text(absent.value))
+		if !c.frame(&c.answer, true) {
+			c.answer.drop(absent.de)
+			continue
+		}
+		honest, more := c.out[start:end], c.out[end:]
+		for i := c.framing.prefixLen() + c.headerLen; i < min(len(honest), len(more)); i++ {
+			if honest[i] != more[i] {
+				honest[i] = more[i]
+				break
+			}
+		}
+		break
 	}
 	c.out = c.out[:end]
 }

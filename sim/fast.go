@@ -49,6 +49,6 @@ func (c *fastCodec) write(dst []byte, m *message, asked bool) ([]byte, error) {
 func framingOf(f iso8583.Framing) framing {
 	return framing{
 		encoding: string(f.LengthEncoding), bytes: f.LengthBytes, inclusive: f.Inclusive, reserved: f.Reserved,
-		trailer: f.Trailer, max: f.MaxMessage,
+		trailer: f.Trailer, heartbeat: f.Heartbeat, max: f.MaxMessage,
 	}
 }

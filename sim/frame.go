@@ -16,6 +16,7 @@ type framing struct {
 	inclusive bool   // the length counts its own bytes
 	reserved  int    // zero bytes after the length, never counted
 	trailer   []byte // after each message, counted
+	heartbeat bool   // an empty frame is a keep-alive, to be sent back
 	max       int    // longest message, header included
 }
 

@@ -30,7 +30,7 @@ type profile struct {
 	when     int // the element of the original that its key holds: 7 or 12
 	lengthed bool
 	echoed   []int // elements an answer repeats when the request has them
-	unechoed []int // elements of these that the answer to a reversal does not repeat
+	ownTime  bool  // the answer to a reversal has its own DE 7
 	terminal bool  // reversals carry DE 41, so it is part of the key
 
 	cvv         place         // where requests have the printed security code
@@ -54,6 +54,7 @@ type stamp struct {
 	day    bool // MMDD of today
 	digits int
 	result bool
+	tail   string
 }
 
 // codes87 are the response codes a simulator can give, in 1987 spelling.
@@ -131,9 +132,8 @@ func profile93() *profile {
 		reversalAccepted: "400", networkAccepted: "800", networkRefused: "909",
 		function: 24, signOn: []string{"801"}, signOff: []string{"802"}, echo: []string{"831"},
 		network: "804", admin: "620", original: 56, when: 12, lengthed: true, terminal: true,
-		echoed: []int{2, 3, 4, 7, 11, 12, 24, 32, 33, 37, 41, 42, 49, 53, 100},
-		// Behaviour of 1993 hosts: the answer to a reversal has its own DE 7.
-		unechoed: []int{7},
+		echoed:  []int{2, 3, 4, 7, 11, 12, 24, 32, 33, 37, 41, 42, 49, 53, 100},
+		ownTime: true,
 	}
 }
 
@@ -143,8 +143,8 @@ func profile03() *profile {
 	for i, c := range p.spelled {
 		p.spelled[i] = c[:1] + "0" + c[1:]
 	}
-	p.reversalAccepted, p.networkAccepted, p.networkRefused = "4000", "8000", "9009"
-	p.lengthed, p.unechoed = false, nil
+	p.reversalAccepted, p.networkAccepted, p.networkRefused = "4000", "0000", "9009"
+	p.lengthed, p.ownTime = false, false
 	return p
 }
 
@@ -152,7 +152,7 @@ func profile03() *profile {
 func (p *profile) adapt(dialect string) {
 	family, _, _ := strings.Cut(dialect, "-")
 	switch family {
-	case "ascii87", "iso93":
+	case "ascii87", "iso93", "discover":
 		p.cvv = place{48, "92"}
 		p.cvvResult = []stamp{{place: place{48, "87"}, result: true}}
 		p.networkID = []stamp{{place: place{48, "63"}, digits: 15}}
@@ -186,8 +186,29 @@ func (p *profile) adapt(dialect string) {
 		p.cvvResult = []stamp{{place: place{44, ""}, result: true}}
 		p.networkID = []stamp{{place: place{31, ""}, digits: 15}}
 	case "unionpay":
+		p.network = "820"
+		p.cvv = place{61, "6"}
+		for i, width := range []int{2, 20, 1, 1, 3, 3} {
+			p.cvvResult = append(p.cvvResult, stamp{place: place{61, strconv.Itoa(i + 1)}, text: strings.Repeat(" ", width)})
+		}
+		p.cvvResult = append(p.cvvResult, stamp{place: place{61, "7"}, result: true})
 		p.headerSwap, p.headerTotal = []oracle.Swap{{A: 6, B: 17, Length: 11}}, oracle.Total{At: 2, Length: 4, ASCII: true}
 	case "jcb":
-		p.networkID = []stamp{{place: place{48, "31"}, digits: 15}}
+		p.cvv = place{48, "01"}
+		p.cvvResult = []stamp{{place: place{44, "1"}, result: true}}
+		p.networkID = []stamp{{place: place{48, "31"}, digits: 16}}
+	case "ancv":
+		p.cvv = place{48, "02"}
+		p.cvvResult = []stamp{{place: place{48, "03"}, result: true}}
+	case "as2805":
+		p.spelled[indexOf("25")] = "21"
+	case "ifsf":
+		p.network = "820"
+		p.spelled[indexOf("25")] = "480"
+	case "cmf":
+		p.cvv = place{53, ""}
+		// Dataset 72, its length, and in it tag 83.
+		p.cvvResult = []stamp{{place: place{49, ""}, text: "\x72\x00\x03\x83\x01", result: true}}
+		p.networkID = []stamp{{place: place{21, ""}, text: "1", digits: 15, tail: "000000"}}
 	}
 }

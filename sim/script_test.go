@@ -177,7 +177,7 @@ func TestAmountOverridesAndCodes(t *testing.T) {
 
 func TestOwnEcho(t *testing.T) {
 	b := start(t, func(c *Config) { c.EchoEvery = time.Millisecond })
-	for _, stan := range []string{"000001", "000002"} {
+	for _, stan := range []string{"500001", "500002"} {
 		if m := b.receive(); m[0] != "0800" || m[70] != "301" || m[11] != stan {
 			t.Errorf("echo %v", m)
 		}

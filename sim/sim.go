@@ -222,7 +222,7 @@ func (s *Simulator) echo(ctx context.Context, c *conn) {
 	if err != nil {
 		return
 	}
-	asker := &conn{Simulator: s, net: c.net, codec: codec}
+	asker := &conn{Simulator: s, net: c.net, codec: codec, stan: 500_000} // apart from the reader's own
 	for sleep(ctx, s.config.EchoEvery) == nil {
 		asker.out, asker.pieces = asker.out[:0], asker.pieces[:0]
 		asker.ask(s.host.profile.echo[0])

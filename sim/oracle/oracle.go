@@ -10,9 +10,11 @@ package oracle
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	moov "github.com/moov-io/iso8583"
+	"github.com/moov-io/iso8583/field"
 	"github.com/moov-io/iso8583/specs"
 )
 
@@ -94,7 +96,7 @@ func (c *Codec) Unpack(frame []byte, each func(de int, value []byte)) (mti strin
 		if de < 2 {
 			continue
 		}
-		value, err := f.Bytes()
+		value, err := valueOf(f)
 		if err != nil {
 			return "", fmt.Errorf("%w: DE %d", ErrMessage, de)
 		}
@@ -132,12 +134,7 @@ func (c *Codec) Pack(dst []byte, mti string, elements []Element, answer bool) (o
 	m := moov.NewMessage(c.spec)
 	m.MTI(mti)
 	for _, e := range elements {
-		if e.Path == "" {
-			err = m.BinaryField(e.DE, e.Value)
-		} else {
-			err = m.MarshalPath(strconv.Itoa(e.DE)+"."+e.Path, string(e.Value))
-		}
-		if err != nil {
+		if err = c.set(m, e); err != nil {
 			return dst, fmt.Errorf("%w: DE %d: %w", ErrAnswer, e.DE, err)
 		}
 	}
@@ -150,6 +147,28 @@ func (c *Codec) Pack(dst []byte, mti string, elements []Element, answer bool) (o
 	dst = append(dst, body...)
 	c.putTotal(dst[start:])
 	return dst, nil
+}
+
+func (c *Codec) set(m *moov.Message, e Element) error {
+	if e.Path != "" {
+		return m.MarshalPath(strconv.Itoa(e.DE)+"."+e.Path, string(e.Value))
+	}
+	positions := positionsOf(c.spec.Fields[e.DE])
+	if positions == nil {
+		return m.BinaryField(e.DE, e.Value)
+	}
+	text := string(e.Value)
+	for _, p := range positions {
+		n := min(p.length, len(text))
+		if n == 0 {
+			break
+		}
+		if err := m.MarshalPath(strconv.Itoa(e.DE)+"."+p.id, text[:n]); err != nil {
+			return err
+		}
+		text = text[n:]
+	}
+	return nil
 }
 
 func (c *Codec) appendHeader(dst []byte, answer bool) []byte {
@@ -180,4 +199,59 @@ func (c *Codec) putTotal(frame []byte) {
 		frame[t.At+i] = byte(n)
 		n >>= 8
 	}
+}
+
+// position is a piece of an element that is only text cut by place.
+type position struct {
+	id     string
+	length int
+}
+
+// positionsOf are the pieces of a composite that has neither tags nor a
+// bitmap, in order; nil for anything else. moov gives and takes such an
+// element as it is packed; its text is what its pieces say, one after the
+// other.
+func positionsOf(f field.Field) []position {
+	composite, ok := f.(*field.Composite)
+	if !ok || composite.Spec().Bitmap != nil || composite.Spec().Tag != nil && composite.Spec().Tag.Length != 0 {
+		return nil
+	}
+	var positions []position
+	for id, piece := range composite.Spec().Subfields {
+		if _, text := piece.(*field.String); !text {
+			return nil
+		}
+		positions = append(positions, position{id, piece.Spec().Length})
+	}
+	slices.SortFunc(positions, func(a, b position) int {
+		m, _ := strconv.Atoi(a.id)
+		n, _ := strconv.Atoi(b.id)
+		return m - n
+	})
+	return positions
+}
+
+func valueOf(f field.Field) ([]byte, error) {
+	positions := positionsOf(f)
+	if positions == nil {
+		return f.Bytes()
+	}
+	composite, ok := f.(*field.Composite)
+	if !ok {
+		return f.Bytes()
+	}
+	pieces := composite.GetSubfields()
+	var text []byte
+	for _, p := range positions {
+		piece := pieces[p.id]
+		if piece == nil {
+			break
+		}
+		value, err := piece.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		text = append(text, value...)
+	}
+	return text, nil
 }
