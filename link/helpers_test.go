@@ -290,6 +290,8 @@ func (h *host) response(m *iso8583.Message, code string, change func(b *iso8583.
 	return frame
 }
 
-func (h *host) write(b []byte) {
-	_, _ = h.socket.Write(b)
+// write says whether the socket took it: a link that gave up has closed it.
+func (h *host) write(b []byte) bool {
+	_, err := h.socket.Write(b)
+	return err == nil
 }
