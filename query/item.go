@@ -45,9 +45,6 @@ func newItem(p payment.Payment, history []payment.Entry) Item {
 			item.reversal(e)
 		}
 	}
-	if len(item.Attempts) > 0 {
-		item.CreatedAt = history[0].At
-	}
 	return item
 }
 
@@ -56,24 +53,9 @@ func (item *Item) attempt(e *payment.Entry) {
 		return
 	}
 	in := e.Intent
-	if item.find(in.Attempt, in.Link) != nil {
-		return
-	}
 	item.Attempts = append(item.Attempts, Attempt{
 		Number: in.Attempt, Link: in.Link, STAN: in.STAN, RRN: in.RRN, Transmitted: in.Transmitted, MTI: in.MTI, Result: "open",
 	})
-}
-
-// find is the attempt of a number; a key freed by not_sent may have had an
-// earlier life with the same numbers, so the last one counts.
-func (item *Item) find(number uint8, link payment.LinkName) *Attempt {
-	for i := len(item.Attempts) - 1; i >= 0; i-- {
-		a := &item.Attempts[i]
-		if a.Number == number && (link == "" || a.Link == link) {
-			return a
-		}
-	}
-	return nil
 }
 
 // outcome gives an attempt its result. The status says it best; a closed
@@ -82,14 +64,15 @@ func (item *Item) outcome(e *payment.Entry) {
 	if e.Outcome == nil {
 		return
 	}
-	a := item.find(e.Outcome.Attempt, "")
-	if a == nil {
-		return
-	}
-	if e.Outcome.Status != payment.StatusNone {
-		a.Result = e.Outcome.Status.String()
-	} else {
-		a.Result = e.Event.String()
+	for i := range item.Attempts {
+		a := &item.Attempts[i]
+		switch {
+		case a.Number != e.Outcome.Attempt:
+		case e.Outcome.Status != payment.StatusNone:
+			a.Result = e.Outcome.Status.String()
+		default:
+			a.Result = e.Event.String()
+		}
 	}
 }
 
