@@ -1,0 +1,111 @@
+// Package archtest holds the sources to the rules of the design: who may
+// import whom, which library is used where, what the deciding packages must
+// not touch, and how long a file may be.
+//
+// It reads the files itself: a test that asked `go list` would be answered from
+// the test cache when sources change. It is run by its own test and imported by
+// nobody.
+package archtest
+
+// module is the path of everything that is ours.
+const module = "authswitch"
+
+// maxFileLines is the length of a file that one can still read in one go. Test
+// files may be longer: tables grow.
+const maxFileLines = 500
+
+// rule is one folder of ours and the folders of ours that it may import. To
+// let a package import one more, move code rather than add a word here.
+type rule struct {
+	folder  string
+	imports []string
+}
+
+// rules is the picture of docs/architecture.md. A folder that is not here does
+// not pass: give it a row, and its sentence there.
+func rules() []rule {
+	return []rule{
+		// The vocabulary and what decides. Nothing here does I/O.
+		{"card", nil},
+		{"payment", []string{"card"}},
+		{"vault", []string{"card", "payment"}},
+		{"routing", []string{"card", "payment"}},
+		{"iso8583", []string{"card", "payment"}},
+		{"iso8583/dialects", nil},
+		{"merchant", []string{"payment"}},
+		// The replicated state never sees a card: what is journalled is sealed.
+		{"journal", []string{"payment"}},
+		{"store", []string{"journal", "payment"}},
+		{"query", []string{"payment"}},
+		// The wire and the steps over it. They meet the store by interfaces.
+		{"link", []string{"iso8583", "payment"}},
+		{"switch", []string{"card", "iso8583", "payment", "routing"}},
+		{"outbox", []string{"card", "iso8583", "payment"}},
+		// Doors: no handler reads the store or packs a message.
+		{"api", []string{"card", "merchant", "payment", "query", "switch"}},
+		// The other side. It shares no type with the switch but the load codec,
+		// and its oracle nothing at all: one mistake must not agree with itself.
+		{"sim", []string{"iso8583", "sim/oracle"}},
+		{"sim/oracle", nil},
+		{"bench", []string{"iso8583"}},
+		{"bench/table", []string{"bench", "iso8583", "iso8583/dialects"}},
+		// Whoever wires sees all parts. Nothing imports cmd.
+		{"cmd/authswitch", []string{
+			"api", "card", "cmd/authswitch/benchcmd", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd", "iso8583", "iso8583/dialects",
+			"journal", "link", "merchant", "outbox", "payment", "query", "routing", "store", "switch", "vault",
+		}},
+		{"cmd/authswitch/benchcmd", []string{"bench"}},
+		{"cmd/authswitch/routecmd", []string{"card", "payment", "routing"}},
+		{"cmd/authswitch/simcmd", []string{"iso8583/dialects", "sim"}},
+		{"internal/archtest", nil},
+	}
+}
+
+// library is a module of others: the folders that may import it ("cmd/..." is
+// a folder and all below, "..." every folder), the name it must be imported by where that matters,
+// and what it is for.
+type library struct {
+	path    string
+	folders []string
+	name    string
+	why     string
+}
+
+// libraries are all that the product imports. A test may import any; a library
+// that is not here does not pass: give it a row with its reason.
+func libraries() []library {
+	return []library{
+		{"github.com/moov-io/iso8583/encoding", []string{"iso8583"}, "", "moov's character tables"},
+		{"github.com/moov-io/iso8583", []string{"iso8583", "sim/oracle"}, "moov", "the specification format and the oracle; the hot path is our own codec"},
+		{"github.com/valyala/fasthttp", []string{"api", "bench"}, "", "the gateways' door and the load on it; all else is net/http"},
+		{"github.com/valyala/fastjson", []string{"bench", "sim"}, "", "JSON without reflection where it is hot"},
+		{"github.com/cockroachdb/pebble/v2", []string{"store"}, "", "the state beneath the journal"},
+		{"github.com/hashicorp/raft", []string{"store"}, "", "the order of the journal"},
+		{"github.com/prometheus/client_golang", []string{"api", "cmd/...", "link", "store", "switch"}, "", "metrics; deciders have none"},
+		{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench"}, "", "latencies without averages"},
+		{"github.com/spf13/cobra", []string{"cmd/..."}, "", "the command line"},
+		{"go.yaml.in/yaml/v3", []string{"cmd/...", "iso8583", "sim"}, "", "configuration, dialect and scenario files"},
+		{"golang.org/x/sync", []string{"..."}, "", "goroutines with an owner"},
+		{"golang.org/x/time", []string{"..."}, "", "rates"},
+	}
+}
+
+// deciders are the packages without goroutine, clock and randomness of their
+// own: what they need of them is an argument, so that a simulation drives them
+// as they are.
+func deciders() []string {
+	return []string{"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query"}
+}
+
+// injected are the packages that wait but never read the wall clock: what they
+// write down comes from an injected Now.
+func injected() []string { return []string{"api", "outbox", "switch"} }
+
+// clockReads are the functions of package time that read a clock or wait.
+func clockReads() []string {
+	return []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
+}
+
+// exempt are folders with rules of their own: a Go module each, or the cluster
+// inside testing/synctest, which only tests import.
+func exempt() []string { return []string{"bench/peers", "tools", "store/bubble", "bin", "dist"} }
