@@ -180,7 +180,11 @@ func (c *chart) grid(b *strings.Builder) {
 	for _, m := range c.x.marks {
 		x := c.px(m.at)
 		fmt.Fprintf(b, `<line class="grid" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/>`, x, x, bottom, bottom+4)
-		fmt.Fprintf(b, `<text class="tick" x="%.1f" y="%g" text-anchor="middle">%s</text>`, x, bottom+18, template.HTMLEscapeString(m.label))
+		anchor := "middle"
+		if x > right-12 { // or it would leave the picture
+			anchor = "end"
+		}
+		fmt.Fprintf(b, `<text class="tick" x="%.1f" y="%g" text-anchor="%s">%s</text>`, x, bottom+18, anchor, template.HTMLEscapeString(m.label))
 	}
 	fmt.Fprintf(b, `<text class="axis" x="%g" y="%g" text-anchor="end">%s</text>`, right, chartHeight-6, template.HTMLEscapeString(c.x.name))
 	fmt.Fprintf(b, `<text class="axis" x="%g" y="14">%s</text>`, 4.0, template.HTMLEscapeString(c.y.name))

@@ -46,7 +46,7 @@ func Ramp(ctx context.Context, o Options, ramp RampOptions) (*Study, error) {
 	if !(ramp.From > 0) || ramp.To < ramp.From || !(ramp.Factor > 1) || ramp.P99 <= 0 || !(ramp.Goodput > 0 && ramp.Goodput <= 1) {
 		return nil, fmt.Errorf("ramp: %w", ErrOptions)
 	}
-	study := &Study{Machine: Machine(), Best: -1, Ended: "the highest rate was reached"}
+	study := &Study{Machine: Machine(), Best: -1, Ended: "The highest rate was reached."}
 	again := true // a step that does not hold may be a neighbour's doing: it gets a second chance
 	for rate := ramp.From; rate <= ramp.To && len(study.Steps) < mostSteps; {
 		o.Rate = rate
@@ -66,7 +66,7 @@ func Ramp(ctx context.Context, o Options, ramp RampOptions) (*Study, error) {
 		case again:
 			again = false
 		default:
-			study.Ended = fmt.Sprintf("%.0f/s did not hold twice: %s", rate, why)
+			study.Ended = fmt.Sprintf("%.0f/s did not hold twice: %s.", rate, why)
 			return study, nil
 		}
 		select {
