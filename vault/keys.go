@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 )
 
@@ -37,7 +36,7 @@ func Load(root Root, path string, random io.Reader) (*Vault, error) {
 		}
 		err = createFile(path, wrapped)
 		if errors.Is(err, fs.ErrExist) { // another process was first: use its keys
-			wrapped, err = os.ReadFile(path)
+			wrapped, err = readOwned(path, maxKeysFile)
 		}
 	}
 	if err != nil {

@@ -173,6 +173,38 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// racing lets another process be first while keys are being drawn.
+type racing struct {
+	Root
+	first func()
+}
+
+func (r racing) Wrap(key []byte) ([]byte, error) {
+	r.first()
+	return r.Root.Wrap(key)
+}
+
+// Two processes that both find no keys end with the same ones.
+func TestLoadRace(t *testing.T) {
+	folder := t.TempDir()
+	root := newRoot(t, folder)
+	path := filepath.Join(folder, "vault.keys")
+	var winner *Vault
+	loser, err := Load(racing{root, func() {
+		var err error
+		if winner, err = Load(root, path, rand.Reader); err != nil {
+			t.Error(err)
+		}
+	}}, path, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := testCard(t, "4111111111111111", "2712")
+	if winner.BlindIndex(&c.PAN) != loser.BlindIndex(&c.PAN) {
+		t.Error("two processes have different keys")
+	}
+}
+
 func TestOpenRefusesBrokenFiles(t *testing.T) {
 	root := newRoot(t, t.TempDir())
 	good, err := Generate(root, rand.Reader)
