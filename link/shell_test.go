@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -579,7 +580,9 @@ func TestSlots(t *testing.T) {
 func TestNoLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hosts := make(chan net.Conn, 10)
-		refuse, tries := true, 0
+		var refuse atomic.Bool
+		var tries atomic.Int64
+		refuse.Store(true)
 		give := leases()
 		d := loadDialect(t, "ascii87")
 		l, err := New(Config{Name: "cb-a", Scheme: "cb", Dialect: "ascii87", Address: "127.0.0.1:1"}, d, Deps{
@@ -590,7 +593,7 @@ func TestNoLease(t *testing.T) {
 				return near, nil
 			},
 			Lease: func(ctx context.Context, n payment.LinkName) (payment.Numbers, error) {
-				if tries++; refuse {
+				if tries.Add(1); refuse.Load() {
 					return payment.Numbers{}, payment.ErrUnavailable
 				}
 				return give(ctx, n)
@@ -608,10 +611,10 @@ func TestNoLease(t *testing.T) {
 			t.Errorf("without numbers: %v", err)
 		}
 		time.Sleep(time.Second)
-		if tries < 2 || tries > 30 {
-			t.Errorf("%d leases tried in a second", tries)
+		if n := tries.Load(); n < 2 || n > 30 {
+			t.Errorf("%d leases tried in a second", n)
 		}
-		refuse = false
+		refuse.Store(false)
 		time.Sleep(time.Second)
 		if err := l.Reserve(&s, payment.ID{1}, 1); err != nil {
 			t.Error(err)
@@ -634,7 +637,7 @@ func TestNoLease(t *testing.T) {
 // TestDialBudget: an outage of everything is not followed by a storm.
 func TestDialBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dials := 0
+		var dials atomic.Int64
 		budget := NewDialBudget(2, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		var links []*Link
@@ -642,7 +645,10 @@ func TestDialBudget(t *testing.T) {
 		for _, name := range []payment.LinkName{"a", "b", "c"} {
 			l, err := New(Config{Name: name, Scheme: "cb", Dialect: "ascii87", Address: "127.0.0.1:1", BackoffLongest: 100 * time.Millisecond}, d, Deps{
 				Now: wallNow, Rand: zeros{}, Lease: leases(), Dials: budget,
-				Dial: func(context.Context, string, string) (net.Conn, error) { dials++; return nil, errors.New("refused") },
+				Dial: func(context.Context, string, string) (net.Conn, error) {
+					dials.Add(1)
+					return nil, errors.New("refused")
+				},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -660,8 +666,8 @@ func TestDialBudget(t *testing.T) {
 		if err := <-ran; err != nil {
 			t.Error(err)
 		}
-		if dials < 15 || dials > 22 {
-			t.Errorf("%d dials in 10 s at 2 a second", dials)
+		if n := dials.Load(); n < 15 || n > 22 {
+			t.Errorf("%d dials in 10 s at 2 a second", n)
 		}
 	})
 }
