@@ -53,6 +53,10 @@ func newBook(most int, remember bool) *book {
 
 func (b *book) full() bool { return len(b.requests)+len(b.advices) >= b.max }
 
+// maxParties bounds the acquirers and terminals told apart; all beyond share a
+// number, as if they were one terminal.
+const maxParties = 1 << 20
+
 // party gives acquirer and terminal a number.
 func (b *book) party(acquirer, terminal []byte) uint32 {
 	var room [64]byte
@@ -60,6 +64,9 @@ func (b *book) party(acquirer, terminal []byte) uint32 {
 	n, ok := b.parties[string(name)]
 	if !ok {
 		n = uint32(len(b.parties))
+		if n >= maxParties {
+			return maxParties
+		}
 		b.parties[string(name)] = n
 	}
 	return n

@@ -83,6 +83,10 @@ func (f *Fault) validate() []error {
 		if k != onReversal {
 			faults = append(faults, fmt.Errorf("%s is a fault of reversal", f.Fault))
 		}
+	case deliveryNames[deliverAfterReversal]:
+		if k != onRequest {
+			faults = append(faults, fmt.Errorf("%s is a fault of request", f.Fault))
+		}
 	default:
 		if k == onSignOn {
 			faults = append(faults, fmt.Errorf("%s is no fault of sign_on", f.Fault))

@@ -30,7 +30,7 @@ func (b *bench) restart(change func(raw []byte) []byte) *bench {
 }
 
 func TestRestartRemembers(t *testing.T) {
-	b := start(t, func(c *Config) { c.RememberReversals = true })
+	b := start(t, func(c *Config) { c.RememberReversals, c.LedgerSync = true, SyncGroup })
 	approvedThen := b.ask(authorization("000001", 1000))
 	b.ask(authorization("000002", 2010))    // in part
 	b.send(authorization("000003", 1068))   // silence
@@ -135,7 +135,7 @@ func TestGroupCommit(t *testing.T) {
 
 // A simulator whose ledger cannot be written stops; nothing is answered.
 func TestLostLedgerStops(t *testing.T) {
-	b := start(t, nil)
+	b := start(t, func(c *Config) { c.LedgerSync = SyncGroup })
 	b.quiet()
 	if err := b.sim.ledger.file.Close(); err != nil {
 		t.Fatal(err)

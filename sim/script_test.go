@@ -199,6 +199,7 @@ func TestScenarioFaultsAreNamed(t *testing.T) {
 		"faults: [{fault: twice, on: tuesday}]":            `on: "tuesday"`,
 		"faults: [{fault: twice, on: sign_on}]":            "no fault of sign_on",
 		"faults: [{fault: no_0810, on: request}]":          "no_0810 is a fault of sign_on",
+		"faults: [{fault: after_reversal, on: advice}]":    "after_reversal is a fault of request",
 		"faults: [{fault: forget, on: request}]":           "forget is a fault of reversal",
 		"faults: [{fault: twice, at: 1, amount: 5}]":       "exclude each other",
 		"faults: [{fault: twice, probability: 1.5}]":       "out of range",

@@ -150,7 +150,9 @@ var testNow = time.Date(2026, 3, 14, 10, 15, 0, 123456000, time.UTC)
 // start runs a simulator of the plain 1987 ASCII dialect.
 func start(t *testing.T, change func(*Config)) *bench {
 	t.Helper()
-	c := Config{Name: "test", Dialect: "ascii87", Listen: "127.0.0.1:0", Ledger: filepath.Join(t.TempDir(), "ledger.jsonl"), Codec: CodecFast, LateAfter: 20 * time.Millisecond}
+	c := Config{Name: "test", Dialect: "ascii87", Listen: "127.0.0.1:0", Ledger: filepath.Join(t.TempDir(), "ledger.jsonl"), Codec: CodecFast, LateAfter: 20 * time.Millisecond,
+		// What these tests show does not depend on the disk; ledger_test.go waits for it.
+		LedgerSync: SyncNone}
 	if change != nil {
 		change(&c)
 	}
