@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -20,21 +21,30 @@ type contract struct {
 	router routers.Router
 }
 
-func openContract(t testing.TB) *contract {
-	t.Helper()
+// readContract reads openapi.yaml once; it is not changed after.
+var readContract = sync.OnceValues(func() (*contract, error) {
 	spec, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if err := spec.Validate(context.Background()); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	spec.Servers = nil // the router would hold the host to them
 	router, err := legacy.NewRouter(spec)
 	if err != nil {
+		return nil, err
+	}
+	return &contract{spec, router}, nil
+})
+
+func openContract(t testing.TB) *contract {
+	t.Helper()
+	c, err := readContract()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &contract{spec, router}
+	return c
 }
 
 // hold fails when an answer is not what the specification promises. Answers on

@@ -104,7 +104,7 @@ func (item *Item) reversal(e *payment.Entry) {
 func reversalState(e *payment.Entry) string {
 	switch e.Kind {
 	case payment.EntryReversalOwed:
-		if e.Owed.Exception {
+		if e.Owed.Exception || e.Event == payment.EventReversalExceptional {
 			return "exception"
 		}
 		return "owed"

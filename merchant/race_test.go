@@ -1,0 +1,7 @@
+//go:build race
+
+package merchant
+
+// pooling is false with the race detector: sync.Pool then forgets on purpose,
+// and what it gives cannot be counted as an allocation.
+const pooling = false
