@@ -330,7 +330,7 @@ func parsePrefix(s string, longest int) (coding, uint8, error) {
 		return 0, 0, fmt.Errorf("prefix %q: %w", s, ErrDialect)
 	}
 	if n == 0 {
-		n = len(strconv.Itoa(longest))
+		n = max(2, len(strconv.Itoa(longest))) // "n..6" is still written LL
 		if c == codingBinary || c == codingHex {
 			n = 1
 			if longest > 255 {

@@ -1,0 +1,130 @@
+package iso8583
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"authswitch/payment"
+)
+
+// goldenSection is one message of a trace: its bytes, element by element with
+// the description beside them, and what reading it must give.
+type goldenSection struct {
+	line   int
+	frame  []byte
+	expect []string
+}
+
+// readGolden reads testdata/golden/NAME.txt. The files were put together by
+// hand from the dialects' descriptions: there is no flag to rewrite them.
+func readGolden(t *testing.T, name string) map[string]goldenSection {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("testdata", "golden", name+".txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := map[string]goldenSection{}
+	title := ""
+	for i, line := range strings.Split(string(raw), "\n") {
+		s := sections[title]
+		switch {
+		case strings.HasPrefix(line, "== "):
+			title = line[3:]
+			sections[title] = goldenSection{line: i + 1}
+			continue
+		case strings.HasPrefix(line, "= "):
+			s.expect = append(s.expect, line[2:])
+		case strings.HasPrefix(line, "#") || line == "":
+			continue
+		default:
+			text, _, _ := strings.Cut(line, " ")
+			part, err := hex.DecodeString(text)
+			if err != nil {
+				t.Fatalf("%s:%d: %v", name, i+1, err)
+			}
+			s.frame = append(s.frame, part...)
+		}
+		sections[title] = s
+	}
+	return sections
+}
+
+func TestGolden(t *testing.T) {
+	for _, name := range dialectNames(t) {
+		t.Run(name, func(t *testing.T) {
+			d := load(t, name)
+			a, i := example(t)
+			i.MTI = uint16(d.AuthorizationMTI())
+			i.Terms.AcceptorName = "PARCELS ONLINE/PARIS/FR"
+			owed := &payment.Owed{Reason: payment.ReversalTimeout, STAN: 18, Transmitted: 1123035522, Tries: 1}
+			again := *owed
+			again.Tries = 2
+			sections := readGolden(t, name)
+			for _, want := range []string{"authorization", "answer", "reversal", "repeat", "sign-on"} {
+				if _, ok := sections[want]; !ok {
+					t.Fatalf("no section %q", want)
+				}
+			}
+			for title, s := range sections {
+				var got []byte
+				var err error
+				switch title {
+				case "authorization":
+					got, err = d.EncodeAuthorization(nil, a, i)
+				case "reversal":
+					got, err = d.EncodeReversal(nil, owed, i, &a.Card)
+				case "repeat":
+					got, err = d.EncodeReversal(nil, &again, i, &a.Card)
+				case "sign-on":
+					got, err = d.EncodeNetwork(nil, payment.NetworkRequest{Function: payment.SignOn, STAN: 3, Transmitted: 1123035512, Terms: i.Terms})
+				default:
+					got = s.frame
+					goldenAnswer(t, d, name, s)
+				}
+				if err != nil {
+					t.Errorf("%s:%d: %v", name, s.line, err)
+				} else if string(got) != string(s.frame) {
+					var diff strings.Builder
+					err := d.Diff(&diff, s.frame, got)
+					t.Errorf("%s:%d %s: want -, got +\n%x\n%x\n%s (%v)", name, s.line, title, s.frame, got, diff.String(), err)
+				}
+				for _, f := range d.Validate(s.frame) {
+					t.Errorf("%s:%d %s: %s", name, s.line, title, f)
+				}
+			}
+		})
+	}
+}
+
+func goldenAnswer(t *testing.T, d *Dialect, name string, s goldenSection) {
+	t.Helper()
+	var m Message
+	if err := d.Unpack(&m, s.frame); err != nil {
+		t.Errorf("%s:%d: %v", name, s.line, err)
+		return
+	}
+	var r payment.Response
+	if err := d.DecodeReversal(&m, &r); err != nil {
+		t.Errorf("%s:%d: %v", name, s.line, err)
+	}
+	if len(s.expect) == 0 {
+		t.Errorf("%s:%d: nothing expected of an answer", name, s.line)
+	}
+	for _, line := range s.expect {
+		what, want, _ := strings.Cut(line, " ")
+		got := map[string]string{
+			"code": r.Code.String(), "approval": r.ApprovalCode.String(), "cvv": string(r.CVVResult), "network": r.NetworkID.String(),
+			"amount": fmt.Sprintf("%d %d", r.Amount.Value, r.Amount.Currency), "settlement": string(r.SettlementDate[:]),
+			"advice_code": string(r.AdviceCode[:]),
+			"action":      []string{"unknown", "approve", "partial", "decline"}[r.Verdict.Action],
+			"advice":      []string{"repeat", "acknowledged", "not_found", "exceptional"}[r.Advice],
+		}[what]
+		if got != want {
+			t.Errorf("%s:%d: %s is %q, want %q", name, s.line, what, got, want)
+		}
+	}
+}
