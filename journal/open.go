@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"encoding/binary"
+
 	"authswitch/payment"
 )
 
@@ -123,12 +125,14 @@ func (m *Machine) admit(h *intentHead) payment.Opened {
 	if _, ok := m.open[h.id]; ok {
 		return payment.Opened{Verdict: payment.OpenAgain, ID: h.id}
 	}
+	// A payment proposed again after it ended is found by its key while the
+	// generations last. Without a key, or with an id that is not of these days,
+	// its lines are looked for: they must never be written over.
+	if (len(h.key) == 0 || !m.recentID(h.id)) && m.load(h.id) != nil {
+		return payment.Opened{Verdict: payment.OpenDecided, ID: h.id}
+	}
 	var k keyRecord
-	if len(h.key) == 0 {
-		if m.load(h.id) != nil {
-			return payment.Opened{Verdict: payment.OpenDecided, ID: h.id}
-		}
-	} else if m.findKey(h.merchant, hashOf(domainKey, h.merchant, h.key), &k) {
+	if len(h.key) > 0 && m.findKey(h.merchant, hashOf(domainKey, h.merchant, h.key), &k) {
 		switch k.kind {
 		case keyBarred:
 			return payment.Opened{Verdict: payment.OpenBarred}
@@ -146,6 +150,14 @@ func (m *Machine) admit(h *intentHead) payment.Opened {
 		return payment.Opened{Verdict: payment.OpenSessionEnded}
 	}
 	return payment.Opened{Verdict: payment.OpenNew, ID: h.id}
+}
+
+// recentID says whether an id was minted within a day of the entry: its first
+// 48 bits are milliseconds.
+func (m *Machine) recentID(id payment.ID) bool {
+	minted := int64(binary.BigEndian.Uint64(id[:])>>16) - int64(m.now)/1_000_000
+	const millisecondsPerDay = nanosecondsPerDay / 1_000_000
+	return -millisecondsPerDay < minted && minted < millisecondsPerDay
 }
 
 // holder decides between an intent and the payment that holds its key. OpenNew
