@@ -35,9 +35,8 @@ type answer struct {
 }
 
 // readAnswer understands a response body. A 201 is a decision; everything else
-// is a problem whose `final` says whether asking again is of use. Without that
-// member no payment is meant: a refusal of the request itself (4xx) will not
-// change by asking again, but for 409 and 429, and anything else may.
+// is a problem whose `final` says whether asking again is of use. A refusal of
+// the request itself (4xx but 409 and 429) is final for a run.
 func readAnswer(p *fastjson.Parser, status int, body []byte) answer {
 	a := answer{status: status}
 	v, err := p.ParseBytes(body)
@@ -61,11 +60,9 @@ func readAnswer(p *fastjson.Parser, status int, body []byte) answer {
 		return a
 	}
 	a.outcome = problemCode(v, status)
-	if f := v.Get("final"); f != nil {
-		a.final = f.Type() == fastjson.TypeTrue
-	} else {
-		a.final = refusal(status)
-	}
+	// A refusal may say that its key is free for another body; this run has
+	// only the one body, which would be refused again.
+	a.final = refusal(status) || v.GetBool("final")
 	return a
 }
 

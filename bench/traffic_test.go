@@ -150,6 +150,7 @@ func TestReadAnswer(t *testing.T) {
 		{409, `{"code":"other"}`, false, false, "other"},
 		{429, `{"code":"limited"}`, false, false, "limited"},
 		{422, `{"code":"invalid","final":true}`, true, false, "invalid"},
+		{422, `{"code":"invalid_request","final":false}`, true, false, "invalid_request"},
 		{401, `{"code":"unauthorized"}`, true, false, "unauthorized"},
 		{400, ``, true, false, "http_400"},
 		{500, `{}`, false, false, "http_500"},

@@ -148,7 +148,9 @@ func (s *ledgerSide) compare() {
 		case o.marks&(markApproved|markReversed) == markApproved:
 			invariant, what = "I2", "was approved and never reversed"
 		case o.marks&markSeen == 0:
-			what = "reverses a message that"
+			s.found.differ(invariant, "%s:%d: %s names an original with STAN %06d at %010d, and the journal does not know one", o.file, o.line,
+				o.mti, name.stan, name.transmitted)
+			continue
 		}
 		s.found.differ(invariant, "%s:%d: %s with STAN %06d at %010d %s, and the journal does not know it", o.file, o.line, o.mti,
 			name.stan, name.transmitted, what)

@@ -127,7 +127,7 @@ func TestVerifyNamesEachDifference(t *testing.T) {
 			s.lines = append(s.lines, strings.Replace(s.lines[i], `"transmitted":"11`, `"transmitted":"12`, 1))
 			return a
 		}},
-		{"a reversal of nothing", "I7", "reverses a message", func(t *testing.T, s *stub, a string) string {
+		{"a reversal of nothing", "I7", "names an original", func(t *testing.T, s *stub, a string) string {
 			i := indexOf(t, s.lines, `"0420"`)
 			s.lines = append(s.lines, strings.Replace(s.lines[i], `"original":{"mti":"0100","stan":"0`, `"original":{"mti":"0100","stan":"8`, 1))
 			return a
