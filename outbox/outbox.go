@@ -151,6 +151,9 @@ func (s *sender) send(o *payment.Owed) {
 		time.Sleep(unreadablePause)
 		return
 	}
+	if o.STAN == 0 && s.Dialect.SameSTAN() {
+		o.STAN = p.Intent.STAN
+	}
 	s.slot = payment.Slot{Link: s.Link}
 	if err := s.Sender.ReserveOwed(&s.slot, o, p.Intent.RRN); err != nil {
 		// The link is down or full. Nothing was claimed: a pause keeps an outage
@@ -211,6 +214,9 @@ func (s *sender) transmit(o *payment.Owed, i *payment.Intent) (*payment.Response
 	if err := s.Dialect.DecodeReversal(&s.answer, &r); err != nil {
 		s.Log.Warn("reversal's answer cannot be read", "id", o.ID.String(), "link", s.Link, "error", err)
 		return nil, payment.AdviceRepeat
+	}
+	if o.Tries > 1 && s.Dialect.AcknowledgesRepeat(&r) {
+		r.Advice = payment.AdviceAcknowledged // "duplicate": an earlier transmission was processed
 	}
 	return &r, r.Advice
 }

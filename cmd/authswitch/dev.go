@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// devOptions are the flags of dev.
+type devOptions struct {
+	keep     string
+	portBase int
+	json     bool
+	simCodec string
+}
+
+// Offsets from the port base: dev uses ports N … N+99.
+const (
+	portAPI   = 0
+	portAdmin = 1
+	portRaft  = 2
+	portSim   = 10
+)
+
+// devReady is how long everything may take to be ready.
+const devReady = 20 * time.Second
+
+func devCommand() *cobra.Command {
+	var o devOptions
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a node and acquirer simulators on this machine, for trying things out",
+		Long: `Starts a switch node and one simulator for each link (two for CB, one each for
+Visa, Mastercard and American Express), each a process of its own, on loopback,
+and prints URLs, a key and a ready curl. Without --keep everything lives in a
+fresh temporary directory that is removed after a clean stop.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return dev(cmd.Context(), o, cmd.OutOrStdout())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.keep, "keep", "", "keep data in this directory, and use what is there")
+	f.IntVar(&o.portBase, "port-base", 8080, "first of the hundred ports to use")
+	f.BoolVar(&o.json, "json", false, "print one line of JSON when ready")
+	f.StringVar(&o.simCodec, "sim-codec", "fast", "codec of the simulators: fast, or moov (independent of the switch's)")
+	return c
+}
+
+// devInfo is the line that dev --json prints (docs/operations of scripts).
+type devInfo struct {
+	API      string    `json:"api"`
+	Admin    string    `json:"admin"`
+	Key      string    `json:"key"`
+	Merchant string    `json:"merchant"`
+	DataDir  string    `json:"data_dir"`
+	Nodes    []devNode `json:"nodes"`
+	Links    []devLink `json:"links"`
+}
+
+type devNode struct {
+	ID      string `json:"id"`
+	PID     int    `json:"pid"`
+	API     string `json:"api"`
+	Admin   string `json:"admin"`
+	DataDir string `json:"data_dir"`
+}
+
+type devLink struct {
+	Name    string `json:"name"`
+	Scheme  string `json:"scheme"`
+	Dialect string `json:"dialect"`
+	Address string `json:"address"`
+	Ledger  string `json:"ledger"`
+}
+
+// dev lays out the files, runs the processes, says when they are ready, and
+// stops them: the node first, so that it can drain into its acquirers.
+func dev(ctx context.Context, o devOptions, out io.Writer) error {
+	if o.portBase < 1024 || o.portBase > 65435 {
+		return fmt.Errorf("%w: --port-base %d: ports must lie between 1024 and 65535", errUsage, o.portBase)
+	}
+	if o.simCodec != "fast" && o.simCodec != "moov" {
+		return fmt.Errorf("%w: --sim-codec %q: fast or moov", errUsage, o.simCodec)
+	}
+	dir, temporary, err := devDir(o.keep)
+	if err != nil {
+		return err
+	}
+	layout, err := writeDevFiles(dir, o)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	family, err := newNursery(log)
+	if err != nil {
+		return err
+	}
+	simulators, stopSimulators := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSimulators()
+	for _, c := range layout.simulators {
+		family.keep(simulators, c)
+	}
+	nodes, stopNodes := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopNodes()
+	nodeFamily := &nursery{exe: family.exe, log: log, starts: family.starts}
+	nodeFamily.keep(nodes, layout.node)
+
+	err = awaitReady(ctx, layout.info.Admin+"/ready")
+	if err == nil {
+		layout.info.Nodes[0].PID = readPID(layout.info.Nodes[0].DataDir)
+		err = sayReady(out, layout.info, o.json)
+	}
+	if err == nil {
+		<-ctx.Done()
+	}
+	stopNodes()
+	nodeFamily.wait()
+	stopSimulators()
+	family.wait()
+	if temporary && err == nil {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove temporary data: %w", err)
+		}
+	}
+	return err
+}
+
+// devDir is the data directory, absolute, and whether it goes away at the end.
+func devDir(keep string) (string, bool, error) {
+	if keep == "" {
+		dir, err := os.MkdirTemp("", "authswitch-dev-")
+		if err != nil {
+			return "", false, fmt.Errorf("make temporary data directory: %w", err)
+		}
+		return dir, true, nil
+	}
+	dir, err := filepath.Abs(keep)
+	if err != nil {
+		return "", false, fmt.Errorf("find data directory: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", false, fmt.Errorf("make data directory: %w", err)
+	}
+	return dir, false, nil
+}
+
+// awaitReady asks until the node says ready: links signed on, journal serving.
+func awaitReady(ctx context.Context, url string) error {
+	deadline := time.Now().Add(devReady)
+	client := http.Client{Timeout: time.Second}
+	last := "no answer"
+	for time.Now().Before(deadline) {
+		if ctx.Err() != nil {
+			return nil // stopped while starting: not a failure
+		}
+		answer, err := client.Get(url)
+		if err == nil {
+			body, _ := io.ReadAll(io.LimitReader(answer.Body, 4096))
+			answer.Body.Close()
+			if answer.StatusCode == http.StatusOK {
+				return nil
+			}
+			last = strings.TrimSpace(string(body))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("not ready after %s: %s", devReady, last)
+}
+
+func readPID(dir string) int {
+	b, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+func sayReady(out io.Writer, info devInfo, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(out).Encode(info)
+	}
+	links := make([]string, len(info.Links))
+	for i, l := range info.Links {
+		links[i] = fmt.Sprintf("  %-13s %-11s %-12s %s", l.Name, l.Scheme, l.Dialect, l.Address)
+	}
+	_, err := fmt.Fprintf(out, `
+authswitch is ready.
+
+  API      %s
+  admin    %s/metrics  (/live, /ready)
+  key      %s
+  merchant %s
+  data     %s
+
+Acquirer simulators (the last two digits of the amount choose the answer:
+00 approved, 51 declined, 91 issuer down, 68 silence, 69 late answer):
+%s
+
+A first authorization, to paste into another terminal:
+
+curl -sS %s/v1/authorizations -H 'Authorization: Bearer %s' \
+  -H 'Content-Type: application/json' -H "Idempotency-Key: $RANDOM-$RANDOM" \
+  -d '{"merchant":"%s","reference":"ORDER-42","amount":{"value":1000,"currency":"EUR"},"channel":"ecommerce","card":{"number":"4111111111111111","expiry":"3012","cvv":"123"}}'
+
+Stop with Ctrl-C.
+`, info.API, info.Admin, info.Key, info.Merchant, info.DataDir, strings.Join(links, "\n"), info.API, info.Key, info.Merchant)
+	return err
+}

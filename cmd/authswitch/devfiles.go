@@ -1,0 +1,171 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"authswitch/api"
+	"authswitch/link"
+	"authswitch/merchant"
+	"authswitch/payment"
+	"authswitch/vault"
+)
+
+// devLayout is what dev wrote and what it must start.
+type devLayout struct {
+	info       devInfo
+	simulators []child
+	node       child
+}
+
+// devMerchant is dev's one merchant; its gateway meets no limit.
+const devMerchant = "parcels"
+
+// devLinks are dev's acquirers: CB twice, so that a failover can be seen.
+var devLinks = []struct {
+	name    payment.LinkName
+	scheme  payment.Scheme
+	dialect payment.DialectName
+}{
+	{"cb-a", payment.CB, "cb"},
+	{"cb-b", payment.CB, "cb"},
+	{"visa-a", payment.Visa, "visa"},
+	{"mastercard-a", payment.Mastercard, "mastercard"},
+	{"amex-a", payment.Amex, "amex"},
+}
+
+// Timers of dev, short enough to watch.
+const (
+	devAnswerTimeout = 3 * time.Second
+	devOriginalLife  = 5 * time.Second
+	devLateAfter     = 4 * time.Second
+)
+
+// writeDevFiles writes keys, configuration and scenarios, keeping what a
+// directory already has.
+func writeDevFiles(dir string, o devOptions) (*devLayout, error) {
+	key, hash, err := devKeys(dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &devLayout{info: devInfo{
+		API: loopback(o.portBase + portAPI), Admin: loopback(o.portBase + portAdmin),
+		Key: key, Merchant: devMerchant, DataDir: dir,
+	}}
+	config := Config{
+		Node:     NodeConfig{ID: "n1", DataDir: filepath.Join(dir, "n1")},
+		API:      api.Config{Listen: hostPort(o.portBase + portAPI), Budget: devAnswerTimeout + 5*time.Second},
+		Admin:    AdminConfig{Listen: hostPort(o.portBase + portAdmin)},
+		Vault:    VaultConfig{KeyFile: filepath.Join(dir, "vault.key"), PepperFile: filepath.Join(dir, "pepper")},
+		Gateways: []merchant.GatewayConfig{{ID: "dev", KeyHashes: []string{hash}, Merchants: []payment.MerchantID{devMerchant}}},
+	}
+	for i, d := range devLinks {
+		address := hostPort(o.portBase + portSim + i)
+		ledger := filepath.Join(dir, string(d.name)+".jsonl")
+		config.Links = append(config.Links, LinkConfig{KeepsNoHold: true, SimulatorLedger: ledger, Config: link.Config{
+			Name: d.name, Scheme: d.scheme.String(), Dialect: d.dialect, Address: address,
+			Window: 1024, AnswerTimeout: devAnswerTimeout, MaxOriginalLife: devOriginalLife, BackoffLongest: time.Second,
+		}})
+		l.info.Links = append(l.info.Links, devLink{Name: string(d.name), Scheme: d.scheme.String(), Dialect: string(d.dialect), Address: address, Ledger: ledger})
+		scenario := filepath.Join(dir, string(d.name)+".yaml")
+		if err := writeYAML(scenario, map[string]any{
+			"name": string(d.name), "dialect": string(d.dialect), "listen": address, "ledger": ledger,
+			"codec": o.simCodec, "late_after": devLateAfter.String(), "remember_reversals": i%2 == 0,
+		}); err != nil {
+			return nil, err
+		}
+		l.simulators = append(l.simulators, child{name: "sim " + string(d.name), args: []string{"sim", "run", scenario}, logs: os.Stderr})
+	}
+	config.Merchants = []MerchantConfig{devMerchantConfig()}
+	if err := os.MkdirAll(config.Node.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make node's directory: %w", err)
+	}
+	file := filepath.Join(dir, "n1.yaml")
+	if err := writeYAML(file, config); err != nil {
+		return nil, err
+	}
+	l.node = child{name: "node n1", args: []string{"serve", "--config", file}, logs: os.Stderr}
+	l.info.Nodes = []devNode{{ID: "n1", API: l.info.API, Admin: l.info.Admin, DataDir: config.Node.DataDir}}
+	return l, nil
+}
+
+// devMerchantConfig takes CB, Visa, Mastercard and Amex in EUR on every channel.
+func devMerchantConfig() MerchantConfig {
+	m := MerchantConfig{Config: merchant.Config{ID: devMerchant, Name: "Parcels and stamps"}, TimeZone: "UTC"}
+	for _, scheme := range []payment.Scheme{payment.CB, payment.Visa, payment.Mastercard, payment.Amex} {
+		c := ContractConfig{
+			Scheme: scheme.String(), Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS/PARIS/FR",
+			MCC: "9402", Acquirer: "00000497010", Country: "250", Currencies: []string{"EUR"},
+		}
+		for _, d := range devLinks {
+			if d.scheme == scheme {
+				c.Links = append(c.Links, d.name)
+			}
+		}
+		m.Contracts = append(m.Contracts, c)
+	}
+	return m
+}
+
+// devKeys makes the key file, the pepper and the API key, or reads those that a
+// kept directory has.
+func devKeys(dir string) (key, hash string, err error) {
+	if err := vault.CreateKeyFile(filepath.Join(dir, "vault.key"), rand.Reader); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", "", err
+	}
+	pepper, err := keepSecret(filepath.Join(dir, "pepper"), func() (string, error) { return rand.Text() + rand.Text(), nil })
+	if err != nil {
+		return "", "", err
+	}
+	key, err = keepSecret(filepath.Join(dir, "api.key"), func() (string, error) { return merchant.NewKey(rand.Reader) })
+	if err != nil {
+		return "", "", err
+	}
+	hasher, err := merchant.NewHasher([]byte(pepper))
+	if err != nil {
+		return "", "", err
+	}
+	return key, hasher.Hash([]byte(key)).String(), nil
+}
+
+// keepSecret returns what the file holds, making it first where it is missing.
+func keepSecret(path string, draw func() (string, error)) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	secret, err := draw()
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
+		return "", fmt.Errorf("write %s: %w", path, err)
+	}
+	return secret, nil
+}
+
+func writeYAML(path string, v any) error {
+	b, err := yaml.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func hostPort(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
+func loopback(port int) string { return "http://" + hostPort(port) }

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"authswitch/api"
+	"authswitch/iso8583"
+	"authswitch/iso8583/dialects"
+	"authswitch/link"
+	"authswitch/outbox"
+	"authswitch/payment"
+	"authswitch/query"
+	"authswitch/routing"
+	"authswitch/store"
+	switching "authswitch/switch"
+	"authswitch/vault"
+)
+
+// node is one running switch: its parts, in the order they were built.
+type node struct {
+	cfg      *Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	vault    *vault.Vault
+	store    *store.Store
+	links    []*link.Link
+	byName   *link.Set
+	core     *switching.Switch
+	door     *api.Server
+	admin    *admin
+	failed   chan error // a part that cannot go on
+
+	running  sync.WaitGroup // links and outbox workers
+	stopSend context.CancelFunc
+	stopLink context.CancelFunc
+}
+
+// Limits of a clean stop, one after the other.
+const (
+	stopDoor  = 15 * time.Second
+	stopStore = 10 * time.Second
+)
+
+// wallClock is the process's only clock for what is written.
+func wallClock() payment.Instant { return payment.Instant(time.Now().UnixNano()) }
+
+// startNode builds the parts top to bottom and returns when the doors are open.
+// What it started before a failure, it stops.
+func startNode(ctx context.Context, cfg *Config, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, log: log, registry: prometheus.NewRegistry(), failed: make(chan error, 8)}
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	if err := writePID(cfg.Node.DataDir); err != nil {
+		return nil, err
+	}
+	for _, build := range []func(context.Context) error{n.openVault, n.openStore, n.buildCore, n.startLinks, n.openDoors} {
+		if err := build(ctx); err != nil {
+			n.stop()
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+func (n *node) openVault(context.Context) error {
+	root, err := vault.OpenKeyFile(n.cfg.Vault.KeyFile, rand.Reader)
+	if err != nil {
+		return err
+	}
+	n.vault, err = vault.Load(root, filepath.Join(n.cfg.Node.DataDir, "vault.keys"), rand.Reader)
+	return err
+}
+
+func (n *node) openStore(ctx context.Context) error {
+	var err error
+	n.store, err = store.Start(ctx, n.cfg.Store, store.Deps{
+		Now: wallClock, Rand: rand.Reader, Log: n.log, Registerer: n.registry,
+		Fail: func(err error) { n.failed <- fmt.Errorf("store: %w", err) },
+	})
+	return err
+}
+
+// buildCore compiles dialects and routes and puts the switch together.
+func (n *node) buildCore(context.Context) error {
+	table, err := n.cfg.table()
+	if err != nil {
+		return err
+	}
+	var current atomic.Pointer[routing.Table]
+	current.Store(table)
+	minter, err := payment.NewMinter(wallClock, rand.Reader)
+	if err != nil {
+		return fmt.Errorf("seed ids: %w", err)
+	}
+	compiled := map[payment.DialectName]*iso8583.Dialect{}
+	lanes := make([]switching.Lane, 0, len(n.cfg.Links))
+	budget := link.NewDialBudget(dialsPerSecond, dialsBurst)
+	for i := range n.cfg.Links {
+		c := &n.cfg.Links[i]
+		d := compiled[c.Dialect]
+		if d == nil {
+			if d, err = iso8583.Load(dialects.FS, string(c.Dialect)); err != nil {
+				return fmt.Errorf("link %s: %w", c.Name, err)
+			}
+			compiled[c.Dialect] = d
+		}
+		l, err := link.New(c.Config, d, link.Deps{
+			Now: wallClock, Rand: rand.Reader, Dial: (&net.Dialer{}).DialContext, Log: n.log, Registerer: n.registry, Dials: budget,
+			Lease:        n.store.Lease,
+			Late:         func(l payment.Late) { n.core.Late(l) },
+			LateReversal: n.lateReversal,
+		})
+		if err != nil {
+			return err
+		}
+		n.links = append(n.links, l)
+		lanes = append(lanes, switching.Lane{Name: c.Name, Dialect: d, KeepsNoHold: c.KeepsNoHold})
+	}
+	if n.byName, err = link.NewSet(n.links...); err != nil {
+		return err
+	}
+	n.core, err = switching.New(switching.Deps{
+		Journal: n.store, Canceller: n.store, Records: n.store, Exchanger: n.byName, Sealer: n.vault,
+		Table: &current, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
+		Now: wallClock, Mint: minter.Mint, Log: n.log, Registerer: n.registry,
+	})
+	return err
+}
+
+// All links together dial at most so often, so that they do not storm a
+// network that comes back.
+const (
+	dialsPerSecond = 20
+	dialsBurst     = 10
+)
+
+// lateReversal takes an acknowledgement that came after its transmission had
+// been given up: it ends what is owed all the same.
+func (n *node) lateReversal(name payment.LinkName, seq uint64, r *payment.Response) {
+	if r.Advice == payment.AdviceRepeat {
+		return
+	}
+	if _, err := n.store.Acknowledge(name, seq, r, r.Advice); err != nil {
+		n.log.Warn("late acknowledgement not journalled; the reversal is repeated", "link", name, "error", err)
+	}
+}
+
+// startLinks dials, and carries what is owed from earlier lives.
+func (n *node) startLinks(ctx context.Context) error {
+	linkContext, stopLink := context.WithCancel(context.WithoutCancel(ctx))
+	sendContext, stopSend := context.WithCancel(context.WithoutCancel(ctx))
+	n.stopLink, n.stopSend = stopLink, stopSend
+	for _, l := range n.links {
+		n.running.Go(func() {
+			if err := l.Run(linkContext); err != nil && !errors.Is(err, context.Canceled) {
+				n.failed <- fmt.Errorf("link %s: %w", l.Name(), err)
+			}
+		})
+		worker := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
+			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Sender: l, Vault: n.vault, Now: wallClock, Log: n.log,
+		})
+		n.running.Go(func() { worker.Run(sendContext) })
+	}
+	return nil
+}
+
+// openDoors lets operators and gateways in, in this order.
+func (n *node) openDoors(context.Context) error {
+	directory, err := n.cfg.directory()
+	if err != nil {
+		return err
+	}
+	n.admin, err = newAdmin(net.Listen, n.cfg.Admin.Listen, n.registry, n.missing)
+	if err != nil {
+		return err
+	}
+	go n.report("admin port", n.admin.serve)
+	reader := query.New(n.store, n.store)
+	n.door, err = api.New(n.cfg.API, api.Deps{
+		Authorizer: n.core, Reverser: n.core, Gateways: directory, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
+	})
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", n.cfg.API.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for the API on %s: %w", n.cfg.API.Listen, err)
+	}
+	go n.report("API", func() error { return n.door.Serve(ln) })
+	return nil
+}
+
+// report passes on why a listener ended, unless the node is stopping.
+func (n *node) report(what string, serve func() error) {
+	if err := serve(); err != nil && !errors.Is(err, net.ErrClosed) {
+		n.failed <- fmt.Errorf("%s: %w", what, err)
+	}
+}
+
+// linkViews is what GET /v1/links shows.
+func (n *node) linkViews() []api.Link {
+	views := make([]api.Link, len(n.links))
+	for i, l := range n.links {
+		s, c := l.Status(), &n.cfg.Links[i]
+		owed, oldest, exceptions := n.store.Owing(l.Name())
+		views[i] = api.Link{
+			Name: l.Name(), Scheme: payment.ParseScheme([]byte(c.Scheme)), Dialect: c.Dialect, Address: c.Address, Ledger: c.SimulatorLedger,
+			State: s.State.String(), SignedOn: s.SignedOn, Connections: len(s.Connections), InFlight: s.InFlight, Window: s.Window,
+			ReversalsOwed: owed, OldestOwedSince: oldest, Exceptions: exceptions,
+		}
+		for _, connection := range s.Connections {
+			views[i].EchoRoundTrip = max(views[i].EchoRoundTrip, connection.EchoRTT)
+		}
+	}
+	return views
+}
+
+// missing is what keeps the node from being ready: every link must have signed
+// on once, so that a first request finds its route.
+func (n *node) missing() []string {
+	var missing []string
+	for _, l := range n.links {
+		if s := l.Status(); s.State != link.Ready {
+			missing = append(missing, fmt.Sprintf("link %s is %s", l.Name(), s.State))
+		}
+	}
+	return missing
+}
+
+// stop closes the doors, lets running requests end, then stops the parts in
+// the reverse of their order. What is still owed stays in the journal.
+func (n *node) stop() {
+	if n.door != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopDoor)
+		if err := n.door.Shutdown(ctx); err != nil {
+			n.log.Warn("API did not drain", "error", err)
+		}
+		cancel()
+	}
+	if n.stopSend != nil {
+		n.stopSend()
+		n.stopLink()
+		n.running.Wait()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopStore)
+	defer cancel()
+	if n.store != nil {
+		if err := n.store.Stop(ctx); err != nil {
+			n.log.Warn("store did not stop cleanly", "error", err)
+		}
+	}
+	if n.admin != nil {
+		_ = n.admin.stop(ctx)
+	}
+}

@@ -1,0 +1,260 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// These tests run the program that users get: real processes, real sockets,
+// real disks. They look only at what a user or a script can see.
+
+// binary is the program under test: what `make test` built, else built here.
+var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("AUTHSWITCH_BIN"); path != "" {
+		return path, nil
+	}
+	dir, err := os.MkdirTemp("", "authswitch-test-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "authswitch")
+	build := exec.Command("go", "build", "-o", path, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// instance is a running `authswitch dev`.
+type instance struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	logs *lockedBuffer
+	dir  string
+	info struct {
+		API, Admin, Key, Merchant string
+		DataDir                   string `json:"data_dir"`
+		Nodes                     []struct {
+			ID, API, Admin string
+			PID            int
+			DataDir        string `json:"data_dir"`
+		}
+		Links []struct{ Name, Scheme, Dialect, Address, Ledger string }
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// ports hands each instance of this process a hundred ports of its own.
+var ports struct {
+	sync.Mutex
+	next int
+}
+
+func portBase() int {
+	ports.Lock()
+	defer ports.Unlock()
+	if ports.next == 0 {
+		ports.next = 12000 + os.Getpid()%70*100
+	}
+	ports.next += 100
+	return ports.next
+}
+
+// startDev runs dev until the test ends and waits until it says ready.
+func startDev(t *testing.T, args ...string) *instance {
+	t.Helper()
+	program, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &instance{t: t, logs: &lockedBuffer{}, dir: t.TempDir()}
+	d.cmd = exec.Command(program, append([]string{"dev", "--json", "--port-base", strconv.Itoa(portBase()), "--keep", d.dir}, args...)...)
+	d.cmd.Stderr = d.logs
+	out, err := d.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		d.stop()
+		if t.Failed() {
+			t.Logf("the last of the logs:\n%s", tail(d.logs.String(), 8000))
+		}
+	})
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err != nil {
+		t.Fatalf("dev said nothing: %v\n%s", err, tail(d.logs.String(), 4000))
+	}
+	if err := json.Unmarshal(line, &d.info); err != nil {
+		t.Fatalf("dev said %q: %v", line, err)
+	}
+	return d
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "…" + s[len(s)-n:]
+	}
+	return s
+}
+
+// stop ends dev as an operator would, and returns how it ended.
+func (d *instance) stop() error {
+	if d.cmd.ProcessState != nil {
+		return nil
+	}
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.AfterFunc(40*time.Second, func() { _ = d.cmd.Process.Kill() })
+	defer timer.Stop()
+	return d.cmd.Wait()
+}
+
+// pid is the running node's process id.
+func (d *instance) pid() int {
+	b, err := os.ReadFile(filepath.Join(d.info.Nodes[0].DataDir, "pid"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return pid
+}
+
+// answer is an HTTP answer, read whole.
+type answer struct {
+	status int
+	body   string
+	fields map[string]any
+}
+
+// ask sends one request; a nil body is a GET.
+func (d *instance) ask(method, path, key, body string) answer {
+	d.t.Helper()
+	a, err := d.tryAsk(method, path, key, body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return a
+}
+
+func (d *instance) tryAsk(method, path, key, body string) (answer, error) {
+	request, err := http.NewRequest(method, d.info.API+path, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	request.Header.Set("Authorization", "Bearer "+d.info.Key)
+	if method == http.MethodPost {
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Idempotency-Key", key)
+	}
+	client := http.Client{Timeout: 40 * time.Second}
+	response, err := client.Do(request)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{status: response.StatusCode, body: string(b)}
+	_ = json.Unmarshal(b, &a.fields)
+	return a, nil
+}
+
+// Published test numbers of the schemes.
+const (
+	visaCard       = "4111111111111111"
+	cbCard         = "4970100000000154"
+	mastercardCard = "5555555555554444"
+	amexCard       = "378282246310005"
+)
+
+// body is an authorization's request.
+func (d *instance) body(card string, amount int) string {
+	return fmt.Sprintf(`{"merchant":%q,"reference":"ORDER-42","amount":{"value":%d,"currency":"EUR"},"channel":"ecommerce","card":{"number":%q,"expiry":"3012","cvv":"937"}}`,
+		d.info.Merchant, amount, card)
+}
+
+func (d *instance) authorize(key, card string, amount int) answer {
+	d.t.Helper()
+	return d.ask(http.MethodPost, "/v1/authorizations", key, d.body(card, amount))
+}
+
+// field is a text field of the answer, by path.
+func (a answer) field(path ...string) string {
+	var v any = a.fields
+	for _, p := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return ""
+		}
+		v = m[p]
+	}
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
+// eventually waits for something that the system does by itself.
+func eventually(t *testing.T, within time.Duration, what string, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+		time.Sleep(50 * time.Millisecond) // polling another process: there is nothing to wait on
+	}
+}
+
+// run runs a tool of the program and returns its output and exit code.
+func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	program, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}

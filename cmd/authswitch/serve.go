@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func serveCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use: "serve", Short: "Run a switch node", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), path) },
+	}
+	c.Flags().StringVar(&path, "config", "authswitch.yaml", "the configuration file")
+	return c
+}
+
+// serve runs a node until it is told to stop or a part cannot go on.
+func serve(ctx context.Context, path string) error {
+	cfg, err := readConfig(path)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", string(cfg.Node.ID))
+	n, err := startNode(ctx, cfg, log)
+	if err != nil {
+		return fmt.Errorf("node %s: %w", cfg.Node.ID, err)
+	}
+	log.Info("serving", "api", cfg.API.Listen, "admin", cfg.Admin.Listen, "version", version)
+	var failure error
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+	case failure = <-n.failed:
+		log.Error("stopping: a part cannot go on", "error", failure)
+	}
+	n.stop()
+	return failure
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// money is an amount as the API shows it.
+type money struct {
+	Value    int64  `json:"value"`
+	Currency string `json:"currency"`
+}
+
+// listed is what the tables show of a payment; --json prints the API's own.
+type listed struct {
+	ID           string `json:"id"`
+	CreatedAt    string `json:"created_at"`
+	State        string `json:"state"`
+	Status       string `json:"status"`
+	Amount       money  `json:"amount"`
+	ResponseCode string `json:"response_code"`
+	Link         string `json:"link"`
+	STAN         string `json:"stan"`
+	RRN          string `json:"rrn"`
+	Reference    string `json:"reference"`
+}
+
+func transactionCommand() *cobra.Command {
+	var api client
+	var asJSON bool
+	c := &cobra.Command{Use: "transaction", Short: "List, show and reverse payments"}
+	clientFlags(c, &api)
+	c.PersistentFlags().BoolVar(&asJSON, "json", false, "print the API's JSON")
+	c.AddCommand(transactionList(&api, &asJSON), transactionShow(&api, &asJSON), transactionReverse(&api))
+	return c
+}
+
+func transactionList(api *client, asJSON *bool) *cobra.Command {
+	var merchant string
+	var limit int
+	c := &cobra.Command{
+		Use: "list", Short: "List a merchant's payments", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query := url.Values{"merchant": {merchant}, "limit": {strconv.Itoa(limit)}}
+			var page struct {
+				Data []json.RawMessage `json:"data"`
+			}
+			if err := api.get(cmd.Context(), "/v1/authorizations?"+query.Encode(), &page); err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), page.Data)
+			}
+			return printPayments(cmd.OutOrStdout(), page.Data)
+		},
+	}
+	c.Flags().StringVar(&merchant, "merchant", "", "the merchant (required)")
+	c.Flags().IntVar(&limit, "limit", 50, "how many, newest first")
+	_ = c.MarkFlagRequired("merchant")
+	return c
+}
+
+func printPayments(w io.Writer, rows []json.RawMessage) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "CREATED\tID\tSTATE\tANSWER\tAMOUNT\tCODE\tLINK\tSTAN\tRRN\tREFERENCE")
+	for _, row := range rows {
+		var p listed
+		if err := json.Unmarshal(row, &p); err != nil {
+			return fmt.Errorf("read answer: %w", err)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d %s\t%s\t%s\t%s\t%s\t%s\n",
+			p.CreatedAt, p.ID, p.State, p.Status, p.Amount.Value, p.Amount.Currency, p.ResponseCode, p.Link, p.STAN, p.RRN, p.Reference)
+	}
+	return t.Flush()
+}
+
+func transactionShow(api *client, asJSON *bool) *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "Show a payment and its history", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var payment json.RawMessage
+			var events struct {
+				Data []map[string]any `json:"data"`
+			}
+			id := url.PathEscape(args[0])
+			if err := api.get(cmd.Context(), "/v1/authorizations/"+id, &payment); err != nil {
+				return err
+			}
+			if err := api.get(cmd.Context(), "/v1/payments/"+id+"/events", &events); err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), map[string]any{"payment": payment, "events": events.Data})
+			}
+			if err := printPayments(cmd.OutOrStdout(), []json.RawMessage{payment}); err != nil {
+				return err
+			}
+			return printEvents(cmd.OutOrStdout(), events.Data)
+		},
+	}
+}
+
+func printEvents(w io.Writer, events []map[string]any) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nAT\tWHAT\tEVENT\tSTATE\tCODE\tSTAN")
+	for _, e := range events {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(e["at"]), cell(e["kind"]), cell(e["event"]), cell(e["state"]), cell(e["response_code"]), cell(e["stan"]))
+	}
+	return t.Flush()
+}
+
+func cell(v any) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
+func transactionReverse(api *client) *cobra.Command {
+	var reason string
+	c := &cobra.Command{
+		Use: "reverse ID", Short: "Reverse a payment", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var answer json.RawMessage
+			path := "/v1/authorizations/" + url.PathEscape(args[0]) + "/reversals"
+			if err := api.post(cmd.Context(), path, map[string]string{"reason": reason}, "", &answer); err != nil {
+				return err
+			}
+			return printJSON(cmd.OutOrStdout(), answer)
+		},
+	}
+	c.Flags().StringVar(&reason, "reason", "customer_cancellation", "customer_cancellation, suspected_fraud or malfunction")
+	return c
+}
+
+func linkCommand() *cobra.Command {
+	var api client
+	var asJSON bool
+	c := &cobra.Command{Use: "link", Short: "See the links to acquirers"}
+	clientFlags(c, &api)
+	list := &cobra.Command{
+		Use: "list", Short: "List the links and what they owe", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var links struct {
+				Data []map[string]any `json:"data"`
+			}
+			if err := api.get(cmd.Context(), "/v1/links", &links); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), links.Data)
+			}
+			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(t, "LINK\tSCHEME\tDIALECT\tADDRESS\tSTATE\tIN FLIGHT\tREVERSALS OWED")
+			for _, l := range links.Data {
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(l["name"]), cell(l["scheme"]), cell(l["dialect"]), cell(l["address"]), cell(l["state"]), cell(l["in_flight"]), cell(l["reversals_owed"]))
+			}
+			return t.Flush()
+		},
+	}
+	list.Flags().BoolVar(&asJSON, "json", false, "print the API's JSON")
+	c.AddCommand(list)
+	return c
+}
