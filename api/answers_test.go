@@ -148,6 +148,10 @@ func TestReversals(t *testing.T) {
 	if a := d.ask("POST", byID, `{}`); a.status != 503 || a.json["final"] != false {
 		t.Errorf("a reversal that could not commit: %d %s", a.status, a.text)
 	}
+	fail, answer = nil, payment.Cancelled{Conflict: true}
+	if a := d.ask("POST", byID, `{}`); a.status != 422 || a.json["code"] != "idempotency_key_reused" {
+		t.Errorf("a reversal's key used again: %d %s", a.status, a.text)
+	}
 	fail = payment.ErrNotFound
 	if a := d.ask("POST", byID, `{}`); a.status != 404 {
 		t.Errorf("a reversal of nothing: %d %s", a.status, a.text)

@@ -85,9 +85,9 @@ func (f *fakes) ByReference(m payment.MerchantID, reference []byte) ([]payment.I
 	return nil, f.broken
 }
 
-func (f *fakes) List(m payment.MerchantID, after payment.ID, limit int) ([]payment.ID, bool, error) {
+func (f *fakes) List(m payment.MerchantID, before payment.ID, limit int) ([]payment.ID, bool, error) {
 	id := testID()
-	if m != "parcels" || bytes.Compare(after[:], id[:]) >= 0 {
+	if m != "parcels" || !before.IsZero() {
 		return nil, false, f.broken
 	}
 	return []payment.ID{id}, limit == 1, f.broken

@@ -65,7 +65,7 @@ func (r *request) list() {
 	case len(q.reference) > 0:
 		page, err = finder.ByReference(q.merchant, q.reference)
 	default:
-		page, err = finder.List(q.merchant, q.after, q.limit)
+		page, err = finder.List(q.merchant, q.before, q.limit)
 	}
 	if err != nil {
 		r.unreadable(err)
@@ -80,7 +80,7 @@ type parameters struct {
 	merchant  payment.MerchantID
 	key       []byte
 	reference []byte
-	after     payment.ID
+	before    payment.ID
 	limit     int
 }
 
@@ -105,7 +105,7 @@ func (r *request) parameters() (parameters, bool) {
 		case "reference":
 			q.reference = v
 		case "cursor":
-			if q.after, err = payment.ParseID(string(v), payment.AuthorizationPrefix); err != nil {
+			if q.before, err = payment.ParseID(string(v), payment.AuthorizationPrefix); err != nil {
 				fault = "cursor must be the next of a page"
 			}
 		case "limit":

@@ -112,6 +112,13 @@ func (r *request) cancel(c *payment.Cancellation) {
 		r.refused(err)
 		return
 	}
+	if cancelled.Conflict {
+		r.problem(problem{
+			status: fasthttp.StatusUnprocessableEntity, code: "idempotency_key_reused", title: "Idempotency key used again",
+			detail: "this Idempotency-Key was used for another request", finality: notFinal,
+		})
+		return
+	}
 	r.out = appendCancelled(r.out, &cancelled)
 	r.json(fasthttp.StatusCreated)
 }

@@ -54,7 +54,7 @@ type Reader interface {
 type Finder interface {
 	ByKey(m payment.MerchantID, key []byte) (query.Page, error)
 	ByReference(m payment.MerchantID, reference []byte) (query.Page, error)
-	List(m payment.MerchantID, after payment.ID, limit int) (query.Page, error)
+	List(m payment.MerchantID, before payment.ID, limit int) (query.Page, error)
 }
 
 // Deps is what the door takes from its surroundings.

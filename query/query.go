@@ -19,12 +19,12 @@ type Records interface {
 	History(id payment.ID) ([]payment.Entry, error)
 }
 
-// Index finds payments of a merchant. List gives those after an id, oldest
-// first, and whether there are more.
+// Index finds payments of a merchant. List gives those before an id (from the
+// newest where it is zero), newest first, and whether there are more.
 type Index interface {
 	ByKey(m payment.MerchantID, key []byte) (payment.ID, error)
 	ByReference(m payment.MerchantID, reference []byte) ([]payment.ID, error)
-	List(m payment.MerchantID, after payment.ID, limit int) ([]payment.ID, bool, error)
+	List(m payment.MerchantID, before payment.ID, limit int) ([]payment.ID, bool, error)
 }
 
 // MaxPage is the most payments of one page.
@@ -106,9 +106,10 @@ func (r *Reader) ByReference(m payment.MerchantID, reference []byte) (Page, erro
 	return r.page(ids, false)
 }
 
-// List are a merchant's payments after an id, oldest first.
-func (r *Reader) List(m payment.MerchantID, after payment.ID, limit int) (Page, error) {
-	ids, more, err := r.index.List(m, after, min(limit, MaxPage))
+// List are a merchant's payments before an id, newest first: a page is the
+// same however many payments came since.
+func (r *Reader) List(m payment.MerchantID, before payment.ID, limit int) (Page, error) {
+	ids, more, err := r.index.List(m, before, min(limit, MaxPage))
 	if err != nil {
 		return Page{}, fmt.Errorf("listing %s: %w", m, err)
 	}
