@@ -11,7 +11,8 @@ type Builder struct {
 	spans   [maxDE + 1]span
 	subs    []subValue
 	scratch []byte
-	wrong   int // the first element number that no message can have
+	invalid bool // an element number was set that no message can have
+	wrong   int
 	mac     int
 	body    int
 }
@@ -28,7 +29,7 @@ func (b *Builder) Start(mti MTI) {
 	b.mti = mti
 	b.buf, b.subs, b.scratch = b.buf[:0], b.subs[:0], b.scratch[:0]
 	b.present, b.header = [3]uint64{}, span{}
-	b.wrong, b.mac, b.body = 0, -1, 0
+	b.invalid, b.wrong, b.mac, b.body = false, 0, -1, 0
 }
 
 // Wipe overwrites the buffers with zeros.
@@ -45,7 +46,7 @@ func (b *Builder) MTI() MTI { return b.mti }
 // for binary elements and for composites.
 func (b *Builder) Set(de int, value []byte) {
 	if de < 2 || de > maxDE || de == 65 || de == 129 {
-		b.wrong = de
+		b.invalid, b.wrong = true, de
 		return
 	}
 	b.spans[de] = b.keep(value)
@@ -55,7 +56,7 @@ func (b *Builder) Set(de int, value []byte) {
 // SetString is Set for a configured text.
 func (b *Builder) SetString(de int, value string) {
 	if de < 2 || de > maxDE || de == 65 || de == 129 {
-		b.wrong = de
+		b.invalid, b.wrong = true, de
 		return
 	}
 	from := len(b.buf)
@@ -82,7 +83,7 @@ func (b *Builder) SetUint(de int, value uint64) {
 // whole are replaced: a composite is set whole or in pieces, never both.
 func (b *Builder) SetSub(de int, id string, value []byte) {
 	if de < 2 || de > maxDE || de == 65 || de == 129 {
-		b.wrong = de
+		b.invalid, b.wrong = true, de
 		return
 	}
 	b.subs = append(b.subs, subValue{de: de, path: id, value: b.keep(value)})

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 )
 
@@ -107,10 +108,14 @@ func Load(fsys fs.FS, name string) (*Dialect, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dialect %s: %w", name, err)
 	}
+	var faults []string
 	for _, finding := range d.Lint() {
 		if finding.Fatal {
-			return nil, fmt.Errorf("dialect %s: %s: %w", name, finding, ErrDialect)
+			faults = append(faults, finding.String())
 		}
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("dialect %s: %s: %w", name, strings.Join(faults, "; "), ErrDialect)
 	}
 	return d, nil
 }

@@ -41,3 +41,5 @@ func TestLoadAll(t *testing.T) {
 		}
 	}
 }
+
+func fsFile(name string) ([]byte, error) { return fs.ReadFile(dialects.FS, name) }

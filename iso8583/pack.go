@@ -5,7 +5,7 @@ import "math/bits"
 // Pack appends header and message to dst. On an error dst is returned as it
 // was.
 func (d *Dialect) Pack(dst []byte, b *Builder) ([]byte, error) {
-	if b.wrong != 0 {
+	if b.invalid {
 		return dst, fieldError(b.wrong, "", "", ErrUndefined)
 	}
 	start := len(dst)
