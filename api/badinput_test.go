@@ -210,6 +210,9 @@ func TestGoodInput(t *testing.T) {
 		if a := d.ask("POST", "/v1/authorizations", body, headers...); a.status != 201 || !holds() {
 			t.Errorf("%s: %d %s", name, a.status, a.text)
 		}
+		if err := d.spec.checkRequest(body); err != nil {
+			t.Errorf("%s: taken, though openapi.yaml says %v", name, err)
+		}
 	}
 	yes := func() bool { return true }
 	good("white space", " \r\n\t"+strings.ReplaceAll(goodBody, ",", " ,\n ")+"\n", yes)

@@ -47,20 +47,26 @@ func openContract(t testing.TB) *contract {
 	return c
 }
 
-// hold fails when an answer is not what the specification promises. Answers on
-// paths or methods that it does not know are held to the problem's schema.
+// hold fails when an answer is not what the specification promises.
 func (c *contract) hold(t testing.TB, request *http.Request, response *http.Response, body []byte) {
 	t.Helper()
+	if err := c.check(request, response, body); err != nil {
+		t.Errorf("%s %s: %d %s\nbreaks openapi.yaml: %v", request.Method, request.URL, response.StatusCode, body, err)
+	}
+}
+
+// check is what is wrong with an answer. Answers on paths or methods that the
+// specification does not know are held to the problem's schema.
+func (c *contract) check(request *http.Request, response *http.Response, body []byte) error {
 	route, parameters, err := c.router.FindRoute(request)
 	var unknown *routers.RouteError
 	// The specification's router takes a trailing slash for none; we do not.
 	slash := strings.HasSuffix(request.URL.Path, "/")
 	if (slash || errors.As(err, &unknown)) && (response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusMethodNotAllowed) {
-		c.holdProblem(t, response, body)
-		return
+		return c.checkProblem(response, body)
 	}
 	if err != nil {
-		t.Fatalf("%s %s: %v", request.Method, request.URL, err)
+		return err
 	}
 	input := &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: request, PathParams: parameters, Route: route},
@@ -69,25 +75,66 @@ func (c *contract) hold(t testing.TB, request *http.Request, response *http.Resp
 		Options:                &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
 	}
 	input.SetBodyBytes(body)
-	if err := openapi3filter.ValidateResponse(context.Background(), input); err != nil {
-		t.Errorf("%s %s: %d %s\nbreaks openapi.yaml: %v", request.Method, request.URL, response.StatusCode, body, err)
-	}
+	return openapi3filter.ValidateResponse(context.Background(), input)
 }
 
-func (c *contract) holdProblem(t testing.TB, response *http.Response, body []byte) {
-	t.Helper()
+// checkRequest is what is wrong with a body that was taken: the specification
+// must not promise less than the door does.
+func (c *contract) checkRequest(body string) error {
+	var value any
+	if err := json.Unmarshal([]byte(body), &value); err != nil {
+		return err
+	}
+	return c.spec.Components.Schemas["AuthorizationRequest"].Value.VisitJSON(value, openapi3.EnableJSONSchema2020(), openapi3.VisitAsRequest())
+}
+
+func (c *contract) checkProblem(response *http.Response, body []byte) error {
 	if got := response.Header.Get("Content-Type"); got != problemMedia {
-		t.Errorf("content type %q of %s", got, body)
+		return errors.New("content type " + got)
 	}
 	var value any
 	if err := json.Unmarshal(body, &value); err != nil {
-		t.Fatal(err)
+		return err
 	}
-	schema := c.spec.Components.Schemas["PaymentProblem"].Value
-	if response.StatusCode < 500 {
-		schema = c.spec.Components.Schemas["Problem"].Value
-	}
-	if err := schema.VisitJSON(value, openapi3.EnableJSONSchema2020()); err != nil {
-		t.Errorf("%d %s\nbreaks the problem's schema: %v", response.StatusCode, body, err)
+	return c.spec.Components.Schemas["Problem"].Value.VisitJSON(value, openapi3.EnableJSONSchema2020())
+}
+
+// TestContractNotices: a contract that takes anything would hold nothing.
+func TestContractNotices(t *testing.T) {
+	c := openContract(t)
+	p := testPayment(nil)
+	good := string(appendAnswer(nil, &p))
+	unknown := unknownOutcome(&p)
+	timeout := string(appendProblem(nil, &unknown))
+	for _, k := range []struct {
+		name, path string
+		status     int
+		media      string
+		body       string
+		holds      bool
+	}{
+		{"as it is", "/v1/authorizations", 201, "application/json", good, true},
+		{"one member more", "/v1/authorizations", 201, "application/json", strings.Replace(good, `"final"`, `"x":1,"final"`, 1), false},
+		{"one member less", "/v1/authorizations", 201, "application/json", strings.Replace(good, `"stan":"000017",`, ``, 1), false},
+		{"another status", "/v1/authorizations", 201, "application/json", strings.Replace(good, `"approved"`, `"unknown"`, 1), false},
+		{"not final", "/v1/authorizations", 201, "application/json", strings.Replace(good, `true}`, `false}`, 1), false},
+		{"another type", "/v1/authorizations", 201, "application/json", strings.Replace(good, `1051`, `"1051"`, 1), false},
+		{"another media type", "/v1/authorizations", 201, "text/plain", good, false},
+		{"a status it does not have", "/v1/authorizations", 202, "application/json", good, false},
+		{"a timeout", "/v1/authorizations", 504, problemMedia, timeout, true},
+		{"a timeout without its reversal", "/v1/authorizations", 504, problemMedia, strings.Replace(timeout, `"reversal":"owed",`, ``, 1), false},
+		{"a problem without finality", "/v1/authorizations", 422, problemMedia, `{"type":"urn:authswitch:problem:x","title":"X","status":422,"code":"x"}`, false},
+		{"no such path", "/v1/nowhere", 404, problemMedia, `{"type":"urn:authswitch:problem:x","title":"X","status":404,"code":"x"}`, true},
+		{"no such path, no problem", "/v1/nowhere", 404, problemMedia, `{}`, false},
+		{"no such path, served", "/v1/nowhere", 200, problemMedia, `{}`, false},
+	} {
+		request, err := http.NewRequest(http.MethodPost, "http://door"+k.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response := &http.Response{StatusCode: k.status, Header: http.Header{"Content-Type": {k.media}}}
+		if err := c.check(request, response, []byte(k.body)); (err == nil) != k.holds {
+			t.Errorf("%s: %v", k.name, err)
+		}
 	}
 }

@@ -223,7 +223,9 @@ func setProblem(ctx *fasthttp.RequestCtx, p *problem) {
 }
 
 // refuseUnread answers a request that could not be read: too large, too slow,
-// or not HTTP. The connection closes after it.
+// or not HTTP. The connection closes after it. What did arrive of the body is
+// already back in fasthttp's pool, out of our reach: it is overwritten by the
+// next body there, not wiped.
 func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
 	p := badRequest("malformed_request", "this is not an HTTP request")
 	var small *fasthttp.ErrSmallBuffer
@@ -245,7 +247,6 @@ func (s *Server) refuseUnread(ctx *fasthttp.RequestCtx, err error) {
 			detail: "the request did not arrive in time",
 		}
 	}
-	clear(ctx.Request.Body())
 	setProblem(ctx, &p)
 	ctx.Response.SetBody(appendProblem(nil, &p))
 	s.metrics.count(routeNone, p.status, 0)
