@@ -125,3 +125,21 @@ func BenchmarkDecide(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// BenchmarkReplay reads a ledger back: what a restart waits for.
+func BenchmarkReplay(b *testing.B) {
+	l := line{
+		at: testNow, mti: [4]byte{'0', '1', '0', '0'}, stan: []byte("000000"), rrn: []byte("632700000001"), transmitted: []byte("0314101500"),
+		acquirer: []byte("12345"), terminal: []byte("TERM0001"), amount: 1000, currency: []byte("978"), card: []byte(visaCard), decision: approved, code: "00",
+	}
+	r := replayer{book: newBook(1<<30, false), profile: profile87()}
+	var text []byte
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		appendNumber(l.stan[:0], uint64(i%1_000_000), 6)
+		text = l.appendTo(text[:0])
+		if err := r.line(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
