@@ -223,8 +223,11 @@ func (s *ledgerSide) reversal(file string, n int, link uint16, l *ledgerLine) {
 		return
 	}
 	// DE 56 of 1993 and 2003 names its original by the local time instead of
-	// DE 7. The RRN, which is the payment's, finds it there.
-	if at, known := s.journal.byRRN[rrnKey{link, toRRN(l.RRN)}]; known && l.Original.Transmitted == "" {
+	// DE 7, and a host that never saw the original may show zeros. The RRN,
+	// which is the payment's, finds it there. That hides nothing: an approval
+	// that such a reversal should have undone is still live, and named.
+	unnamed := l.Original.Transmitted == "" || name.transmitted == 0
+	if at, known := s.journal.byRRN[rrnKey{link, toRRN(l.RRN)}]; known && unnamed {
 		r := &s.journal.records[at]
 		for i := range r.attempts {
 			if t := &r.attempts[i]; t.wire.link == link && t.wire.stan == name.stan {
