@@ -55,7 +55,7 @@ func (m *Message) RejectCode() []byte {
 // Header is the network header before the message, nil where the dialect has
 // none.
 func (m *Message) Header() []byte {
-	if m.dialect == nil || m.dialect.headerLen == 0 {
+	if m.dialect == nil || m.dialect.headerLen == 0 || m.body == 0 {
 		return nil
 	}
 	return m.buf[m.body-m.dialect.headerLen : m.body]

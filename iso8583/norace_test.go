@@ -3,3 +3,5 @@
 package iso8583
 
 func scaled(n int) int { return n }
+
+const raceEnabled = false
