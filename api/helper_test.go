@@ -6,15 +6,14 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp/fasthttputil"
-	"net"
 
 	"authswitch/merchant"
 	"authswitch/payment"
@@ -39,7 +38,6 @@ const (
 // fakes stands for all that the door talks to. The functions may be replaced
 // before a request is made.
 type fakes struct {
-	mu        sync.Mutex
 	authorize func(a *payment.Authorization, out *payment.Payment) error
 	reverse   func(c *payment.Cancellation) (payment.Cancelled, error)
 	payments  map[payment.ID]payment.Payment
