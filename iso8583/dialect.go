@@ -120,6 +120,22 @@ func Load(fsys fs.FS, name string) (*Dialect, error) {
 	return d, nil
 }
 
+// Names are the dialects that can be loaded, in order: every file but those
+// that only serve to be extended.
+func Names(fsys fs.FS) ([]string, error) {
+	files, err := fs.Glob(fsys, "*.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("listing dialects: %w", err)
+	}
+	var names []string
+	for _, file := range files {
+		if !strings.HasPrefix(file, "base-") {
+			names = append(names, strings.TrimSuffix(file, ".yaml"))
+		}
+	}
+	return names, nil
+}
+
 // Name is the file's name, without its ending.
 func (d *Dialect) Name() string { return d.name }
 

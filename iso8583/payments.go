@@ -80,6 +80,9 @@ func (d *Dialect) AuthorizationMTI() MTI { return d.payments.authorization.mti }
 // ReversalMTI is the type EncodeReversal writes, without the repeat bit.
 func (d *Dialect) ReversalMTI() MTI { return d.payments.reversal.mti }
 
+// NetworkAccept is the code that says yes to a network management request.
+func (d *Dialect) NetworkAccept() payment.ResponseCode { return d.payments.networkAccept[0] }
+
 // NetworkMTI is the type of network management requests.
 func (d *Dialect) NetworkMTI() MTI { return d.payments.network.mti }
 
