@@ -291,6 +291,9 @@ func (r *trial) settle(p *modelPayment) (Kind, []byte, string) {
 	if r.rand.IntN(10) == 0 {
 		o.ID = number(999_999)
 	}
+	if r.rand.IntN(6) == 0 {
+		o.Session = r.session()
+	}
 	s, err := r.model.settle(*o)
 	return KindSettle, AppendSettle(nil, o), fmt.Sprintf("%+v %v", s, err)
 }
@@ -371,10 +374,16 @@ func (r *trial) compare() {
 	for _, link := range []payment.LinkName{"cb-a", "visa-b"} {
 		due := r.machine.Due(link, r.model.now, 1<<20, nil)
 		all := r.machine.Due(link, 1<<62, 1<<20, nil)
-		wantDue, wantAll := 0, 0
+		wantDue, wantAll, wantExceptions, wantOldest := 0, 0, 0, payment.Instant(0)
 		for _, o := range r.model.owed {
 			if o.Link == link {
 				wantAll++
+				if o.Exception {
+					wantExceptions++
+				}
+				if wantOldest == 0 || o.Since < wantOldest {
+					wantOldest = o.Since
+				}
 				if o.Due <= r.model.now {
 					wantDue++
 				}
@@ -388,8 +397,8 @@ func (r *trial) compare() {
 				r.t.Errorf("seed %d: owed %+v, want %+v", r.seed, o, want)
 			}
 		}
-		if count, _, _ := r.machine.Owing(link); count != wantAll {
-			r.t.Errorf("seed %d: %s owes %d, want %d", r.seed, link, count, wantAll)
+		if count, oldest, exceptions := r.machine.Owing(link); count != wantAll || oldest != wantOldest || exceptions != wantExceptions {
+			r.t.Errorf("seed %d: %s owes %d since %d with %d exceptions, want %d, %d, %d", r.seed, link, count, oldest, exceptions, wantAll, wantOldest, wantExceptions)
 		}
 	}
 	for _, merchant := range []payment.MerchantID{"parcels", "books"} {

@@ -96,8 +96,8 @@ func (m *Machine) applyOpen(body []byte, r *Result) error {
 	c := cursor{b: body}
 	var h intentHead
 	h.read(&c)
-	if c.broken {
-		return ErrCorrupt
+	if err := h.rest(&c); err != nil {
+		return err
 	}
 	if r.Opened = m.admit(&h); r.Opened.Verdict != payment.OpenNew {
 		return nil
@@ -192,8 +192,8 @@ func (m *Machine) applyNext(body []byte, r *Result) error {
 	ended, intent := body[:len(body)-len(c.b)], c.b
 	var h intentHead
 	h.read(&c)
-	if c.broken {
-		return ErrCorrupt
+	if err := h.rest(&c); err != nil {
+		return err
 	}
 	l := m.load(h.id)
 	if l == nil {

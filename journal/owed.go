@@ -183,12 +183,12 @@ func (m *Machine) applyAcknowledge(c *cursor, r *Result) error {
 
 // notFound judges "no such original". It ends a reversal only where the
 // acquirer cannot still approve and never did as far as anybody knows: a
-// reversal can overtake its own original.
+// reversal can overtake its own original. An exception stays one (the table).
 func (m *Machine) notFound(l *life, o *owing, answer *payment.Response) {
 	switch {
 	case o.Approved:
 		m.except(l, o, answer)
-	case m.now < o.LifeOver || o.Exception:
+	case m.now < o.LifeOver:
 		m.setOwed(o)
 	default:
 		m.end(l, payment.EventOriginalNotFound, o, answer)

@@ -89,6 +89,31 @@ func (h *intentHead) read(c *cursor) {
 	h.reference = c.text()
 }
 
+// rest walks over what Apply does not need, so that an intent that could not be
+// read back is never written.
+func (h *intentHead) rest(c *cursor) error {
+	c.text()      // node
+	c.text()      // gateway
+	c.bytes(2)    // channel, capture
+	c.flag()      // partial
+	c.u8()        // scheme
+	c.text()      // dialect
+	c.bytes(2)    // MTI
+	c.bytes(12)   // RRN
+	c.bytes(4)    // transmitted
+	c.bytes(12)   // local
+	c.bytes(16)   // received at, send by
+	for range 7 { // terms
+		c.text()
+	}
+	c.long()    // sealed
+	c.bytes(32) // blind index
+	c.text()    // BIN
+	c.bytes(4)  // last four
+	c.text()    // network transaction id
+	return c.end()
+}
+
 // readIntent reads a whole intent into memory of its own.
 func readIntent(c *cursor, i *payment.Intent) {
 	var h intentHead
