@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 )
 
 // Errors of parsing. None of them carries the value.
@@ -58,8 +59,8 @@ func ParsePAN(digits []byte) (PAN, error) {
 func Luhn(digits []byte) bool {
 	sum := 0
 	double := false
-	for i := len(digits) - 1; i >= 0; i-- {
-		d := int(digits[i] - '0')
+	for _, digit := range slices.Backward(digits) {
+		d := int(digit - '0')
 		if double {
 			d *= 2
 			if d > 9 {

@@ -2,7 +2,6 @@ package payment
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"strconv"
 	"testing"
@@ -99,7 +98,7 @@ func FuzzParseCurrency(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name []byte) {
 		c, err := ParseCurrency(name)
 		if err == nil && (c.String() != string(name) || c.Exponent() < 0) {
-			t.Error(fmt.Sprint(name, c, c.Exponent()))
+			t.Errorf("%q: %s, exponent %d", name, c, c.Exponent())
 		}
 	})
 }

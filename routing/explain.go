@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -96,12 +97,12 @@ func (e *explanation) plan(p *plan) {
 
 // refused is the term of the contract behind a refusal.
 func (e *explanation) refused(c *Contract, err error) string {
-	switch err { //nolint:errorlint // accepts returns these very values
-	case ErrChannel:
+	switch {
+	case errors.Is(err, ErrChannel):
 		return fmt.Sprintf("%s is not among %s", e.q.Channel, joined(c.Channels))
-	case ErrCurrency:
+	case errors.Is(err, ErrCurrency):
 		return fmt.Sprintf("%s is not among %s", e.q.Amount.Currency, joined(c.Currencies))
-	case ErrAmountLimit:
+	case errors.Is(err, ErrAmountLimit):
 		return fmt.Sprintf("the limit is %s", amountText(payment.Amount{Value: c.limit(), Currency: e.q.Amount.Currency}))
 	}
 	return fmt.Sprintf("its CVV policy is %s", c.CVV)

@@ -3,6 +3,7 @@ package routecmd
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -125,14 +126,11 @@ func printTable(out io.Writer, t *routing.Table, all bool) error {
 }
 
 func list[T ~string](items []T) string {
-	var text string
+	words := make([]string, len(items))
 	for i, item := range items {
-		if i > 0 {
-			text += ", "
-		}
-		text += string(item)
+		words[i] = string(item)
 	}
-	return text
+	return strings.Join(words, ", ")
 }
 
 func orAll(items []string) string {
