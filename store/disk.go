@@ -18,8 +18,11 @@ func (s *Store) openDisk() error {
 			return fmt.Errorf("store: %w", err)
 		}
 	}
-	if err := syncDir(fs, dir); err != nil {
-		return fmt.Errorf("store: %w", err)
+	// The directory's own name must survive a power cut, too.
+	for _, made := range [...]string{dir, fs.PathDir(dir)} {
+		if err := syncDir(fs, made); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
 	}
 	logDB, err := pebble.Open(fs.PathJoin(dir, "log"), s.logOptions())
 	if err != nil {

@@ -171,6 +171,9 @@ func (s stateReader) Scan(from, to []byte, backwards bool, visit func(key, value
 func (r *replica) read(f func(journal.Reader) error) error {
 	r.stateMu.RLock()
 	defer r.stateMu.RUnlock()
+	if r.state == nil {
+		return fmt.Errorf("read: %w", payment.ErrUnavailable)
+	}
 	return f(stateReader{r.state})
 }
 

@@ -78,7 +78,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 		return nil, errors.Join(err, s.closeDisk())
 	}
 	if err := s.startRaft(); err != nil {
-		return nil, errors.Join(err, s.closeDisk())
+		return nil, errors.Join(err, s.stopRaft(), s.closeDisk())
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
@@ -213,7 +213,7 @@ func (s *Store) upkeep(w *waiter) {
 }
 
 // Stop answers what is queued, hands leadership over where somebody can take
-// it, flushes the state and closes the disk.
+// it, flushes the state and closes the disk. It is called once.
 func (s *Store) Stop(ctx context.Context) error {
 	s.batch.close()
 	s.stop()
@@ -221,12 +221,22 @@ func (s *Store) Stop(ctx context.Context) error {
 	if s.members() > 1 && s.raft.State() == raft.Leader {
 		// A plain stop would cost the others an election.
 		if err := s.raft.LeadershipTransfer().Error(); err != nil {
-			s.deps.Log.Warn("stop without a successor", "error", err)
+			s.deps.Log.WarnContext(ctx, "stop without a successor", "error", err)
 		}
 	}
-	err := s.raft.Shutdown().Error()
+	return errors.Join(s.stopRaft(), s.flushState(), s.closeDisk())
+}
+
+func (s *Store) stopRaft() error {
 	for _, c := range s.collectors {
 		s.deps.Registerer.Unregister(c)
 	}
-	return errors.Join(err, s.close(), s.flushState(), s.closeDisk())
+	var err error
+	if s.raft != nil {
+		err = s.raft.Shutdown().Error()
+	}
+	if s.batch != nil {
+		s.batch.close()
+	}
+	return errors.Join(err, s.close())
 }
