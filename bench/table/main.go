@@ -31,6 +31,7 @@ type settings struct {
 	short    time.Duration // per small measurement
 	load     time.Duration // per run of the node
 	step     time.Duration // per step of the ramp
+	late     time.Duration
 	portBase int
 	only     string
 }
@@ -51,6 +52,7 @@ func main() {
 	flag.DurationVar(&t.short, "short", 2*time.Second, "length of each small measurement")
 	flag.DurationVar(&t.load, "load", 30*time.Second, "length of each run of the node")
 	flag.DurationVar(&t.step, "step", 5*time.Second, "length of each step of the ramp")
+	flag.DurationVar(&t.late, "late-limit", 20*time.Millisecond, "the generator's lateness, p99, that a run may have")
 	flag.IntVar(&t.portBase, "port-base", 18_000, "first of the ports to use")
 	flag.StringVar(&t.only, "only", "codec,link,routing,switching,node,door", "parts to measure")
 	flag.Parse()
