@@ -347,6 +347,9 @@ func sameField(ours *Message, e *element, f field.Field, de int, path string, va
 	for id, sub := range c.GetSubfields() {
 		piece := e.composite.listed(id)
 		if piece == nil {
+			if e.coding == codingEBCDIC {
+				continue // kept undecoded by moov, as text by us
+			}
 			piece = &element{class: classB}
 		}
 		if printable([]byte(id)) != id {

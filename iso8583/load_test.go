@@ -3,6 +3,7 @@ package iso8583
 import (
 	"io/fs"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -20,12 +21,20 @@ func dialectNames(t testing.TB) []string {
 	return names
 }
 
+// loaded keeps compiled dialects for the tests: they are immutable, and under
+// the race detector each takes a tenth of a second to read.
+var loaded sync.Map
+
 func load(t testing.TB, name string) *Dialect {
 	t.Helper()
+	if d, ok := loaded.Load(name); ok {
+		return d.(*Dialect)
+	}
 	d, err := Load(dialects.FS, name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	loaded.Store(name, d)
 	return d
 }
 
