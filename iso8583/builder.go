@@ -1,5 +1,10 @@
 package iso8583
 
+import (
+	"fmt"
+	"log/slog"
+)
+
 // Builder collects the elements of one message to pack. It is reused, owns its
 // buffer, and is not safe for concurrent use. Values are copied in; padding,
 // coding and lengths are the dialect's and are applied by Pack.
@@ -31,6 +36,12 @@ func (b *Builder) Start(mti MTI) {
 	b.present, b.header = [3]uint64{}, span{}
 	b.invalid, b.wrong, b.mac, b.body = false, 0, -1, 0
 }
+
+// Format prints the type only, in every verb: the rest is card data.
+func (b Builder) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "message %s", b.mti) }
+
+// LogValue is the type only.
+func (b *Builder) LogValue() slog.Value { return slog.StringValue("message " + b.mti.String()) }
 
 // Wipe overwrites the buffers with zeros.
 func (b *Builder) Wipe() {

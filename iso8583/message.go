@@ -1,6 +1,8 @@
 package iso8583
 
 import (
+	"fmt"
+	"log/slog"
 	"math/bits"
 	"strings"
 )
@@ -35,6 +37,12 @@ type subfield struct {
 	parent  int32 // index in subs, -1 for a piece of the data element itself
 	de      int16
 }
+
+// Format prints the type only, in every verb: the rest is card data.
+func (m Message) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "message %s", m.mti) }
+
+// LogValue is the type only.
+func (m *Message) LogValue() slog.Value { return slog.StringValue("message " + m.mti.String()) }
 
 // MTI is the message type.
 func (m *Message) MTI() MTI { return m.mti }

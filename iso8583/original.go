@@ -117,13 +117,14 @@ func (d *Dialect) DecodeAuthorization(m *Message, r *payment.Response) error {
 		return fieldError(39, "", "response code", ErrMissing)
 	}
 	r.Code = payment.MakeResponseCode(code)
-	r.Verdict = d.payments.verdict(r.Code)
 	if len(code) > 2 {
 		r.ActionCodeClass = code[0]
 	}
 	copy(r.ApprovalCode[:], trimRight(m.Bytes(38)))
 	a := &d.payments.answer
-	if value, ok := number(a.amount.in(m)); ok {
+	value, ok := number(a.amount.in(m))
+	r.Verdict = d.payments.verdict(r.Code, ok && value == 0)
+	if ok {
 		if currency, ok := number(a.currency.in(m)); ok && currency < 1000 {
 			r.Amount = payment.Amount{Value: int64(value), Currency: payment.Currency(currency)}
 		}

@@ -32,6 +32,7 @@ type payments struct {
 type responseRule struct {
 	code    payment.ResponseCode
 	verdict payment.Verdict
+	zero    bool // holds for a zero amount only
 }
 
 type functionCode struct {
@@ -172,22 +173,28 @@ func compileResponses(p *payments, lines map[string]string) error {
 			return fmt.Errorf("response %q: reason %q is not known: %w", code, words[1], ErrDialect)
 		}
 		v := payment.Verdict{Action: action, Reason: reason}
+		zero := false
 		for _, word := range words[2:] {
+			if word == "zero_amount" {
+				zero = true
+				continue
+			}
 			flag, ok := flagNames[word]
 			if !ok {
 				return fmt.Errorf("response %q: %q is not known: %w", code, word, ErrDialect)
 			}
 			v.Flags |= flag
 		}
-		p.responses = append(p.responses, responseRule{payment.MakeResponseCode([]byte(code)), v})
+		p.responses = append(p.responses, responseRule{payment.MakeResponseCode([]byte(code)), v, zero})
 	}
 	slices.SortFunc(p.responses, func(a, b responseRule) int { return strings.Compare(string(a.code[:]), string(b.code[:])) })
 	return nil
 }
 
 // verdict is the meaning of a DE 39; one that the file does not map means an
-// unknown outcome.
-func (p *payments) verdict(code payment.ResponseCode) payment.Verdict {
+// unknown outcome, and so does an approval that holds for a zero amount only
+// (85, an account verification) when money was asked for.
+func (p *payments) verdict(code payment.ResponseCode, zero bool) payment.Verdict {
 	low, high := 0, len(p.responses)
 	for low < high {
 		middle := (low + high) / 2
@@ -197,7 +204,7 @@ func (p *payments) verdict(code payment.ResponseCode) payment.Verdict {
 			high = middle
 		}
 	}
-	if low < len(p.responses) && p.responses[low].code == code {
+	if low < len(p.responses) && p.responses[low].code == code && (zero || !p.responses[low].zero) {
 		return p.responses[low].verdict
 	}
 	return payment.Verdict{Action: payment.ActionNone, Flags: payment.RaiseAlarm | payment.MustReverse, Reason: payment.ReasonUnknownCode}

@@ -3,6 +3,7 @@ package iso8583
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -297,6 +298,11 @@ func TestWipe(t *testing.T) {
 	var m, n Message
 	if err := d.Unpack(&m, frame); err != nil {
 		t.Fatal(err)
+	}
+	for _, text := range []string{fmt.Sprintf("%v %+v %#v %x %d", m, m, m, m, m), fmt.Sprint(&m), m.LogValue().String()} {
+		if !strings.HasPrefix(text, "message 0100") || len(text) > 64 {
+			t.Errorf("a message prints as %q", text)
+		}
 	}
 	m.Swap(&n)
 	if m.Has(2) || string(n.Bytes(2)) != "4111111111111111" {
