@@ -94,7 +94,11 @@ const (
 
 const numbersVersion = 1
 
-// numbers are one link's.
+// everyLink is whose counter of reference numbers all links share: a payment
+// that goes on to another link keeps its RRN, which must be new there too.
+const everyLink = ""
+
+// numbers are one link's; the RRN counter is everyLink's.
 type numbers struct {
 	next uint16 // range
 	rrn  uint64
@@ -139,8 +143,8 @@ func (n *numbers) drop(s payment.Session) bool {
 	return len(n.held) != before
 }
 
-// lease takes the next range that nobody holds.
-func (n *numbers) lease(s payment.Session) (payment.Numbers, bool) {
+// lease takes the next range that nobody holds, and as many reference numbers.
+func (n *numbers) lease(s payment.Session, shared *numbers) (payment.Numbers, bool) {
 	for range leaseRanges {
 		index := n.next
 		n.next = (n.next + 1) % leaseRanges
@@ -149,9 +153,9 @@ func (n *numbers) lease(s payment.Session) (payment.Numbers, bool) {
 		}
 		n.hold(heldRange{session: s, index: index})
 		first := payment.STAN(index)*LeaseSize + 1
-		rrn := n.rrn + 1
-		n.rrn += LeaseSize
-		return payment.Numbers{FirstSTAN: first, LastSTAN: first + LeaseSize - 1, FirstRRN: rrn, LastRRN: n.rrn}, true
+		rrn := shared.rrn + 1
+		shared.rrn += LeaseSize
+		return payment.Numbers{FirstSTAN: first, LastSTAN: first + LeaseSize - 1, FirstRRN: rrn, LastRRN: shared.rrn}, true
 	}
 	return payment.Numbers{}, false
 }
@@ -197,13 +201,14 @@ func (m *Machine) applyLease(c *cursor, r *Result) error {
 		r.Err = payment.ErrUnavailable
 		return nil
 	}
-	n := m.numbersOf(link)
-	leased, ok := n.lease(session)
+	n, shared := m.numbersOf(link), m.numbersOf(everyLink)
+	leased, ok := n.lease(session, shared)
 	if !ok {
 		r.Err = payment.ErrBusy
 		return nil
 	}
 	m.setNumbers(link, n)
+	m.setNumbers(everyLink, shared)
 	r.Numbers = leased
 	return nil
 }

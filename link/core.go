@@ -283,6 +283,9 @@ func keyOf(p *place, i *payment.Intent) key {
 	k.acquirer = trimZerosString(i.Terms.Acquirer)
 	if !k.owed {
 		k.class = uint8(iso8583.MTI(i.MTI).Class())
+		if i.RRN[0] != 0 {
+			k.rrn = i.RRN // a later attempt keeps its payment's, not this place's
+		}
 	}
 	return k
 }

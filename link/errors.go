@@ -10,22 +10,22 @@ import (
 // Causes that are wrapped into payment.ErrUnknownOutcome.
 var (
 	// ErrTimeout means that the acquirer's timer ran out.
-	ErrTimeout = errors.New("no answer in time")
+	ErrTimeout = payment.ErrTimeout
 	// ErrLost means that the connection broke after the frame was handed to the
 	// kernel, wholly or in part.
-	ErrLost = errors.New("connection lost")
+	ErrLost = payment.ErrConnectionLost
 	// ErrRejected means that the peer refused the message as such: an 0620 or a
 	// reject header.
 	ErrRejected = errors.New("rejected as a message")
 	// ErrUnparsable means that an answer matched and could not be decoded.
-	ErrUnparsable = errors.New("answer cannot be decoded")
+	ErrUnparsable = payment.ErrUnparsable
 )
 
 // Causes that are wrapped into payment.ErrNotSent, payment.ErrBusy or
 // payment.ErrUnavailable.
 var (
 	// ErrExpired means that send_by passed before a byte was written.
-	ErrExpired = errors.New("too late to send")
+	ErrExpired = payment.ErrExpired
 	// ErrNoConnection means that no connection is signed on.
 	ErrNoConnection = errors.New("no connection is ready")
 	// ErrDuplicate means that a request with this key is in flight.

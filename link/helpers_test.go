@@ -79,11 +79,16 @@ type rig struct {
 // newRig starts a link over a dialer.
 func newRig(t testing.TB, cfg Config, dial func(context.Context, string, string) (net.Conn, error)) *rig {
 	t.Helper()
+	return newRigSpeaking(t, cfg, "ascii87", dial)
+}
+
+func newRigSpeaking(t testing.TB, cfg Config, dialect string, dial func(context.Context, string, string) (net.Conn, error)) *rig {
+	t.Helper()
 	r := &rig{
-		t: t, dialect: loadDialect(t, "ascii87"), logs: new(logs), ran: make(chan error, 1),
+		t: t, dialect: loadDialect(t, dialect), logs: new(logs), ran: make(chan error, 1),
 		late: make(chan payment.Late, 100), lateRev: make(chan uint64, 100), strange: make(chan string, 100),
 	}
-	cfg.Name, cfg.Scheme, cfg.Dialect = "cb-a", "cb", "ascii87"
+	cfg.Name, cfg.Scheme, cfg.Dialect = "cb-a", "cb", payment.DialectName(dialect)
 	if cfg.Address == "" {
 		cfg.Address = "127.0.0.1:1"
 	}
@@ -176,7 +181,9 @@ func (r *rig) pay(id byte) result {
 
 func (r *rig) exchange(s payment.Slot) result {
 	i := intentFor(r.dialect, &s)
-	frame, err := r.dialect.EncodeAuthorization(nil, authorization(r.t), i)
+	a := authorization(r.t)
+	a.Card.PAN = testCard(r.t, r.dialect.Name())
+	frame, err := r.dialect.EncodeAuthorization(nil, a, i)
 	if err != nil {
 		r.t.Error(err)
 		r.link.Release(&s)

@@ -21,6 +21,13 @@ var (
 	// ErrRejected means that the peer refused the message as such (0620, format
 	// error) and keeps nothing of it. Its outcome is unknown all the same.
 	ErrRejected = errors.New("rejected by the peer")
+	// ErrTimeout, ErrConnectionLost and ErrUnparsable say why an outcome is
+	// unknown; they are wrapped together with ErrUnknownOutcome.
+	ErrTimeout        = errors.New("no answer in time")
+	ErrConnectionLost = errors.New("connection lost")
+	ErrUnparsable     = errors.New("answer cannot be decoded")
+	// ErrExpired says why something was never written: its time was over.
+	ErrExpired = errors.New("too late to send")
 	// ErrBusy means that a limit is reached; nothing was done.
 	ErrBusy = errors.New("busy")
 	// ErrUnavailable means that a part is not there; nothing was done.

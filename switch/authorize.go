@@ -189,6 +189,7 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 	i.Scheme = r.Scheme
 	i.Link = r.Link
 	i.Dialect = payment.DialectName(l.Dialect.Name())
+	i.MTI = uint16(l.Dialect.AuthorizationMTI())
 	i.STAN, i.Transmitted = w.slot.STAN, w.slot.Transmitted
 	if attempt == 1 {
 		i.RRN = w.slot.RRN // constant for the life of the payment

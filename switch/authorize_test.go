@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"authswitch/payment"
 )
@@ -13,9 +12,10 @@ import (
 // TestAuthorize has one line per way through the straight line: what the wire
 // does, which commits follow, what is told.
 func TestAuthorize(t *testing.T) {
-	timeout := fmt.Errorf("no answer: %w", payment.ErrUnknownOutcome)
+	timeout := fmt.Errorf("%w: %w", payment.ErrUnknownOutcome, payment.ErrTimeout)
+	lost := fmt.Errorf("%w: %w", payment.ErrUnknownOutcome, payment.ErrConnectionLost)
+	garbage := fmt.Errorf("%w: %w", payment.ErrUnknownOutcome, payment.ErrUnparsable)
 	rejected := fmt.Errorf("0620: %w", errors.Join(payment.ErrRejected, payment.ErrUnknownOutcome))
-	after := startOfTest + payment.Instant(4*time.Second)
 	for _, c := range []struct {
 		name   string
 		a, b   []wire
@@ -32,8 +32,9 @@ func TestAuthorize(t *testing.T) {
 		{"issuer unavailable on both", []wire{{code: "91"}}, []wire{{code: "91"}}, "open next close", payment.StatusDeclined, 0, "91", 0},
 		{"never written: the other route approves", []wire{{err: payment.ErrNotSent}}, []wire{{code: "00"}}, "open next close", payment.StatusApproved, 0, "00", 0},
 		{"never written on both", []wire{{err: payment.ErrNotSent}}, []wire{{err: payment.ErrNotSent}}, "open next close", 0, 0, "", payment.RefusedNoRoute},
-		{"timeout", []wire{{err: timeout, at: after}}, nil, "open reverse", payment.StatusUnknown, payment.CauseTimeout, "", 0},
-		{"link lost: never another route", []wire{{err: timeout}}, []wire{{code: "00"}}, "open reverse", payment.StatusUnknown, payment.CauseLinkLost, "", 0},
+		{"timeout", []wire{{err: timeout}}, nil, "open reverse", payment.StatusUnknown, payment.CauseTimeout, "", 0},
+		{"link lost: never another route", []wire{{err: lost}}, []wire{{code: "00"}}, "open reverse", payment.StatusUnknown, payment.CauseLinkLost, "", 0},
+		{"an answer that cannot be read", []wire{{err: garbage}}, nil, "open reverse", payment.StatusUnknown, payment.CauseUnparsable, "", 0},
 		{"rejected", []wire{{err: rejected}}, nil, "open reverse", payment.StatusUnknown, payment.CauseRejected, "", 0},
 		{"answered too late", []wire{{code: "68"}}, nil, "open reverse", payment.StatusUnknown, payment.CauseTooLate, "68", 0},
 		{"a code nobody knows", []wire{{code: "ZZ"}}, nil, "open reverse", payment.StatusUnknown, payment.CauseUnparsable, "ZZ", 0},
@@ -196,6 +197,9 @@ func TestNumbersOfAttempts(t *testing.T) {
 	r := newRig(t, map[payment.LinkName][]wire{"a": {{code: "91"}}, "b": {{code: "00"}}})
 	var out payment.Payment
 	check(t, r, r.Authorize(request(t), &out), 0)
+	if out.Intent.MTI != 0x0100 {
+		t.Errorf("message type %04x: a reversal names its original by it", out.Intent.MTI)
+	}
 	one, two := r.journal.intents[0], r.journal.intents[1]
 	if one.Attempt != 1 || two.Attempt != 2 || one.Link != "a" || two.Link != "b" || one.STAN == two.STAN || one.RRN != two.RRN || one.ID != two.ID {
 		t.Errorf("attempts: %d on %s stan %s rrn %s, %d on %s stan %s rrn %s",

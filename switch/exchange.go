@@ -20,14 +20,13 @@ func (s *Switch) exchange(a *payment.Authorization, w *work, l *lane, i *payment
 		s.judge(a, w, l, i)
 	case errors.Is(err, payment.ErrNotSent):
 		o.Event, o.Status, o.Cause = payment.EventNeverSent, payment.StatusNotSent, payment.CauseNoRoute
-		if s.Now() >= i.SendBy {
+		if errors.Is(err, payment.ErrExpired) {
 			o.Cause = payment.CauseTooLate
 		}
+	case errors.Is(err, payment.ErrTimeout):
+		unknown(o, payment.CauseTimeout, payment.ReversalTimeout)
 	default:
-		unknown(o, s.causeOf(err, i), payment.ReversalMalfunction)
-		if o.Cause == payment.CauseTimeout {
-			o.Reversal = payment.ReversalTimeout
-		}
+		unknown(o, causeOf(err), payment.ReversalMalfunction)
 	}
 }
 
@@ -36,12 +35,12 @@ func (s *Switch) exchange(a *payment.Authorization, w *work, l *lane, i *payment
 const encoderVersion = 1
 
 // causeOf names why there is no usable answer.
-func (s *Switch) causeOf(err error, i *payment.Intent) payment.Cause {
+func causeOf(err error) payment.Cause {
 	switch {
 	case errors.Is(err, payment.ErrRejected):
 		return payment.CauseRejected
-	case s.Now() >= i.AnswerBy:
-		return payment.CauseTimeout
+	case errors.Is(err, payment.ErrUnparsable):
+		return payment.CauseUnparsable
 	}
 	return payment.CauseLinkLost
 }

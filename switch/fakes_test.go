@@ -113,7 +113,6 @@ type wire struct {
 	err     error
 	code    string
 	amount  string // DE 4 of the answer; the request's when empty
-	at      payment.Instant
 }
 
 // fakeLinks plays one wire per exchange, and counts places so that a leaked
@@ -154,9 +153,6 @@ func (l *fakeLinks) Exchange(s *payment.Slot, i *payment.Intent, frame []byte, a
 		if len(script) > 1 {
 			l.script[s.Link] = script[1:]
 		}
-	}
-	if w.at != 0 {
-		l.clock.Store(int64(w.at))
 	}
 	if w.err != nil {
 		return w.err

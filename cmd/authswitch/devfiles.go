@@ -104,7 +104,7 @@ func devMerchantConfig() MerchantConfig {
 	for _, scheme := range []payment.Scheme{payment.CB, payment.Visa, payment.Mastercard, payment.Amex} {
 		c := ContractConfig{
 			Scheme: scheme.String(), Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS/PARIS/FR",
-			MCC: "9402", Acquirer: "00000497010", Country: "250", Currencies: []string{"EUR"},
+			MCC: "9402", Acquirer: "497010", Country: "250", Currencies: []string{"EUR"},
 		}
 		for _, d := range devLinks {
 			if d.scheme == scheme {

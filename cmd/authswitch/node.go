@@ -235,8 +235,8 @@ func (n *node) linkViews() []api.Link {
 func (n *node) missing() []string {
 	var missing []string
 	for _, l := range n.links {
-		if s := l.Status(); s.State != link.Ready {
-			missing = append(missing, fmt.Sprintf("link %s is %s", l.Name(), s.State))
+		if s := l.Status(); s.State != link.Ready || s.NumbersLeft == 0 {
+			missing = append(missing, fmt.Sprintf("link %s is %s with %d trace numbers", l.Name(), s.State, s.NumbersLeft))
 		}
 	}
 	return missing

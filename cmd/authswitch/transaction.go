@@ -110,9 +110,19 @@ func printEvents(w io.Writer, events []map[string]any) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nAT\tWHAT\tEVENT\tSTATE\tCODE\tSTAN")
 	for _, e := range events {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(e["at"]), cell(e["kind"]), cell(e["event"]), cell(e["state"]), cell(e["response_code"]), cell(e["stan"]))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(e["at"]), cell(e["kind"]), cell(e["event"]), cell(e["state"]), within(e, "response_code"), within(e, "stan"))
 	}
 	return t.Flush()
+}
+
+// within finds a field in whichever part of an event carries it.
+func within(event map[string]any, field string) string {
+	for _, part := range []string{"outcome", "response", "reversal", "attempt"} {
+		if m, ok := event[part].(map[string]any); ok && m[field] != nil {
+			return cell(m[field])
+		}
+	}
+	return ""
 }
 
 func cell(v any) string {
