@@ -44,6 +44,15 @@ func TestLoadAll(t *testing.T) {
 		for _, f := range d.Lint() {
 			t.Errorf("%s: %s", name, f)
 		}
+		var doc strings.Builder
+		if err := d.Doc(&doc); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"# Dialect " + name, d.Status(), "| " + d.AuthorizationMTI().String() + " | authorization request |", "| 39 |", "masked: pan"} {
+			if !strings.Contains(doc.String(), want) {
+				t.Errorf("%s: the description lacks %q", name, want)
+			}
+		}
 	}
 }
 

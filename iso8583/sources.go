@@ -167,6 +167,9 @@ func compileMessage(d *Dialect, name string, f *messageFile) (*message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("messages: %w", err)
 	}
+	if f == nil {
+		return nil, fmt.Errorf("message %s: null where there is nothing to remove: %w", name, ErrDialect)
+	}
 	if mti.Version() != d.file.MTI.Version {
 		return nil, fmt.Errorf("message %s: the dialect's version digit is %d: %w", name, d.file.MTI.Version, ErrDialect)
 	}

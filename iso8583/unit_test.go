@@ -360,3 +360,66 @@ func TestMAC(t *testing.T) {
 		t.Errorf("MACOffset %d of %d (%v)", b.MACOffset(), len(frame), err)
 	}
 }
+
+// structure packs pieces and reads them back: as bytes, and piece by piece.
+func TestStructures(t *testing.T) {
+	type piece struct{ id, value string }
+	for _, c := range []struct {
+		dialect string
+		de      int
+		set     []piece
+		content string
+		read    []piece
+	}{
+		// EMV data keeps its order, its repeated and its unknown tags.
+		{"ascii87", 55, []piece{{"", "\x9F\x26\x08ABCDEFGH\x71\x01x\x71\x01y\x00\xDF\x01\x02ok\x82\x02\x18\x00"}}, "\x9F\x26\x08ABCDEFGH\x71\x01x\x71\x01y\x00\xDF\x01\x02ok\x82\x02\x18\x00",
+			[]piece{{"9F26", "ABCDEFGH"}, {"71", "x"}, {"DF01", "ok"}, {"82", "\x18\x00"}, {"9F27", ""}}},
+		{"ascii87", 48, []piece{{"92", "123"}, {"77", "?"}, {"92", "456"}}, "92034567701?", []piece{{"92", "456"}, {"77", "?"}, {"78", ""}}},
+		{"mastercard", 48, []piece{{"87", "M"}, {"42.01", "212"}}, "8701M42070103212", []piece{{"87", "M"}, {"42.01", "212"}, {"lead", ""}, {"42.02", ""}}},
+		{"mastercard", 48, []piece{{"lead", "T"}, {"61", "00000"}}, "T610500000", []piece{{"lead", "T"}, {"61", "00000"}}},
+		{"mastercard", 61, []piece{{"4", "5"}, {"14", "75001"}}, "000500000000000075001", []piece{{"4", "5"}, {"12", "00"}, {"14", "75001"}}},
+		{"visa", 44, []piece{{"10", "M"}}, "          M", []piece{{"10", "M"}, {"6", "  "}, {"11", ""}}},
+		{"visa", 60, []piece{{"8", "05"}}, "0000000005", []piece{{"8", "05"}, {"5", "00"}, {"9", ""}}},
+		{"visa", 62, []piece{{"23", "\x41 "}, {"2", "123456789012345"}}, "\x40\x00\x02\x00\x00\x00\x00\x00\x01\x23\x45\x67\x89\x01\x23\x45\xC1\x40", []piece{{"2", "123456789012345"}, {"23", "A "}}},
+		{"visa", 126, []piece{{"10.3", "12"}, {"10.1", "1"}}, "\x00\x40\x00\x00\x00\x00\x00\x00\xF1\x40\x40\x40\xF1\xF2", []piece{{"10.1", "1"}, {"10.3", "  12"}, {"10", "1   12"}}},
+		{"visa", 34, []piece{{"4A.89", "1"}, {"02.80", "0"}}, "\x4A\x00\x03\x89\x01\xF1\x02\x00\x03\x80\x01\xF0", []piece{{"4A.89", "1"}, {"02.80", "0"}, {"4A.87", ""}}},
+		{"unionpay", 48, []piece{{"ON", "42"}}, "ON42", []piece{{"ON", "42"}}},
+		{"unionpay", 48, []piece{{"ON", "42"}, {"ZZ", "!"}, {"IP", "03"}}, "ASON00242ZZ001!IP00203", []piece{{"ON", "42"}, {"ZZ", "!"}, {"IP", "03"}}},
+		{"as2805", 47, []piece{{"TCC", "07"}, {"XYZ", "free"}}, "TCC07\\XYZfree\\", []piece{{"TCC", "07"}, {"XYZ", "free"}, {"ECM", ""}}},
+		{"jcb", 48, []piece{{"31", "0123456789012345"}}, "\xF3\xF1\xF0\xF8\x01\x23\x45\x67\x89\x01\x23\x45", []piece{{"31", "0123456789012345"}}},
+		{"cmf", 4, []piece{{"3", "1051"}, {"1", "978"}, {"2", "2"}}, "9782000000001051", []piece{{"1", "978"}, {"2", "2"}, {"3", "000000001051"}}},
+		{"amex", 60, []piece{{"lead", "AXAAD"}, {"2", "123456789012345"}}, "\xC1\xE7\xC1\xC1\xC4\x40\x00\x00\x00\xF1\xF2\xF3\xF4\xF5\xF6\xF7\xF8\xF9\xF0\xF1\xF2\xF3\xF4\xF5", []piece{{"2", "123456789012345"}}},
+		{"bcd87", 48, []piece{{"0092", "123"}}, "\x00\x92\x02\xF1\x23", []piece{{"0092", "123"}}},
+	} {
+		d := load(t, c.dialect)
+		var b Builder
+		b.Start(d.AuthorizationMTI())
+		b.SetSub(c.de, "99", []byte("cleared again"))
+		b.Clear(c.de)
+		for _, p := range c.set {
+			if p.id == "" {
+				b.Set(c.de, []byte(p.value))
+			} else {
+				b.SetSub(c.de, p.id, []byte(p.value))
+			}
+		}
+		frame, err := d.Pack(nil, &b)
+		if err != nil {
+			t.Errorf("%s DE %d: %v", c.dialect, c.de, err)
+			continue
+		}
+		var m Message
+		if err := d.Unpack(&m, frame); err != nil {
+			t.Errorf("%s DE %d: %v", c.dialect, c.de, err)
+			continue
+		}
+		if got := m.Bytes(c.de); string(got) != c.content {
+			t.Errorf("%s DE %d: packed %q, want %q", c.dialect, c.de, got, c.content)
+		}
+		for _, p := range c.read {
+			if got := m.Sub(c.de, p.id); string(got) != p.value || (got == nil) != (p.value == "") {
+				t.Errorf("%s DE %d.%s: %q, want %q", c.dialect, c.de, p.id, got, p.value)
+			}
+		}
+	}
+}
