@@ -15,6 +15,7 @@ type Builder struct {
 	present [3]uint64
 	spans   [maxDE + 1]span
 	subs    []subValue
+	window  []subValue // of subs: the element being packed
 	scratch []byte
 	invalid bool // an element number was set that no message can have
 	wrong   int

@@ -6,7 +6,8 @@ import "strings"
 // but its length, or put together from the pieces SetSub gave. It also names
 // the piece that could not be packed.
 func (b *Builder) content(e *element, whole span) ([]byte, string, error) {
-	if whole.to > whole.from || !b.hasSubs(int(e.de), "") {
+	b.window = b.subsOf(int(e.de))
+	if whole.to > whole.from || len(b.window) == 0 {
 		return b.buf[whole.from:whole.to], "", nil
 	}
 	b.scratch = b.scratch[:0]
@@ -14,19 +15,23 @@ func (b *Builder) content(e *element, whole span) ([]byte, string, error) {
 	return b.scratch, sub, err
 }
 
-func (b *Builder) hasSubs(de int, path string) bool {
-	for i := range b.subs {
-		if b.subs[i].de == de && strings.HasPrefix(b.subs[i].path, path) {
-			return true
-		}
+// subsOf is the part of what SetSub gave in which an element's pieces lie: the
+// searches below are over a handful, not over the whole message.
+func (b *Builder) subsOf(de int) []subValue {
+	first, last := 0, len(b.subs)
+	for first < last && b.subs[first].de != de {
+		first++
 	}
-	return false
+	for last > first && b.subs[last-1].de != de {
+		last--
+	}
+	return b.subs[first:last]
 }
 
 // lookup is the last value set for a piece.
 func (b *Builder) lookup(de int, path, id string) ([]byte, bool) {
-	for i := len(b.subs) - 1; i >= 0; i-- {
-		s := &b.subs[i]
+	for i := len(b.window) - 1; i >= 0; i-- {
+		s := &b.window[i]
 		if s.de == de && len(s.path) == len(path)+len(id) && strings.HasPrefix(s.path, path) && s.path[len(path):] == id {
 			return b.buf[s.value.from:s.value.to], true
 		}
@@ -80,8 +85,8 @@ func (b *Builder) isSet(e *element, de int, path string) bool {
 }
 
 func (b *Builder) hasNested(e *element, de int, path string) bool {
-	for i := range b.subs {
-		s := &b.subs[i]
+	for i := range b.window {
+		s := &b.window[i]
 		if s.de == de && len(s.path) > len(path)+len(e.id) && strings.HasPrefix(s.path, path) &&
 			strings.HasPrefix(s.path[len(path):], e.id) && s.path[len(path)+len(e.id)] == '.' {
 			return true
@@ -168,8 +173,8 @@ func (b *Builder) listed(c *composite, de int, path string) (string, error) {
 	if c.kind == usage {
 		b.usageList(c, de, path)
 	}
-	for i := range b.subs {
-		s := &b.subs[i]
+	for i := range b.window {
+		s := &b.window[i]
 		if s.de != de || !strings.HasPrefix(s.path, path) {
 			continue
 		}
@@ -187,8 +192,8 @@ func (b *Builder) listed(c *composite, de int, path string) (string, error) {
 // usageList announces a list where there is more than one usage.
 func (b *Builder) usageList(c *composite, de int, path string) {
 	count := 0
-	for i := range b.subs {
-		if b.subs[i].de == de && strings.HasPrefix(b.subs[i].path, path) {
+	for i := range b.window {
+		if b.window[i].de == de && strings.HasPrefix(b.window[i].path, path) {
 			count++
 		}
 	}
@@ -200,7 +205,7 @@ func (b *Builder) usageList(c *composite, de int, path string) {
 // earlier reports whether an id was set before the i-th value.
 func (b *Builder) earlier(i, de int, path, id string) bool {
 	for j := range i {
-		s := &b.subs[j]
+		s := &b.window[j]
 		if s.de != de || !strings.HasPrefix(s.path, path) {
 			continue
 		}
