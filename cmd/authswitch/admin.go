@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// admin serves /live, /ready and /metrics on a port of its own, so that a
-// flood at the gateways' door does not blind the operators.
+// admin serves /live, /ready and /metrics, and profiles where they are asked
+// for, on a port of its own, so that a flood at the gateways' door does not
+// blind the operators.
 type admin struct {
 	server *http.Server
 	ln     net.Listener
@@ -26,10 +28,10 @@ type readiness func() []string
 // adminTimeout bounds reading and writing of one admin request.
 const adminTimeout = 10 * time.Second
 
-func newAdmin(listen func(network, address string) (net.Listener, error), address string, gather prometheus.Gatherer, ready readiness) (*admin, error) {
-	ln, err := listen("tcp", address)
+func newAdmin(listen func(network, address string) (net.Listener, error), c AdminConfig, gather prometheus.Gatherer, ready readiness) (*admin, error) {
+	ln, err := listen("tcp", c.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen for admin on %s: %w", address, err)
+		return nil, fmt.Errorf("listen for admin on %s: %w", c.Listen, err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) {
@@ -49,8 +51,17 @@ func newAdmin(listen func(network, address string) (net.Listener, error), addres
 	a := &admin{ln: ln, server: &http.Server{
 		Handler: mux, ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}}
+	if c.Profiling {
+		a.server.WriteTimeout = profileTimeout
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return a, nil
 }
+
+// profileTimeout is long enough for a profile of a minute.
+const profileTimeout = 70 * time.Second
 
 func (a *admin) serve() error { return a.server.Serve(a.ln) }
 

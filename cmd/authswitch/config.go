@@ -45,6 +45,10 @@ type NodeConfig struct {
 // AdminConfig is the operators' port.
 type AdminConfig struct {
 	Listen string `yaml:"listen"` // 127.0.0.1:8081
+	// Profiling serves /debug/pprof/. Off: a profile costs CPU, and a dump of
+	// goroutines tells whoever reaches the port about our insides. Never a heap
+	// dump: that would hold card data.
+	Profiling bool `yaml:"pprof"`
 }
 
 // VaultConfig names the files that protect cardholder data.
@@ -192,6 +196,9 @@ func (c *Config) validateProduction() []error {
 	}
 	if !isLoopback(c.Admin.Listen) {
 		faults = append(faults, fmt.Errorf("admin.listen: %s; production keeps the admin port on loopback", c.Admin.Listen))
+	}
+	if c.Admin.Profiling {
+		faults = append(faults, errors.New("admin.pprof: not in production"))
 	}
 	for i := range c.Links {
 		if l := &c.Links[i]; l.TLS == nil && !l.PrivateNetwork {

@@ -185,7 +185,7 @@ func (n *node) openDoors(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.admin, err = newAdmin(net.Listen, n.cfg.Admin.Listen, n.registry, n.missing)
+	n.admin, err = newAdmin(net.Listen, n.cfg.Admin, n.registry, n.missing)
 	if err != nil {
 		return err
 	}
