@@ -144,8 +144,8 @@ func intentFor(d *iso8583.Dialect, s *payment.Slot) *payment.Intent {
 		Local:  payment.LocalTime([]byte("261123045512")),
 		Amount: payment.Amount{Value: 1051, Currency: 978}, Channel: payment.Ecommerce, Attempt: 1,
 		Terms: payment.Terms{
-			Terminal: "TERM01", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS ONLINE/PARIS/FR", MCC: "5942",
-			Acquirer: "970001", Country: "250",
+			Terminal: "10000001", Acceptor: "970001000000001", AcceptorName: "PARCELS ONLINE/PARIS/FR", MCC: "5942",
+			Acquirer: "970001", Forwarder: "970002", Country: "250",
 		},
 	}
 }

@@ -50,7 +50,7 @@ const (
 func readEchoed(m *iso8583.Message) echoed {
 	return echoed{
 		mti:         m.MTI(),
-		stan:        payment.STAN(number(m.Bytes(deSTAN), 6)),
+		stan:        payment.STAN(number(m.Bytes(deSTAN), 12)), // n6, and n12 in 2003
 		transmitted: payment.Transmitted(number(m.Bytes(deTransmitted), 10)),
 		rrn:         exactly(m.Bytes(deRRN), len(payment.RRN{})),
 		terminal:    trimRight(m.Bytes(deTerminal)),
