@@ -56,8 +56,8 @@ const (
 	maxPage    = 1000
 )
 
-// withDefaults fills what is zero.
-func (c Config) withDefaults() Config {
+// WithDefaults fills what is zero, as New does and `config show` prints.
+func (c Config) WithDefaults() Config {
 	number := func(v *int, def int) {
 		if *v == 0 {
 			*v = def
@@ -89,7 +89,7 @@ func (c Config) withDefaults() Config {
 // Validate reports everything wrong with the configuration.
 func (c *Config) Validate() []error {
 	var faults []error
-	d := c.withDefaults()
+	d := c.WithDefaults()
 	number := func(name string, v, low, high int) {
 		switch {
 		case v < 0:

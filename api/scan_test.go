@@ -54,7 +54,7 @@ var longDigits = regexp.MustCompile(`[0-9]{13}`)
 func checkBody(t *testing.T, body []byte) {
 	t.Helper()
 	original := bytes.Clone(body)
-	cfg := Config{}.withDefaults()
+	cfg := Config{}.WithDefaults()
 	d, a := &document{}, &payment.Authorization{}
 	ok := d.read(body, authorizationSchema)
 	if ok && !json.Valid(original) {
@@ -192,7 +192,7 @@ func FuzzHandle(f *testing.F) {
 
 // TestNoAllocations: reading a body, checking it and writing the answer.
 func TestNoAllocations(t *testing.T) {
-	cfg := Config{}.withDefaults()
+	cfg := Config{}.WithDefaults()
 	full := add(`"brand":"visa","three_d_secure":{"version":"2.2.0","eci":"05","authentication_value":"AAECAwQFBgcICQoLDA0ODxAREhM="},` +
 		`"sca":{"exemption":"tra"},"stored_credential":{"initiator":"cardholder","usage":"first"},"partial_approval":true`)
 	body, out := make([]byte, len(full)), make([]byte, 0, 1024)
@@ -293,7 +293,7 @@ func TestWiped(t *testing.T) {
 }
 
 func BenchmarkReadAndWrite(b *testing.B) {
-	cfg := Config{}.withDefaults()
+	cfg := Config{}.WithDefaults()
 	body, out := make([]byte, len(goodBody)), make([]byte, 0, 1024)
 	d, a, p := &document{}, &payment.Authorization{}, testPayment(nil)
 	b.ReportAllocs()

@@ -86,7 +86,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if faults := cfg.Validate(); len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	s := &Server{cfg: cfg.withDefaults(), deps: deps}
+	s := &Server{cfg: cfg.WithDefaults(), deps: deps}
 	if s.cfg.CertificateFile != "" {
 		certificate, err := tls.LoadX509KeyPair(s.cfg.CertificateFile, s.cfg.KeyFile)
 		if err != nil {

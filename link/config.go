@@ -67,8 +67,8 @@ const (
 	maxLateMemory  = 1 << 20
 )
 
-// withDefaults fills in what was left zero.
-func (c Config) withDefaults() Config {
+// WithDefaults fills in what was left zero, as New does and `config show` prints.
+func (c Config) WithDefaults() Config {
 	number := func(v *int, otherwise int) {
 		if *v == 0 {
 			*v = otherwise
@@ -119,7 +119,7 @@ func (c Config) Validate() []error {
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		fault("address: %w", err)
 	}
-	d := c.withDefaults()
+	d := c.WithDefaults()
 	between := func(name string, v, low, high int) {
 		if v < low || v > high {
 			fault("%s is %d; it must be %d to %d", name, v, low, high)

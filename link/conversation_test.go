@@ -77,7 +77,7 @@ func (s *script) configure(c Config) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.core = newCore(c.withDefaults(), rule{transmitted: true, terminal: true}, f, plainCodec{},
+	s.core = newCore(c.WithDefaults(), rule{transmitted: true, terminal: true}, f, plainCodec{},
 		capabilities{signOn: true, signOff: true, echo: true}, func() uint64 { return 0 })
 	s.core.numbers.grant(payment.Numbers{FirstSTAN: 1, LastSTAN: 500, FirstRRN: 1, LastRRN: 500})
 }
@@ -141,6 +141,11 @@ func (s *script) command(verb string, plain []string, arguments map[string]strin
 		s.core.network(s.now, st, n, nil)
 	case "peer":
 		s.core.network(s.now, st, payment.NetworkMessage{Function: function(first(plain)), STAN: 777}, nil)
+	case "lease":
+		s.core.numbers.drop()
+		s.core.numbers.grant(payment.Numbers{
+			FirstSTAN: payment.STAN(number([]byte(plain[0]), 6)), LastSTAN: payment.STAN(number([]byte(plain[1]), 6)), LastRRN: 999,
+		})
 	case "heartbeat":
 		s.core.heartbeat(s.now, st)
 	case "writer":

@@ -68,7 +68,7 @@ func New(cfg Config, d *iso8583.Dialect, deps Deps) (*Link, error) {
 	if faults := cfg.Validate(); len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	f, err := newFramer(d.Framing())
 	if err != nil {
 		return nil, fmt.Errorf("link %s: %w", cfg.Name, err)

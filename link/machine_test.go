@@ -63,7 +63,7 @@ func machineConfig() *Config {
 	c := Config{
 		SignOnTimeout: 10 * time.Second, EchoEvery: 30 * time.Second, EchoUnderLoad: 60 * time.Second, EchoTimeout: 5 * time.Second,
 		EchoMisses: 2, DrainTimeout: 20 * time.Second,
-	}.withDefaults()
+	}.WithDefaults()
 	return &c
 }
 

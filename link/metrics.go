@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are a link's, all with its name as the label. Only histograms cost
+// metrics are a link's, all with its name and its scheme as labels. Only histograms cost
 // something on the hot path; the rest is read from the core when asked for.
 type metrics struct {
 	roundTrip      prometheus.Histogram
@@ -35,7 +35,7 @@ func newMetrics(registerer prometheus.Registerer, l *Link) (*metrics, error) {
 	if registerer == nil {
 		return m, nil
 	}
-	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.cfg.Name)}, registerer)
+	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.cfg.Name), "scheme": l.cfg.Scheme}, registerer)
 	for _, c := range append(l.readings(), m.roundTrip, m.framesPerWrite, m.echoRTT) {
 		if err := labelled.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)

@@ -31,6 +31,7 @@ type Config struct {
 	MemtableBytes     int64         `yaml:"memtable_bytes"`     // 64 MiB; 16 stalls
 	BlockCacheBytes   int64         `yaml:"block_cache_bytes"`  // 128 MiB
 	SnapshotThreshold int           `yaml:"snapshot_threshold"` // 8,192 entries
+	SnapshotBytes     int64         `yaml:"snapshot_bytes"`     // 64 MiB of entries: what a start after a crash reads again
 	TrailingLogs      int           `yaml:"trailing_logs"`      // 2,048 entries
 	SnapshotEvery     time.Duration `yaml:"snapshot_every"`     // 30 s: how often the threshold is looked at
 }
@@ -71,7 +72,7 @@ func (c Config) Validate() []error {
 	}{
 		{"queue_commands", int64(c.QueueCommands)}, {"batches_in_flight", int64(c.BatchesInFlight)}, {"log_memtable_bytes", c.LogMemtableBytes},
 		{"log_cache_bytes", c.LogCacheBytes}, {"memtable_bytes", c.MemtableBytes}, {"block_cache_bytes", c.BlockCacheBytes},
-		{"snapshot_threshold", int64(c.SnapshotThreshold)}, {"trailing_logs", int64(c.TrailingLogs)},
+		{"snapshot_threshold", int64(c.SnapshotThreshold)}, {"snapshot_bytes", c.SnapshotBytes}, {"trailing_logs", int64(c.TrailingLogs)},
 	} {
 		if n.value < 0 {
 			fault("store: %s: %d is negative", n.name, n.value)
@@ -79,6 +80,10 @@ func (c Config) Validate() []error {
 	}
 	return faults
 }
+
+// WithDefaults fills in what was left zero, as Start does and `config show`
+// prints.
+func (c Config) WithDefaults() Config { return c.withDefaults() }
 
 func (c Config) withDefaults() Config {
 	set(&c.HeartbeatTimeout, 150*time.Millisecond)
@@ -95,6 +100,7 @@ func (c Config) withDefaults() Config {
 	set(&c.MemtableBytes, 64<<20)
 	set(&c.BlockCacheBytes, 128<<20)
 	set(&c.SnapshotThreshold, 8_192)
+	set(&c.SnapshotBytes, 64<<20)
 	set(&c.TrailingLogs, 2_048)
 	set(&c.SnapshotEvery, 30*time.Second)
 	return c

@@ -53,7 +53,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}, []string{"link", "scheme", "status", "response_code"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "authorization_stage_seconds", Help: "Time of an authorization in each stage.", Buckets: buckets,
-		}, []string{"link", "stage"}),
+		}, []string{"link", "scheme", "stage"}),
 		whole: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "authorization_seconds", Help: "Time from request received to outcome durable.", Buckets: buckets,
 		}, []string{"link", "scheme"}),
@@ -74,7 +74,6 @@ type laneMetrics struct {
 	vecs    *metrics
 	link    string
 	refused prometheus.Counter
-	took    [stageCount]prometheus.Observer
 	byCode  atomic.Pointer[map[codeKey]*codeMetrics]
 	growing sync.Mutex // taken once per new code, never on the usual way
 }
@@ -86,9 +85,12 @@ type codeKey struct {
 	code   payment.ResponseCode
 }
 
+// codeMetrics are the handles of one key; the histograms are the scheme's, and
+// stand here so that one look-up finds all.
 type codeMetrics struct {
 	count prometheus.Counter
 	whole prometheus.Observer
+	took  [stageCount]prometheus.Observer
 }
 
 // maxCodes bounds the counters of one link: an acquirer that invents codes
@@ -97,26 +99,23 @@ const maxCodes = 512
 
 func (m *metrics) lane(link payment.LinkName) *laneMetrics {
 	l := &laneMetrics{vecs: m, link: string(link), refused: m.notSent.WithLabelValues(string(link))}
-	for s := range stageCount {
-		l.took[s] = m.stages.WithLabelValues(string(link), stageNames[s])
-	}
 	l.byCode.Store(&map[codeKey]*codeMetrics{})
 	return l
 }
 
 // observe counts one answered authorization.
 func (l *laneMetrics) observe(scheme payment.Scheme, o *payment.Outcome, t *stages) {
-	whole := time.Duration(0)
-	for s := range stageCount {
-		l.took[s].Observe(t.took[s].Seconds())
-		whole += t.took[s]
-	}
 	key := codeKey{scheme, o.Status, o.Response.Code}
 	c := (*l.byCode.Load())[key]
 	if c == nil {
 		c = l.grow(key)
 	}
 	c.count.Inc()
+	whole := time.Duration(0)
+	for s := range stageCount {
+		c.took[s].Observe(t.took[s].Seconds())
+		whole += t.took[s]
+	}
 	c.whole.Observe(whole.Seconds())
 }
 
@@ -131,9 +130,13 @@ func (l *laneMetrics) grow(key codeKey) *codeMetrics {
 	if len(old) >= maxCodes {
 		key.code = payment.MakeResponseCode([]byte("etc"))
 	}
+	scheme := key.scheme.String()
 	c := &codeMetrics{
-		count: l.vecs.requests.WithLabelValues(l.link, key.scheme.String(), key.status.String(), key.code.String()),
-		whole: l.vecs.whole.WithLabelValues(l.link, key.scheme.String()),
+		count: l.vecs.requests.WithLabelValues(l.link, scheme, key.status.String(), key.code.String()),
+		whole: l.vecs.whole.WithLabelValues(l.link, scheme),
+	}
+	for s := range stageCount {
+		c.took[s] = l.vecs.stages.WithLabelValues(l.link, scheme, stageNames[s])
 	}
 	if len(old) < maxCodes {
 		grown := make(map[codeKey]*codeMetrics, len(old)+1)
