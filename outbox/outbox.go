@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"authswitch/card"
 	"authswitch/iso8583"
 	"authswitch/payment"
@@ -59,24 +61,32 @@ type Deps struct {
 	Vault   Opener
 	Now     func() payment.Instant
 	Log     *slog.Logger
+	// Registerer takes the worker's metrics; it adds the labels that name the
+	// link. nil: they are kept to itself.
+	Registerer prometheus.Registerer
 }
 
 // Worker carries one link's outbox.
 type Worker struct {
-	cfg  Config
-	deps Deps
-	plan *Plan
+	cfg     Config
+	deps    Deps
+	plan    *Plan
+	metrics *metrics
 }
 
 // New builds a worker; Run does the work.
-func New(cfg Config, deps Deps) *Worker {
+func New(cfg Config, deps Deps) (*Worker, error) {
 	if cfg.Window == 0 {
 		cfg.Window = 64
 	}
 	if cfg.Poll == 0 {
 		cfg.Poll = 25 * time.Millisecond
 	}
-	return &Worker{cfg: cfg, deps: deps, plan: NewPlan(cfg.Window)}
+	m, err := newMetrics(deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Worker{cfg: cfg, deps: deps, plan: NewPlan(cfg.Window), metrics: m}, nil
 }
 
 // Run sends until the context ends, then waits for what is in flight.
@@ -86,7 +96,7 @@ func (w *Worker) Run(ctx context.Context) {
 	var senders sync.WaitGroup
 	for range w.cfg.Window {
 		senders.Go(func() {
-			s := &sender{Deps: &w.deps}
+			s := &sender{Deps: &w.deps, metrics: w.metrics}
 			for o := range work {
 				s.send(&o)
 				done <- o.Seq
@@ -135,10 +145,11 @@ func (w *Worker) drain(done <-chan uint64) {
 // sender is one of a worker's goroutines, with its reused memory.
 type sender struct {
 	*Deps
-	slot   payment.Slot
-	card   card.Card
-	frame  []byte
-	answer iso8583.Message
+	metrics *metrics
+	slot    payment.Slot
+	card    card.Card
+	frame   []byte
+	answer  iso8583.Message
 }
 
 // send makes one attempt at one entry. Every failure leaves it owed: the claim
@@ -147,6 +158,7 @@ type sender struct {
 func (s *sender) send(o *payment.Owed) {
 	p, err := s.Journal.Payment(o.ID)
 	if err != nil {
+		s.metrics.failed.Inc()
 		s.Log.Error("owed reversal without a readable payment", "id", o.ID.String(), "link", s.Link, "error", err)
 		time.Sleep(unreadablePause)
 		return
@@ -164,6 +176,7 @@ func (s *sender) send(o *payment.Owed) {
 	claimed, err := s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)
 	if err != nil {
 		s.Sender.Release(&s.slot)
+		s.metrics.failed.Inc()
 		s.Log.Warn("reversal not claimed", "id", o.ID.String(), "link", s.Link, "error", err)
 		time.Sleep(unavailablePause)
 		return
@@ -172,8 +185,10 @@ func (s *sender) send(o *payment.Owed) {
 	if verdict == payment.AdviceRepeat && response == nil {
 		return // no answer: the claim's due time brings the repeat
 	}
+	s.metrics.results[verdict].Inc()
 	state, err := s.Journal.Acknowledge(s.Link, o.Seq, response, verdict)
 	if err != nil {
+		s.metrics.failed.Inc()
 		s.Log.Warn("reversal's answer not journalled; it will be repeated", "id", o.ID.String(), "link", s.Link, "error", err)
 		return
 	}
@@ -192,26 +207,33 @@ func (s *sender) transmit(o *payment.Owed, i *payment.Intent) (*payment.Response
 	defer s.card.Wipe()
 	if err := s.Vault.Open(&s.card, i.Sealed, i.ID); err != nil {
 		s.Sender.Release(&s.slot)
+		s.metrics.failed.Inc()
 		s.Log.Error("reversal: sealed card cannot be opened", "id", o.ID.String(), "link", s.Link, "error", err)
 		return nil, payment.AdviceRepeat
 	}
 	frame, err := s.Dialect.EncodeReversal(s.frame[:0], o, i, &s.card)
 	if err != nil {
 		s.Sender.Release(&s.slot)
+		s.metrics.failed.Inc()
 		s.Log.Error("reversal cannot be encoded", "id", o.ID.String(), "link", s.Link, "error", err)
 		return nil, payment.AdviceRepeat
 	}
 	s.frame = frame
 	defer clear(s.frame)
 	defer s.answer.Wipe()
+	s.metrics.transmitted(o.Tries)
 	if err := s.Sender.Exchange(&s.slot, i, s.frame, &s.answer); err != nil {
-		if !errors.Is(err, payment.ErrNotSent) {
+		if errors.Is(err, payment.ErrNotSent) {
+			s.metrics.notSent.Inc()
+		} else {
+			s.metrics.unanswered.Inc()
 			s.Log.Debug("reversal unanswered", "id", o.ID.String(), "link", s.Link, "tries", o.Tries, "error", err)
 		}
 		return nil, payment.AdviceRepeat
 	}
 	var r payment.Response
 	if err := s.Dialect.DecodeReversal(&s.answer, &r); err != nil {
+		s.metrics.unanswered.Inc()
 		s.Log.Warn("reversal's answer cannot be read", "id", o.ID.String(), "link", s.Link, "error", err)
 		return nil, payment.AdviceRepeat
 	}

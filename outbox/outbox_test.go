@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"authswitch/card"
 	"authswitch/iso8583"
@@ -167,10 +170,11 @@ func (o opener) Open(c *card.Card, _ []byte, _ payment.ID) error {
 
 func now() payment.Instant { return payment.Instant(time.Now().UnixNano()) }
 
-// carry runs a worker over n entries for some fake time and returns what was
-// seen.
-func carry(t *testing.T, n int, a *acquirer, b *book, o opener, window int, during time.Duration, meanwhile func()) {
+// carry runs a worker over n entries for some fake time and returns what it
+// counted.
+func carry(t *testing.T, n int, a *acquirer, b *book, o opener, window int, during time.Duration, meanwhile func()) *prometheus.Registry {
 	t.Helper()
+	registry := prometheus.NewRegistry()
 	dialect, err := iso8583.Load(dialects.FS, "ascii87")
 	if err != nil {
 		t.Fatal(err)
@@ -182,9 +186,12 @@ func carry(t *testing.T, n int, a *acquirer, b *book, o opener, window int, duri
 			seq := uint64(i + 1)
 			b.owed[seq] = &payment.Owed{Link: "a", Seq: seq, ID: payment.ID{byte(i >> 8), byte(i), 1}, Attempt: 1, Reason: payment.ReversalTimeout, Since: now(), Due: now()}
 		}
-		w := outbox.New(outbox.Config{Window: window}, outbox.Deps{
-			Link: "a", Dialect: dialect, Journal: b, Sender: a, Vault: o, Now: now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		w, err := outbox.New(outbox.Config{Window: window}, outbox.Deps{
+			Link: "a", Dialect: dialect, Journal: b, Sender: a, Vault: o, Now: now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: registry,
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { w.Run(ctx); close(done) }()
@@ -198,13 +205,35 @@ func carry(t *testing.T, n int, a *acquirer, b *book, o opener, window int, duri
 			t.Errorf("%d places were not given back", a.held)
 		}
 	})
+	return registry
+}
+
+// counted checks a counter by the value of its one label.
+func counted(t *testing.T, registry *prometheus.Registry, name string, want map[string]float64) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%s: %v, want %v", name, got, want)
+	}
 }
 
 // A reversal is repeated with the repeat MTI, the same STAN and RRN, and more
 // and more patience, until it is acknowledged.
 func TestRepeatedUntilAcknowledged(t *testing.T) {
 	a, b := &acquirer{script: []string{"", "91", "", "00"}}, &book{}
-	carry(t, 1, a, b, opener{}, 4, time.Minute, nil)
+	registry := carry(t, 1, a, b, opener{}, 4, time.Minute, nil)
 	var types []string
 	for _, s := range a.seen {
 		types = append(types, s.mti)
@@ -218,6 +247,10 @@ func TestRepeatedUntilAcknowledged(t *testing.T) {
 	if b.left() != 0 || b.claims != 4 {
 		t.Errorf("%d owed after %d claims", b.left(), b.claims)
 	}
+	counted(t, registry, "reversal_transmissions_total", map[string]float64{"first": 1, "repeat": 3})
+	counted(t, registry, "reversal_results_total", map[string]float64{
+		"acknowledged": 1, "not_found": 0, "exception": 0, "repeat_asked": 1, "unanswered": 2, "not_sent": 0, "failed": 0,
+	})
 	for i := 2; i < len(a.seen); i++ {
 		if a.seen[i].at.Sub(a.seen[i-1].at) <= a.seen[i-1].at.Sub(a.seen[i-2].at) {
 			t.Errorf("transmission %d came no later than the one before", i)

@@ -171,9 +171,13 @@ func (n *node) startLinks(ctx context.Context) error {
 				n.failed <- fmt.Errorf("link %s: %w", l.Name(), err)
 			}
 		})
-		worker := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
+		worker, err := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
 			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Sender: l, Vault: n.vault, Now: wallClock, Log: n.log,
+			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.Name()), "scheme": l.Config().Scheme}, n.registry),
 		})
+		if err != nil {
+			return err
+		}
 		n.running.Go(func() { worker.Run(sendContext) })
 	}
 	return nil

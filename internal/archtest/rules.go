@@ -81,7 +81,7 @@ func libraries() []library {
 		{"github.com/valyala/fastjson", []string{"bench", "sim"}, "", "JSON without reflection where it is hot"},
 		{"github.com/cockroachdb/pebble/v2", []string{"store"}, "", "the state beneath the journal"},
 		{"github.com/hashicorp/raft", []string{"store"}, "", "the order of the journal"},
-		{"github.com/prometheus/client_golang", []string{"api", "cmd/...", "link", "store", "switch"}, "", "metrics; deciders have none"},
+		{"github.com/prometheus/client_golang", []string{"api", "cmd/...", "link", "outbox", "store", "switch"}, "", "metrics; deciders have none"},
 		{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench"}, "", "latencies without averages"},
 		{"github.com/spf13/cobra", []string{"cmd/..."}, "", "the command line"},
 		{"go.yaml.in/yaml/v3", []string{"cmd/...", "iso8583", "sim"}, "", "configuration, dialect and scenario files"},
