@@ -15,6 +15,8 @@ var (
 	ErrCorrupt = errors.New("corrupt or unknown journal data")
 	// ErrInvalid means that a command was refused before it was proposed.
 	ErrInvalid = errors.New("not a valid command")
+	// ErrStopped means that a long read was told to stop.
+	ErrStopped = errors.New("stopped")
 )
 
 // Limits of what a command may carry.

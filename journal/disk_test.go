@@ -81,6 +81,7 @@ func newBench(t testing.TB) *bench {
 	if err := b.m.Load(); err != nil {
 		t.Fatal(err)
 	}
+	adopt(t, b.m, b.disk)
 	return b
 }
 
@@ -178,4 +179,14 @@ func (b *bench) restart() {
 	if err := b.m.Load(); err != nil {
 		b.t.Fatal(err)
 	}
+	adopt(b.t, b.m, b.disk)
+}
+
+func adopt(t testing.TB, m *Machine, d *disk) {
+	t.Helper()
+	keys, err := ReadKeys(d, func() bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.AdoptKeys(keys)
 }

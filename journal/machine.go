@@ -187,7 +187,7 @@ func (m *Machine) Load() error {
 		return err
 	}
 	for _, load := range [...]func() error{
-		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadKeys,
+		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays,
 	} {
 		if err := load(); err != nil {
 			return err
@@ -296,19 +296,69 @@ func (m *Machine) loadOpen(oldest payment.ID) error {
 	return fault
 }
 
-// loadKeys fills the filters, and finds the generations on the way.
-func (m *Machine) loadKeys() error {
-	return m.table(tableKeys, func(key, _ []byte) error {
+// loadDays finds the generations by seeking from one to the next. The filter
+// of their keys is read beside the running machine (ReadKeys): until it is
+// adopted, every new key costs a read.
+func (m *Machine) loadDays() error {
+	m.seen = seen{partial: true}
+	for from := uint32(0); ; {
+		day, found := uint32(0), false
+		err := m.view.state.Scan(put32([]byte{tableKeys}, from), []byte{tableKeys + 1}, false, func(key, _ []byte) bool {
+			c := cursor{b: key[1:]}
+			day, found = c.u32(), true
+			return false
+		})
+		if err != nil || !found {
+			return err
+		}
+		m.generation(day)
+		if from = day + 1; from == 0 {
+			return nil
+		}
+	}
+}
+
+// Keys is which idempotency keys a state has.
+type Keys struct{ seen seen }
+
+// ReadKeys reads them from a state that does not change meanwhile: the one that
+// Load saw. It takes about a microsecond a key, so it runs beside the machine;
+// more says whether it should go on.
+func ReadKeys(state Reader, more func() bool) (*Keys, error) {
+	k := &Keys{}
+	var fault error
+	err := state.Scan([]byte{tableKeys}, []byte{tableKeys + 1}, false, func(key, _ []byte) bool {
 		c := cursor{b: key[1:]}
 		day := c.u32()
 		c.text()
 		if c.broken || len(c.b) != len(keyHash{}) {
-			return ErrCorrupt
+			fault = ErrCorrupt
+			return false
 		}
-		m.generation(day)
-		m.seen.add(day, keyHash(c.b))
-		return nil
+		k.seen.add(day, keyHash(c.b))
+		return !k.seen.blind && more()
 	})
+	if err == nil {
+		err = fault
+	}
+	if err == nil && !more() {
+		err = ErrStopped
+	}
+	return k, err
+}
+
+// AdoptKeys takes what ReadKeys read of the state that Load saw: with what was
+// added since, it is every key.
+func (m *Machine) AdoptKeys(k *Keys) {
+	if !m.seen.partial {
+		return
+	}
+	m.seen.partial = false
+	m.seen.blind = m.seen.blind || k.seen.blind || len(k.seen.filters)+len(m.seen.filters) > bloomLimit
+	m.seen.filters = append(k.seen.filters, m.seen.filters...)
+	if m.seen.blind {
+		m.seen.filters = nil
+	}
 }
 
 // generation notes that a day has keys. Days come in order. What is kept of

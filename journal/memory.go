@@ -52,7 +52,8 @@ func (r *recent) clear() {
 // day; beyond the limit it says "perhaps" to everything, which costs reads.
 type seen struct {
 	filters []*bloom
-	blind   bool
+	blind   bool // past the limit, for good
+	partial bool // only what came since the start, until the rest is adopted
 }
 
 const (
@@ -92,7 +93,7 @@ func (s *seen) add(day uint32, h keyHash) {
 
 // perhaps says whether a key may have been used.
 func (s *seen) perhaps(h keyHash) bool {
-	if s.blind {
+	if s.blind || s.partial {
 		return true
 	}
 	for _, f := range s.filters {

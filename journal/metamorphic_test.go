@@ -49,6 +49,7 @@ type trial struct {
 	machine *Machine
 	disk    *disk    // flushed, not yet durable
 	durable *disk    // what a crash leaves
+	loaded  *disk    // what the last start saw, until its keys are adopted
 	log     [][]byte // all entries
 	answers []string // to each
 	flushed int      // entries in disk
@@ -89,6 +90,11 @@ func (r *trial) run(steps int) {
 			r.load(r.disk)
 		case 3:
 			r.crash()
+		case 4:
+			if r.loaded != nil {
+				adopt(r.t, r.machine, r.loaded)
+				r.loaded = nil
+			}
 		default:
 			r.step()
 		}
@@ -116,6 +122,7 @@ func (r *trial) load(d *disk) {
 	if err := r.machine.Load(); err != nil {
 		r.t.Fatalf("seed %d: load: %v", r.seed, err)
 	}
+	r.loaded = d.clone() // adopted a little later, or never
 }
 
 // crash takes the machine and what was not durable, and starts again from the

@@ -1,11 +1,6 @@
 package journal
 
-import (
-	"bytes"
-	"slices"
-
-	"authswitch/payment"
-)
+import "authswitch/payment"
 
 // Reads of the flushed state. They use no machine and may run beside one.
 
@@ -195,16 +190,4 @@ func ReadList(r Reader, merchant payment.MerchantID, before payment.ID, limit in
 		return true
 	})
 	return ids, more, err
-}
-
-// EachOpen visits the ids of the open payments in order; for checkers.
-func (m *Machine) EachOpen(visit func(payment.ID)) {
-	ids := make([]payment.ID, 0, len(m.open))
-	for id := range m.open {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, func(a, b payment.ID) int { return bytes.Compare(a[:], b[:]) })
-	for _, id := range ids {
-		visit(id)
-	}
 }

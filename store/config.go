@@ -31,7 +31,7 @@ type Config struct {
 	MemtableBytes     int64         `yaml:"memtable_bytes"`     // 64 MiB; 16 stalls
 	BlockCacheBytes   int64         `yaml:"block_cache_bytes"`  // 128 MiB
 	SnapshotThreshold int           `yaml:"snapshot_threshold"` // 8,192 entries
-	SnapshotBytes     int64         `yaml:"snapshot_bytes"`     // 64 MiB of entries: what a start after a crash reads again
+	SnapshotBytes     int64         `yaml:"snapshot_bytes"`     // 32 MiB of entries: what a start after a crash reads again
 	TrailingLogs      int           `yaml:"trailing_logs"`      // 2,048 entries
 	SnapshotEvery     time.Duration `yaml:"snapshot_every"`     // 30 s: how often the threshold is looked at
 }
@@ -100,7 +100,7 @@ func (c Config) withDefaults() Config {
 	set(&c.MemtableBytes, 64<<20)
 	set(&c.BlockCacheBytes, 128<<20)
 	set(&c.SnapshotThreshold, 8_192)
-	set(&c.SnapshotBytes, 64<<20)
+	set(&c.SnapshotBytes, 32<<20)
 	set(&c.TrailingLogs, 2_048)
 	set(&c.SnapshotEvery, 30*time.Second)
 	return c

@@ -104,23 +104,11 @@ func (s *Store) recover(from *snapshots) error {
 	return nil
 }
 
-// flushState makes a clean stop's restart quick: nothing is left to replay.
-func (s *Store) flushState() error {
-	if s.replica.state == nil {
-		return nil
-	}
-	if err := s.replica.state.Flush(); err != nil {
-		return fmt.Errorf("flush the state: %w", err)
-	}
-	return nil
-}
-
 func (s *Store) closeDisk() error {
 	var errs []error
-	if s.replica != nil && s.replica.state != nil {
+	if s.replica != nil {
 		s.replica.stateMu.Lock()
-		errs = append(errs, s.replica.state.Close())
-		s.replica.state = nil
+		errs = append(errs, s.replica.close())
 		s.replica.stateMu.Unlock()
 	}
 	if s.logDB != nil {

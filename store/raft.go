@@ -63,6 +63,10 @@ func (s *Store) raftConfig() *raft.Config {
 	c.HeartbeatTimeout = s.cfg.HeartbeatTimeout
 	c.ElectionTimeout = s.cfg.HeartbeatTimeout
 	c.LeaderLeaseTimeout = s.cfg.HeartbeatTimeout
+	if s.alone() {
+		// Nobody else can lead: waiting for a heartbeat only delays the start.
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
+	}
 	c.CommitTimeout = 10 * time.Millisecond
 	c.MaxAppendEntries = 16 // of up to 256 KiB
 	c.SnapshotThreshold = uint64(s.cfg.SnapshotThreshold)
@@ -76,11 +80,16 @@ func (s *Store) raftConfig() *raft.Config {
 	return c
 }
 
+const aloneTimeout = 20 * time.Millisecond
+
+// alone says that no other member can reach this one.
+func (s *Store) alone() bool { return s.cfg.Address == "" && s.deps.Transport == nil }
+
 func (s *Store) transport() (raft.Transport, error) {
 	switch {
 	case s.deps.Transport != nil:
 		return s.deps.Transport, nil
-	case s.cfg.Address == "":
+	case s.alone():
 		_, t := raft.NewInmemTransport(raft.ServerAddress(s.cfg.Node))
 		s.close = t.Close
 		return t, nil

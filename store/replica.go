@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"authswitch/journal"
 	"authswitch/payment"
@@ -29,6 +30,11 @@ type replica struct {
 	stateMu sync.RWMutex
 	state   *pebble.DB
 
+	// unsaved is how many bytes of entries came since the last snapshot.
+	unsaved atomic.Int64
+	reading sync.WaitGroup // of keys, beside the machine
+	closing atomic.Bool
+
 	waiting  awaiting
 	pool     sync.Pool // *applied
 	response []any
@@ -40,13 +46,44 @@ type applied struct {
 	err     error
 }
 
+// load makes the state's machine. What it may keep in memory of old keys is
+// read beside it: a million of them take a second.
 func (r *replica) load() error {
 	m := journal.New(stateReader{r.state})
 	if err := m.Load(); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
 	r.machine = m
+	view := r.state.NewSnapshot()
+	r.reading.Go(func() {
+		keys, err := journal.ReadKeys(snapshotReader{view}, func() bool { return !r.closing.Load() })
+		if closeErr := view.Close(); err == nil {
+			err = closeErr
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		switch {
+		case errors.Is(err, journal.ErrStopped):
+		case err != nil:
+			r.stop(fmt.Errorf("read the keys: %w", err))
+		default:
+			m.AdoptKeys(keys)
+		}
+	})
 	return nil
+}
+
+// close waits for what still reads the state, and closes it.
+func (r *replica) close() error {
+	r.closing.Store(true)
+	r.reading.Wait()
+	r.closing.Store(false)
+	if r.state == nil {
+		return nil
+	}
+	err := r.state.Close()
+	r.state = nil
+	return err
 }
 
 // Apply implements raft.FSM; Raft calls ApplyBatch instead.
@@ -60,6 +97,7 @@ func (r *replica) ApplyBatch(logs []*raft.Log) []any {
 	responses := r.response[:0]
 	last := uint64(0)
 	for _, log := range logs {
+		r.unsaved.Add(int64(len(log.Data)))
 		var a *applied
 		// Entries up to the applied index were applied before a restart: the
 		// state may be ahead of the snapshot that Raft counts from.
@@ -133,8 +171,23 @@ func (b stateBatch) DeleteRange(from, to []byte) error { return b.b.DeleteRange(
 
 type stateReader struct{ db *pebble.DB }
 
-func (s stateReader) Get(dst, key []byte) ([]byte, bool, error) {
-	value, closer, err := s.db.Get(key)
+func (s stateReader) Get(dst, key []byte) ([]byte, bool, error) { return get(s.db, dst, key) }
+
+func (s stateReader) Scan(from, to []byte, backwards bool, visit func(key, value []byte) bool) error {
+	return scan(s.db, from, to, backwards, visit)
+}
+
+// snapshotReader is the state as it was.
+type snapshotReader struct{ view *pebble.Snapshot }
+
+func (s snapshotReader) Get(dst, key []byte) ([]byte, bool, error) { return get(s.view, dst, key) }
+
+func (s snapshotReader) Scan(from, to []byte, backwards bool, visit func(key, value []byte) bool) error {
+	return scan(s.view, from, to, backwards, visit)
+}
+
+func get(r pebble.Reader, dst, key []byte) ([]byte, bool, error) {
+	value, closer, err := r.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return dst, false, nil
 	}
@@ -145,8 +198,8 @@ func (s stateReader) Get(dst, key []byte) ([]byte, bool, error) {
 	return dst, true, closer.Close()
 }
 
-func (s stateReader) Scan(from, to []byte, backwards bool, visit func(key, value []byte) bool) error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+func scan(r pebble.Reader, from, to []byte, backwards bool, visit func(key, value []byte) bool) error {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		return err
 	}

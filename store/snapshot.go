@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"authswitch/journal"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
@@ -252,6 +250,7 @@ func (s snapshot) Persist(to raft.SnapshotSink) error {
 	}
 	s.r.stateMu.RLock()
 	defer s.r.stateMu.RUnlock()
+	s.r.unsaved.Store(0)
 	if err := s.r.state.Flush(); err != nil {
 		return fmt.Errorf("snapshot: flush: %w", err)
 	}
@@ -266,6 +265,9 @@ func (snapshot) Release() {}
 
 // Restore implements raft.FSM: the stream's files become the state.
 func (r *replica) Restore(from io.ReadCloser) error {
+	// Whoever reads keys for the old machine needs mu to finish.
+	r.closing.Store(true)
+	r.reading.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stateMu.Lock()
@@ -286,11 +288,8 @@ func (r *replica) restore(from io.Reader) error {
 	if err := receiveFiles(r.fs, incoming, from); err != nil {
 		return err
 	}
-	if r.state != nil {
-		if err := r.state.Close(); err != nil {
-			return err
-		}
-		r.state = nil
+	if err := r.close(); err != nil {
+		return err
 	}
 	if err := r.fs.RemoveAll(state); err != nil {
 		return err
@@ -305,11 +304,6 @@ func (r *replica) restore(from io.Reader) error {
 	if err != nil {
 		return err
 	}
-	r.state = db
-	m := journal.New(stateReader{db})
-	if err := m.Load(); err != nil {
-		return err
-	}
-	r.machine, r.failed = m, nil
-	return nil
+	r.state, r.failed = db, nil
+	return r.load()
 }
