@@ -218,6 +218,7 @@ func (c *connection) next(socket net.Conn) (batch []byte, frames int) {
 		return nil, 0
 	}
 	batch, frames = l.core.take(c.station, l.now(), wall)
+	l.hurry()
 	if frames > 0 {
 		_ = socket.SetWriteDeadline(time.Now().Add(l.cfg.WriteTimeout)) // if it fails, so does the write
 		return batch, frames

@@ -180,7 +180,11 @@ func (s *script) traffic(st *station, verb string, plain []string, arguments map
 	case "send":
 		s.send(name)
 	case "release":
-		s.core.release(s.place[name], s.now)
+		if p := s.core.placeOf(s.slots[name]); p != nil {
+			s.core.release(p, s.now)
+		} else {
+			s.say("%s: its place is gone", name)
+		}
 		delete(s.place, name)
 	case "answer", "garbled-answer", "reject":
 		s.answer(st, verb, name, arguments)
@@ -210,7 +214,12 @@ func (s *script) reserved(name string, slot *payment.Slot, err error) {
 }
 
 func (s *script) send(name string) {
-	slot, p := s.slots[name], s.place[name]
+	slot, p := s.slots[name], s.core.placeOf(s.slots[name])
+	if p == nil {
+		s.say("%s: its place is gone", name)
+		delete(s.place, name)
+		return
+	}
 	i := &payment.Intent{MTI: 0x0100, Terms: payment.Terms{Terminal: "TERM01", Acquirer: "970001"}}
 	mti := "0100"
 	if p.key.owed {

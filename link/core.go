@@ -186,6 +186,7 @@ func (c *core) occupy(st *station, p *place, now moment, wall payment.Instant, s
 	p.answerBy = after(p.sendBy, c.cfg.AnswerTimeout)
 	p.sendByWall = wall + payment.Instant(c.cfg.SendWithin)
 	p.answerWall = p.sendByWall + payment.Instant(c.cfg.AnswerTimeout)
+	c.wheel.set(c.timerOf(p), p.sendBy)
 	lifeOver := p.sendByWall + payment.Instant(c.cfg.UserTimeout+c.cfg.MaxOriginalLife)
 	if c.cfg.RemembersReversals {
 		lifeOver = wall
@@ -203,6 +204,15 @@ func (c *core) count(p *place, st *station, by int) {
 	} else {
 		st.inFlight += by
 	}
+}
+
+// placeOf is the reserved place a slot holds, nil when it holds none of ours.
+func (c *core) placeOf(s *payment.Slot) *place {
+	p, ok := s.Place.(*place)
+	if !ok || p.state != placeReserved || int(p.index) >= len(c.table.places) || p != &c.table.places[p.index] || p.key.stan != s.STAN {
+		return nil
+	}
+	return p
 }
 
 // release takes back a place of which nothing was sent.
@@ -337,6 +347,8 @@ func (c *core) tick(now moment, wall payment.Instant) {
 			return
 		}
 		switch p := &c.table.places[id-int32(len(c.stations))]; p.state {
+		case placeReserved: // its owner forgot it, or is so slow that nothing may leave
+			c.release(p, now)
 		case placeQueued: // armed for send_by
 			c.takeOut(p, errExpired, now)
 		case placeWritten: // armed for the answer when it was taken

@@ -8,12 +8,14 @@ import (
 // Reserve takes a place in the window and fills in the slot: trace and
 // reference number, DE 7, and the deadlines the intent must carry. It returns
 // at once. payment.ErrBusy: the window is full. payment.ErrUnavailable: no
-// connection is ready, or there are no numbers.
+// connection is ready, or there are no numbers. A place that is neither used
+// nor given back is lost to its owner when send_by passes.
 func (l *Link) Reserve(s *payment.Slot, id payment.ID, attempt uint8) error {
 	wall := l.deps.Now()
 	l.mu.Lock()
 	err := l.core.reserve(l.now(), wall, s, id, attempt)
 	l.askForNumbers()
+	l.hurry()
 	l.mu.Unlock()
 	return err
 }
@@ -26,6 +28,7 @@ func (l *Link) ReserveOwed(s *payment.Slot, o *payment.Owed, rrn payment.RRN) er
 	l.mu.Lock()
 	err := l.core.reserveOwed(l.now(), wall, s, o, rrn)
 	l.askForNumbers()
+	l.hurry()
 	l.mu.Unlock()
 	return err
 }
@@ -33,21 +36,12 @@ func (l *Link) ReserveOwed(s *payment.Slot, o *payment.Owed, rrn payment.RRN) er
 // Release gives an unused place back.
 func (l *Link) Release(s *payment.Slot) {
 	l.mu.Lock()
-	if p := l.placeOf(s); p != nil {
+	if p := l.core.placeOf(s); p != nil {
 		l.core.release(p, l.now())
 		l.settle()
 	}
 	l.mu.Unlock()
 	s.Place = nil
-}
-
-// placeOf is the reserved place a slot holds, nil when it holds none of ours.
-func (l *Link) placeOf(s *payment.Slot) *place {
-	p, ok := s.Place.(*place)
-	if !ok || p.state != placeReserved || int(p.index) >= len(l.core.table.places) || p != &l.core.table.places[p.index] || p.key.stan != s.STAN {
-		return nil
-	}
-	return p
 }
 
 // Exchange sends a frame under the slot's numbers and waits for its answer,
@@ -61,9 +55,14 @@ func (l *Link) placeOf(s *payment.Slot) *place {
 func (l *Link) Exchange(s *payment.Slot, i *payment.Intent, frame []byte, answer *iso8583.Message) error {
 	wall := l.deps.Now()
 	l.mu.Lock()
-	p := l.placeOf(s)
+	p := l.core.placeOf(s)
 	if p == nil {
 		l.mu.Unlock()
+		forgotten := s.Place != nil
+		s.Place = nil
+		if forgotten && wall > s.SendBy {
+			return errExpired // its place was taken back when send_by passed
+		}
 		return errSlot
 	}
 	now := l.now()
@@ -80,9 +79,7 @@ func (l *Link) Exchange(s *payment.Slot, i *payment.Intent, frame []byte, answer
 	if !st.writing {
 		c.kick()
 	}
-	if l.planned > p.sendBy {
-		l.rouse()
-	}
+	l.hurry()
 	l.mu.Unlock()
 
 	<-p.done

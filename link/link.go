@@ -148,14 +148,14 @@ func (l *Link) settle() {
 			l.connections[i].kick()
 		}
 	}
-	l.rouse()
+	l.hurry()
 }
 
-// rouse wakes the clock when a deadline came closer than it sleeps. Under
-// steady load deadlines only move away and nothing is woken.
-func (l *Link) rouse() {
-	next, ok := l.core.wheel.next()
-	if ok && l.planned != 0 && next < l.planned {
+// hurry wakes the clock when a deadline was set that comes before it wakes by
+// itself. Under steady load deadlines only move away and nothing is woken.
+// Under mu.
+func (l *Link) hurry() {
+	if l.core.wheel.soonest < l.planned {
 		l.planned = 0
 		signal(l.wake)
 	}
@@ -210,11 +210,10 @@ func (l *Link) keepTime(ctx context.Context) {
 		sleep := time.Hour
 		l.do(func(now moment) {
 			l.core.tick(now, l.core.wall)
-			l.planned = 0
-			next, ok := l.core.wheel.next()
-			if ok {
+			if next, ok := l.core.wheel.next(); ok {
 				sleep = max(elapsed(now, next), 0)
 			}
+			l.core.wheel.soonest = never
 			l.planned = now + moment(sleep)
 		})
 		timer.Reset(sleep)

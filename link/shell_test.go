@@ -107,6 +107,32 @@ func TestDeadlinesOfSlot(t *testing.T) {
 		})
 }
 
+// TestShortTimer: an acquirer's timer shorter than send_by's is kept to the
+// tick, and a place that its owner forgot comes back.
+func TestShortTimer(t *testing.T) {
+	bubble(t, Config{Window: 1, SendWithin: 20 * time.Second, AnswerTimeout: time.Second}, func(t *testing.T, r *rig, hosts <-chan net.Conn) {
+		h := signedOn(t, hosts)
+		begin := time.Now()
+		p := r.pending(1)
+		h.next()
+		outcome(t, <-p, ErrTimeout)
+		if d := time.Since(begin); d < time.Second || d > time.Second+2*time.Duration(wheelTick) {
+			t.Errorf("gave up after %s", d)
+		}
+		var forgotten payment.Slot
+		if err := r.link.Reserve(&forgotten, payment.ID{2}, 1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(21 * time.Second)
+		var s payment.Slot
+		if err := r.link.Reserve(&s, payment.ID{3}, 1); err != nil {
+			t.Errorf("a forgotten place is lost: %v", err)
+		}
+		outcome(t, r.exchange(forgotten), payment.ErrNotSent, ErrExpired)
+		r.link.Release(&s)
+	})
+}
+
 func TestSilence(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, r *rig, hosts <-chan net.Conn) {
 		h := signedOn(t, hosts)
@@ -487,6 +513,7 @@ func TestRunEnds(t *testing.T) {
 		}
 		r.stop()
 		outcome(t, <-p, payment.ErrUnknownOutcome, ErrLost)
+		synctest.Wait()
 		outcome(t, r.exchange(held), payment.ErrNotSent)
 		if got := r.pay(3); !errors.Is(got.err, payment.ErrUnavailable) {
 			t.Errorf("%v", got.err)

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	mrand "math/rand/v2"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -342,6 +344,44 @@ func TestTLSConfig(t *testing.T) {
 		if _, err := c.tls.config("127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v", c.tls, err)
 		}
+	}
+}
+
+// TestReset: a connection that is given up takes what the kernel still holds
+// with it, so that nothing leaves after it was said to be lost. One that is
+// drained ends politely.
+func TestReset(t *testing.T) {
+	ended := make(chan error, 10)
+	var garbage atomic.Bool
+	garbage.Store(true)
+	r := newRig(t, Config{Address: listen(t, func(socket net.Conn) {
+		h := newHost(t, socket)
+		if m := h.raw(); m == nil {
+			return
+		} else if garbage.Load() {
+			h.write([]byte{0xff, 0xff})
+		} else {
+			h.answer(m, "00")
+		}
+		for {
+			if _, err := socket.Read(make([]byte, 100)); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}), DrainTimeout: 50 * time.Millisecond}, dialer.DialContext)
+	defer r.close()
+	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("framing lost: the host sees %v", err)
+	}
+	garbage.Store(false)
+	r.ready()
+	for len(ended) > 0 {
+		<-ended
+	}
+	r.link.Drain()
+	if err := <-ended; !errors.Is(err, io.EOF) {
+		t.Errorf("drained: the host sees %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"math"
 	"math/bits"
 	"time"
 )
@@ -29,7 +30,13 @@ type wheel struct {
 	timers []timer
 	cursor int64 // the last tick that was fired
 	due    []int32
+
+	// soonest is the earliest moment set since the clock last looked, which sets
+	// it to never: what tells whether the clock sleeps too long.
+	soonest moment
 }
+
+const never = moment(math.MaxInt64)
 
 type timer struct {
 	at         moment
@@ -38,7 +45,7 @@ type timer struct {
 }
 
 func newWheel(ids int) *wheel {
-	w := &wheel{timers: make([]timer, ids), due: make([]int32, 0, ids)}
+	w := &wheel{timers: make([]timer, ids), due: make([]int32, 0, ids), soonest: never}
 	for i := range w.slots {
 		w.slots[i] = noTimer
 	}
@@ -63,6 +70,7 @@ func (w *wheel) set(id int32, at moment) {
 	}
 	w.slots[slot] = id
 	w.filled[slot>>6] |= 1 << (slot & 63)
+	w.soonest = min(w.soonest, at)
 }
 
 // stop disarms a timer; one that is due in the same advance does not fire.
