@@ -141,6 +141,7 @@ func (s *Switch) firstRoute(a *payment.Authorization, w *work, i *payment.Intent
 	w.query = routing.Query{
 		Merchant: a.Merchant, PAN: &a.Card.PAN, Brand: a.Brand, Amount: a.Amount,
 		Channel: a.Channel, CVVPresent: a.Card.CVV.Present(),
+		MerchantInitiated: a.StoredCredential.MerchantInitiated, StoredCard: a.Card.Token != "",
 	}
 	if err := s.Table.Load().Route(&w.query, &w.routes); err != nil {
 		return nil, refusalOfRouting(err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // merchants' time zones, on machines that have no zone files
 
 	"github.com/spf13/cobra"
 

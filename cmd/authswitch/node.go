@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -82,8 +83,25 @@ func (n *node) openVault(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.vault, err = vault.Load(root, filepath.Join(n.cfg.Node.DataDir, "vault.keys"), rand.Reader)
+	keys := filepath.Join(n.cfg.Node.DataDir, "vault.keys")
+	if err := refuseLostKeys(keys, filepath.Join(n.cfg.Store.Dir, "state")); err != nil {
+		return err
+	}
+	n.vault, err = vault.Load(root, keys, rand.Reader)
 	return err
+}
+
+// refuseLostKeys keeps a node whose wrapped data keys are gone from drawing new
+// ones beside a journal that was sealed under the old: what is owed could never
+// be opened again.
+func refuseLostKeys(keys, state string) error {
+	if _, err := os.Stat(keys); !errors.Is(err, fs.ErrNotExist) {
+		return nil // there, or Load says what is wrong with it
+	}
+	if _, err := os.Stat(state); err == nil {
+		return fmt.Errorf("%s is missing, but %s holds payments sealed under its keys: restore it from the backup", keys, state)
+	}
+	return nil
 }
 
 func (n *node) openStore(ctx context.Context) error {
