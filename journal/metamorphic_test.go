@@ -309,6 +309,12 @@ func (r *trial) next(p *modelPayment) (Kind, []byte, string) {
 	i := *p.intent()
 	o := outcome(&i, []payment.Event{payment.EventDeclined, payment.EventNeverSent}[r.rand.IntN(2)])
 	i.Attempt++
+	switch r.rand.IntN(8) {
+	case 0: // the same again
+		o.Attempt, i.Attempt = o.Attempt-1, i.Attempt-1
+	case 1: // one too far
+		o.Attempt, i.Attempt = o.Attempt+1, i.Attempt+1
+	}
 	i.Link = []payment.LinkName{"cb-a", "visa-b"}[r.rand.IntN(2)]
 	i.AnswerBy, i.LifeOver = r.now+10e9, r.now+180e9
 	s, err := r.model.next(*o, i)

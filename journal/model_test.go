@@ -165,7 +165,10 @@ func (m *model) next(o payment.Outcome, i payment.Intent) (payment.Settled, erro
 		return payment.Settled{}, payment.ErrNotFound
 	}
 	ended := !m.alive(i.Session)
-	if p.state == payment.StateOpen && int(o.Attempt) == len(p.intents) && p.intent().Session == i.Session && !ended {
+	if p.state == payment.StateOpen && !ended && int(i.Attempt) != len(p.intents) {
+		if int(o.Attempt) != len(p.intents) || p.intent().Session != i.Session {
+			return payment.Settled{SessionEnded: ended}, ErrInvalid
+		}
 		p.intents = append(p.intents, i)
 		p.known, p.code = false, payment.ApprovalCode{}
 		p.lines += 2

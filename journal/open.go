@@ -203,10 +203,10 @@ func (m *Machine) applyNext(body []byte, r *Result) error {
 	next, ok := payment.Step(l.state, payment.EventNextAttempt)
 	took := l.state == payment.StateOpen && l.attempt == h.attempt // this very command, proposed twice
 	switch {
-	case took || !ok || l.attempt != o.Attempt || h.attempt != o.Attempt+1 || h.id != o.ID:
+	case took || !ok || !m.alive(h.session):
 		m.stored(l, &r.Settled)
-	case !m.alive(h.session) || h.session != l.session:
-		m.stored(l, &r.Settled)
+	case l.attempt != o.Attempt || h.attempt != o.Attempt+1 || h.id != o.ID || h.session != l.session:
+		r.Err = ErrInvalid // must not look as if it had taken
 	case o.Event != payment.EventNeverSent && o.Event != payment.EventDeclined || o.Reversal != payment.NoReversal:
 		r.Err = ErrInvalid
 	default:

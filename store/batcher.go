@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"authswitch/journal"
 	"authswitch/payment"
-
-	"github.com/hashicorp/raft"
 )
 
 // batcher is the group commit: commands queue while earlier batches are in

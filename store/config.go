@@ -53,8 +53,13 @@ func (c Config) Validate() []error {
 		name  string
 		value time.Duration
 	}{
-		{"heartbeat_timeout", c.HeartbeatTimeout}, {"commit_timeout", c.CommitTimeout}, {"start_timeout", c.StartTimeout},
-		{"stall_timeout", c.StallTimeout}, {"overdue_margin", c.OverdueMargin}, {"sweep_every", c.SweepEvery}, {"snapshot_every", c.SnapshotEvery},
+		{"heartbeat_timeout", c.HeartbeatTimeout},
+		{"commit_timeout", c.CommitTimeout},
+		{"start_timeout", c.StartTimeout},
+		{"stall_timeout", c.StallTimeout},
+		{"overdue_margin", c.OverdueMargin},
+		{"sweep_every", c.SweepEvery},
+		{"snapshot_every", c.SnapshotEvery},
 	} {
 		if d.value < 0 {
 			fault("store: %s: %s is negative", d.name, d.value)
@@ -70,9 +75,15 @@ func (c Config) Validate() []error {
 		name  string
 		value int64
 	}{
-		{"queue_commands", int64(c.QueueCommands)}, {"batches_in_flight", int64(c.BatchesInFlight)}, {"log_memtable_bytes", c.LogMemtableBytes},
-		{"log_cache_bytes", c.LogCacheBytes}, {"memtable_bytes", c.MemtableBytes}, {"block_cache_bytes", c.BlockCacheBytes},
-		{"snapshot_threshold", int64(c.SnapshotThreshold)}, {"snapshot_bytes", c.SnapshotBytes}, {"trailing_logs", int64(c.TrailingLogs)},
+		{"queue_commands", int64(c.QueueCommands)},
+		{"batches_in_flight", int64(c.BatchesInFlight)},
+		{"log_memtable_bytes", c.LogMemtableBytes},
+		{"log_cache_bytes", c.LogCacheBytes},
+		{"memtable_bytes", c.MemtableBytes},
+		{"block_cache_bytes", c.BlockCacheBytes},
+		{"snapshot_threshold", int64(c.SnapshotThreshold)},
+		{"snapshot_bytes", c.SnapshotBytes},
+		{"trailing_logs", int64(c.TrailingLogs)},
 	} {
 		if n.value < 0 {
 			fault("store: %s: %d is negative", n.name, n.value)

@@ -5,17 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"authswitch/journal"
-	"authswitch/payment"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"authswitch/journal"
+	"authswitch/payment"
 )
 
 // told is what callers were told before the power was cut.
@@ -34,12 +35,8 @@ func (x *told) copy() *told {
 	for id := range x.opened {
 		c.opened[id] = true
 	}
-	for id, o := range x.settled {
-		c.settled[id] = o
-	}
-	for seq, o := range x.claimed {
-		c.claimed[seq] = o
-	}
+	maps.Copy(c.settled, x.settled)
+	maps.Copy(c.claimed, x.claimed)
 	c.leased = append(c.leased, x.leased...)
 	return c
 }

@@ -135,5 +135,7 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 	panic(err) // Pebble relies on Fatalf not returning
 }
 
-var _ raft.LogStore = (*raftLog)(nil)
-var _ raft.StableStore = (*raftLog)(nil)
+var (
+	_ raft.LogStore    = (*raftLog)(nil)
+	_ raft.StableStore = (*raftLog)(nil)
+)

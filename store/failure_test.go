@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"authswitch/journal"
-	"authswitch/payment"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"authswitch/journal"
+	"authswitch/payment"
 )
 
 // TestPending: a commit that takes too long is pending for its caller, and

@@ -1,11 +1,11 @@
 package store
 
 import (
-	"authswitch/journal"
-	"authswitch/payment"
-
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"authswitch/journal"
+	"authswitch/payment"
 )
 
 // measures are observed once per batch, never per command.

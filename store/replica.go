@@ -6,12 +6,12 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"authswitch/journal"
-	"authswitch/payment"
-
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"authswitch/journal"
+	"authswitch/payment"
 )
 
 // replica is the journal on this node: Raft's state machine. Lock order: mu,

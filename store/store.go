@@ -17,13 +17,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"authswitch/journal"
-	"authswitch/payment"
-
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"authswitch/journal"
+	"authswitch/payment"
 )
 
 // Deps is what the store takes from its surroundings.

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"authswitch/payment"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"authswitch/payment"
 )
 
 func wallClock() payment.Instant { return payment.Instant(time.Now().UnixNano()) }
