@@ -162,11 +162,20 @@ type namedDuration struct {
 
 func (c *Config) durations() []namedDuration {
 	return []namedDuration{
-		{"send_within", c.SendWithin}, {"answer_timeout", c.AnswerTimeout}, {"max_original_life", c.MaxOriginalLife},
-		{"user_timeout", c.UserTimeout}, {"dial_timeout", c.DialTimeout}, {"sign_on_timeout", c.SignOnTimeout},
-		{"echo_every", c.EchoEvery}, {"echo_under_load", c.EchoUnderLoad}, {"echo_timeout", c.EchoTimeout},
-		{"write_timeout", c.WriteTimeout}, {"frame_timeout", c.FrameTimeout}, {"drain_timeout", c.DrainTimeout},
-		{"backoff_shortest", c.BackoffShortest}, {"backoff_longest", c.BackoffLongest},
+		{"send_within", c.SendWithin},
+		{"answer_timeout", c.AnswerTimeout},
+		{"max_original_life", c.MaxOriginalLife},
+		{"user_timeout", c.UserTimeout},
+		{"dial_timeout", c.DialTimeout},
+		{"sign_on_timeout", c.SignOnTimeout},
+		{"echo_every", c.EchoEvery},
+		{"echo_under_load", c.EchoUnderLoad},
+		{"echo_timeout", c.EchoTimeout},
+		{"write_timeout", c.WriteTimeout},
+		{"frame_timeout", c.FrameTimeout},
+		{"drain_timeout", c.DrainTimeout},
+		{"backoff_shortest", c.BackoffShortest},
+		{"backoff_longest", c.BackoffLongest},
 	}
 }
 

@@ -67,6 +67,10 @@ func (c *connection) hearAnswer(m *iso8583.Message, fault error) {
 	case heardLate:
 		l.report(report{kind: reportLate, station: c.station.index, ghost: g, message: own(m), line: describe(&e)})
 	case heardUnmatched:
+		if !l.strange.Allow() { // a look at every pending key, under the lock, is not for a flood
+			l.core.counters.Dropped++
+			break
+		}
 		l.report(report{kind: reportUnmatched, station: c.station.index, message: own(m), line: l.unmatchedLine(&e)})
 	}
 	l.mu.Unlock()

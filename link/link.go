@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"authswitch/iso8583"
 	"authswitch/payment"
@@ -58,6 +59,7 @@ type Link struct {
 	wake        chan struct{} // a deadline may have come closer
 	lease       chan struct{} // numbers are wanted
 	reports     chan report   // late and unmatched answers, alarms
+	strange     *rate.Limiter // of unmatched answers that are looked into
 	planned     moment        // under mu: when the clock will tick next, 0 while it is awake
 	running     bool          // under mu
 }
@@ -76,6 +78,7 @@ func New(cfg Config, d *iso8583.Dialect, deps Deps) (*Link, error) {
 	l := &Link{
 		cfg: cfg, dialect: d, codec: newDialectCodec(d), deps: deps, started: time.Now(),
 		wake: make(chan struct{}, 1), lease: make(chan struct{}, 1), reports: make(chan report, maxReports),
+		strange: rate.NewLimiter(rate.Every(logEvery), logBurst),
 	}
 	if cfg.TLS != nil {
 		if l.tls, err = cfg.TLS.config(cfg.Address); err != nil {
@@ -226,11 +229,13 @@ func (l *Link) keepTime(ctx context.Context) {
 	}
 }
 
-// leaseRetry is the pause after a lease that came to nothing.
-const leaseRetry = 50 * time.Millisecond
-
-// leaseTimeout bounds one lease.
-const leaseTimeout = 10 * time.Second
+// The pause after a lease that came to nothing doubles from the first to the
+// last; leaseTimeout bounds one lease.
+const (
+	leaseRetryFirst = 50 * time.Millisecond
+	leaseRetryLast  = time.Second
+	leaseTimeout    = 10 * time.Second
+)
 
 // keepNumbers leases ranges when they are wanted, one at a time.
 func (l *Link) keepNumbers(ctx context.Context) {
@@ -240,35 +245,54 @@ func (l *Link) keepNumbers(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for l.leaseOne(ctx) {
+		pause := leaseRetryFirst
+		for {
+			err := l.leaseOne(ctx)
+			if err == nil && !l.wantsNumbers() {
+				break
+			}
+			if err == nil {
+				pause = leaseRetryFirst
+				continue
+			}
+			l.deps.Log.Warn("no trace numbers leased", "error", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return
+			}
+			pause = min(2*pause, leaseRetryLast)
 		}
 	}
 }
 
-// leaseOne takes one range and says whether another is wanted at once.
-func (l *Link) leaseOne(ctx context.Context) bool {
+// leaseOne takes one range.
+func (l *Link) leaseOne(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
 	r, err := l.deps.Lease(bounded, l.cfg.Name)
 	if err != nil {
-		l.deps.Log.Warn("no trace numbers leased", "error", err)
-		select {
-		case <-time.After(leaseRetry):
-		case <-ctx.Done():
-			return false
-		}
-		return true
+		return err
 	}
 	l.mu.Lock()
+	granted := l.core.numbers.grant(r)
+	l.mu.Unlock()
+	if !granted {
+		return fmt.Errorf("%w: leased %d to %d, which is no range", ErrNumbers, r.FirstSTAN, r.LastSTAN)
+	}
+	return nil
+}
+
+// wantsNumbers says whether another range is wanted at once, and if so notes
+// that it is under way.
+func (l *Link) wantsNumbers() bool {
+	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.core.numbers.grant(r) {
-		l.deps.Log.Error("leased trace numbers are impossible", "first", uint32(r.FirstSTAN), "last", uint32(r.LastSTAN))
+	if !l.core.numbers.wanted() {
+		return false
 	}
-	if l.core.numbers.wanted() {
-		l.core.numbers.ask()
-		return true
-	}
-	return false
+	l.core.numbers.ask()
+	return true
 }
 
 // askForNumbers signals the lease goroutine when numbers run low. Under mu.

@@ -26,9 +26,6 @@ func (n *numbers) wanted() bool {
 // ask notes that a lease is under way.
 func (n *numbers) ask() { n.asked = true }
 
-// failed notes that a lease came to nothing.
-func (n *numbers) failed() { n.asked = false }
-
 // grant takes in a leased range; one that is empty or holds impossible numbers
 // is refused.
 func (n *numbers) grant(r payment.Numbers) bool {

@@ -199,6 +199,35 @@ func TestDuplicateAnswer(t *testing.T) {
 	})
 }
 
+// TestFlood: a peer that sends nothing but strange answers costs lines and
+// looks up to a limit, and keeps nobody from being answered.
+func TestFlood(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, r *rig, hosts <-chan net.Conn) {
+		h := signedOn(t, hosts)
+		p := r.pending(1)
+		m := h.next()
+		frame := h.framer.append(nil, h.response(m, "00", func(b *iso8583.Builder) { b.SetUint(11, 999) }))
+		go func() {
+			for range r.strange {
+			}
+		}()
+		for range 3 * logBurst {
+			h.write(frame)
+		}
+		h.answer(m, "00")
+		outcome(t, <-p)
+		synctest.Wait()
+		close(r.strange)
+		c := r.link.Status().Counters
+		if c.Unmatched != 3*logBurst || c.Dropped != 2*logBurst {
+			t.Errorf("%+v", c)
+		}
+		if n := strings.Count(r.logs.String(), "matches nothing"); n > logBurst {
+			t.Errorf("%d lines", n)
+		}
+	})
+}
+
 // TestStreamFaults: whatever the peer does to the stream, a written request is
 // ambiguous, and the link recovers by itself.
 func TestStreamFaults(t *testing.T) {
