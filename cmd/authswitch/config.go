@@ -1,22 +1,13 @@
 package main
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
-	"net"
-	"os"
 	"path/filepath"
-	"strings"
-
-	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"authswitch/api"
 	"authswitch/link"
 	"authswitch/merchant"
 	"authswitch/payment"
+	"authswitch/routing"
 	"authswitch/store"
 )
 
@@ -33,6 +24,7 @@ type Config struct {
 	Links     []LinkConfig             `yaml:"links"`
 	BINs      string                   `yaml:"bins"` // CSV; empty: the built-in table of published prefixes
 	Merchants []MerchantConfig         `yaml:"merchants"`
+	Rules     []routing.RuleConfig     `yaml:"rules"` // over the contracts' order of links, top down
 	Gateways  []merchant.GatewayConfig `yaml:"gateways"`
 }
 
@@ -91,37 +83,7 @@ type ContractConfig struct {
 	Channels        []string           `yaml:"channels"`
 	MaxAmount       int64              `yaml:"max_amount"` // minor units; 0: no limit of ours
 	PartialApproval bool               `yaml:"partial_approval"`
-	CVV             string             `yaml:"cvv"` // optional (default), required, never
-}
-
-// maxConfigBytes bounds the file.
-const maxConfigBytes = 4 << 20
-
-// readConfig reads, completes and validates a file; all faults at once.
-func readConfig(path string) (*Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open configuration: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	if len(b) > maxConfigBytes {
-		return nil, fmt.Errorf("configuration %s is larger than %d bytes", path, maxConfigBytes)
-	}
-	var c Config
-	decoder := yaml.NewDecoder(bytes.NewReader(b))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&c); err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", path, err)
-	}
-	c.complete(filepath.Dir(path))
-	if faults := c.Validate(); len(faults) > 0 {
-		return nil, fmt.Errorf("configuration %s:\n%w", path, errors.Join(faults...))
-	}
-	return &c, nil
+	CVV             string             `yaml:"cvv"` // optional (default) or required
 }
 
 // complete fills defaults and makes paths absolute.
@@ -132,119 +94,31 @@ func (c *Config) complete(dir string) {
 	if c.Admin.Listen == "" {
 		c.Admin.Listen = "127.0.0.1:8081"
 	}
-	for _, path := range []*string{&c.Node.DataDir, &c.Vault.KeyFile, &c.Vault.PepperFile, &c.BINs} {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(dir, *path)
-		}
+	for _, path := range []*string{
+		&c.Node.DataDir, &c.Vault.KeyFile, &c.Vault.PepperFile, &c.BINs, &c.Store.Dir, &c.API.CertificateFile, &c.API.KeyFile,
+	} {
+		absolute(path, dir)
 	}
+	c.API = c.API.WithDefaults()
 	c.Store.Node = c.Node.ID
 	if c.Store.Dir == "" {
 		c.Store.Dir = c.Node.DataDir
 	}
-}
-
-// The profiles.
-const (
-	profileDevelopment = "development"
-	profileProduction  = "production"
-)
-
-// Validate reports all faults.
-func (c *Config) Validate() []error {
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if c.Profile != profileDevelopment && c.Profile != profileProduction {
-		fault("profile: %q is neither development nor production", c.Profile)
-	}
-	if c.Node.ID == "" {
-		fault("node.id: needed")
-	}
-	if c.Node.DataDir == "" {
-		fault("node.data_dir: needed")
-	}
-	if c.Vault.KeyFile == "" {
-		fault("vault.key_file: needed")
-	}
-	if c.Vault.PepperFile == "" {
-		fault("vault.pepper_file: needed")
-	}
-	if len(c.Links) == 0 {
-		fault("links: at least one is needed")
-	}
-	faults = append(faults, c.API.Validate()...)
-	seen := map[payment.LinkName]bool{}
+	c.Store = c.Store.WithDefaults()
 	for i := range c.Links {
 		l := &c.Links[i]
-		faults = append(faults, l.Validate()...)
-		if seen[l.Name] {
-			fault("links: %q is named twice", l.Name)
-		}
-		seen[l.Name] = true
-	}
-	faults = append(faults, c.validateMerchants(seen)...)
-	if c.Profile == profileProduction {
-		faults = append(faults, c.validateProduction()...)
-	}
-	return faults
-}
-
-// validateProduction refuses what must not meet real cards.
-func (c *Config) validateProduction() []error {
-	var faults []error
-	if !isLoopback(c.API.Listen) && c.API.CertificateFile == "" {
-		faults = append(faults, fmt.Errorf("api.listen: %s without tls; production refuses a plain listener off loopback", c.API.Listen))
-	}
-	if !isLoopback(c.Admin.Listen) {
-		faults = append(faults, fmt.Errorf("admin.listen: %s; production keeps the admin port on loopback", c.Admin.Listen))
-	}
-	if c.Admin.Profiling {
-		faults = append(faults, errors.New("admin.pprof: not in production"))
-	}
-	for i := range c.Links {
-		if l := &c.Links[i]; l.TLS == nil && !l.PrivateNetwork {
-			faults = append(faults, fmt.Errorf("link %q: neither tls nor private_network", l.Name))
-		}
-		if c.Links[i].SimulatorLedger != "" {
-			faults = append(faults, fmt.Errorf("link %q: simulator_ledger: production has no simulators", c.Links[i].Name))
-		}
-	}
-	faults = append(faults, errors.New("vault.key_file: production needs a security module as root of the data keys, which this version does not have yet"))
-	return faults
-}
-
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-func configCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Check and show configuration"}
-	var path string
-	check := &cobra.Command{
-		Use: "check", Short: "Report every fault of a configuration file", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := readConfig(path); err != nil {
-				return err
+		l.Config = l.Config.WithDefaults()
+		if l.TLS != nil {
+			for _, path := range []*string{&l.TLS.CAFile, &l.TLS.CertFile, &l.TLS.KeyFile} {
+				absolute(path, dir)
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ok")
-			return err
-		},
+		}
 	}
-	show := &cobra.Command{
-		Use: "show", Short: "Show a configuration with its defaults filled in", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := readConfig(path)
-			if err != nil {
-				return err
-			}
-			return yaml.NewEncoder(cmd.OutOrStdout()).Encode(config)
-		},
+}
+
+// absolute makes a path that is relative to the file one that is not.
+func absolute(path *string, dir string) {
+	if *path != "" && !filepath.IsAbs(*path) {
+		*path = filepath.Join(dir, *path)
 	}
-	c.PersistentFlags().StringVar(&path, "config", "authswitch.yaml", "the configuration file")
-	c.AddCommand(check, show)
-	return c
 }

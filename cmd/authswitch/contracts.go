@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -11,30 +12,61 @@ import (
 	"authswitch/routing"
 )
 
-// validateMerchants reports every fault of merchants, contracts and gateways.
-func (c *Config) validateMerchants(links map[payment.LinkName]bool) []error {
-	var faults []error
-	if _, errs := c.contracts(); len(errs) > 0 {
-		faults = append(faults, errs...)
+// validateMerchants reports every fault of merchants, contracts, rules and
+// gateways. What cannot be read is reported first; the routing table is then
+// built from the rest.
+func (c *Config) validateMerchants() []error {
+	contracts, faults := c.contracts()
+	rules, errs := c.rules()
+	faults = append(faults, errs...)
+	faults = append(faults, c.unknownLinks()...)
+	ranges, err := c.ranges()
+	if err != nil {
+		faults = append(faults, err)
 	}
+	_, err = routing.NewTable(ranges, contracts, rules)
+	faults = append(faults, each(err)...)
+	// Keys are compared by their hashes: the hasher is not needed to find faults.
+	_, err = merchant.New(c.merchants(), c.Gateways, nil)
+	return append(faults, each(err)...)
+}
+
+// each is every fault of an error that joins many, without what wraps them.
+func each(err error) []error {
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		if joined, ok := inner.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the chain is walked here
+			return joined.Unwrap()
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+// unknownLinks are the links that contracts name and nobody defines. A rule's
+// links must stand in a contract, which routing checks.
+func (c *Config) unknownLinks() []error {
+	known := map[payment.LinkName]bool{}
+	for i := range c.Links {
+		known[c.Links[i].Name] = true
+	}
+	var faults []error
 	for i := range c.Merchants {
 		m := &c.Merchants[i]
-		faults = append(faults, m.Config.Validate()...)
 		for _, contract := range m.Contracts {
 			for _, name := range contract.Links {
-				if !links[name] {
+				if !known[name] {
 					faults = append(faults, fmt.Errorf("merchant %q, scheme %q: no link %q", m.ID, contract.Scheme, name))
 				}
 			}
 		}
 	}
-	for i := range c.Gateways {
-		faults = append(faults, c.Gateways[i].Validate()...)
-	}
 	return faults
 }
 
-// contracts are all merchants' contracts as routing wants them.
+// contracts are all merchants' contracts as routing wants them, without those
+// that cannot be read. Whether they make sense is routing's to say.
 func (c *Config) contracts() ([]routing.Contract, []error) {
 	var all []routing.Contract
 	var faults []error
@@ -47,12 +79,12 @@ func (c *Config) contracts() ([]routing.Contract, []error) {
 		}
 		for j := range m.Contracts {
 			contract, errs := m.Contracts[j].contract(m.ID)
+			if len(errs) > 0 {
+				faults = append(faults, errs...)
+				continue // what was not read would be reported again as missing
+			}
 			contract.TimeZone = zone
 			contract.Priority = j // the order in the file
-			faults = append(faults, errs...)
-			if len(errs) == 0 {
-				faults = append(faults, contract.Validate()...)
-			}
 			all = append(all, contract)
 		}
 	}
@@ -103,24 +135,51 @@ func (c *ContractConfig) contract(m payment.MerchantID) (routing.Contract, []err
 	return r, faults
 }
 
-// table builds the routing table of a configuration.
+// rules are the rules as routing wants them, without those that cannot be read.
+func (c *Config) rules() ([]routing.Rule, []error) {
+	var all []routing.Rule
+	var faults []error
+	for i := range c.Rules {
+		rule, errs := c.Rules[i].Rule()
+		if len(errs) > 0 {
+			faults = append(faults, errs...)
+			continue
+		}
+		all = append(all, rule)
+	}
+	return all, faults
+}
+
+// ranges are the card number ranges of the file, or the built-in ones.
+func (c *Config) ranges() ([]routing.Range, error) {
+	if c.BINs == "" {
+		return routing.DefaultRanges(), nil
+	}
+	f, err := os.Open(c.BINs)
+	if err != nil {
+		return nil, fmt.Errorf("bins: %w", err)
+	}
+	defer f.Close()
+	ranges, err := routing.ReadRanges(f)
+	if err != nil {
+		return nil, fmt.Errorf("bins: %s: %w", c.BINs, err)
+	}
+	return ranges, nil
+}
+
+// table builds the routing table of a configuration that was read: everything
+// in it is valid.
 func (c *Config) table() (*routing.Table, error) {
-	ranges := routing.DefaultRanges()
-	if c.BINs != "" {
-		f, err := os.Open(c.BINs)
-		if err != nil {
-			return nil, fmt.Errorf("bins: %w", err)
-		}
-		defer f.Close()
-		if ranges, err = routing.ReadRanges(f); err != nil {
-			return nil, fmt.Errorf("bins: %s: %w", c.BINs, err)
-		}
+	ranges, err := c.ranges()
+	if err != nil {
+		return nil, err
 	}
 	contracts, faults := c.contracts()
-	if len(faults) > 0 {
-		return nil, faults[0]
+	rules, more := c.rules()
+	if err := errors.Join(append(faults, more...)...); err != nil {
+		return nil, err
 	}
-	return routing.NewTable(ranges, contracts, nil)
+	return routing.NewTable(ranges, contracts, rules)
 }
 
 // tableOf is the routing table of a configuration file, for the route tools.
@@ -142,9 +201,14 @@ func (c *Config) directory() (*merchant.Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	merchants := make([]merchant.Config, len(c.Merchants))
+	return merchant.New(c.merchants(), c.Gateways, hasher)
+}
+
+// merchants are the merchants without their contracts.
+func (c *Config) merchants() []merchant.Config {
+	all := make([]merchant.Config, len(c.Merchants))
 	for i := range c.Merchants {
-		merchants[i] = c.Merchants[i].Config
+		all[i] = c.Merchants[i].Config
 	}
-	return merchant.New(merchants, c.Gateways, hasher)
+	return all
 }
