@@ -153,7 +153,7 @@ var actionNames = map[string]payment.Action{
 
 var flagNames = map[string]payment.Flags{
 	"retry": payment.MayRetry, "other": payment.TryOther, "other_no_hold": payment.TryOtherNoHold, "other_terms": payment.TryOtherTerms,
-	"reverse": payment.MustReverse, "stand_in": payment.MayStandIn, "block": payment.BlockToken, "stop_mandate": payment.StopMandate,
+	"reverse": payment.MustReverse, "stand_in": payment.MayStandIn, "block": payment.BlockToken, "stop_mandate": payment.StopMandate, "identify": payment.NeedsIdentity,
 	"alarm": payment.RaiseAlarm, "authenticate": payment.NeedsAuth, "new_data": payment.NeedsNewData, "security": payment.SecurityTrouble,
 }
 

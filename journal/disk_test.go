@@ -100,6 +100,15 @@ func (b *bench) do(kind Kind, body []byte) Result {
 	return results[0]
 }
 
+// advance lets time pass as it does while anything is owed: without a step.
+func (b *bench) advance(to payment.Instant) {
+	b.t.Helper()
+	for b.now < to {
+		b.now = min(to, b.now+30e9)
+		b.do(KindSweep, AppendSweep(nil, int64(day)))
+	}
+}
+
 func (b *bench) session(node payment.NodeID) payment.Session {
 	return b.do(KindSession, AppendSession(nil, node)).Session
 }
@@ -122,7 +131,7 @@ func (b *bench) intent(n int, session payment.Session) *payment.Intent {
 	return &payment.Intent{
 		ID: number(n), Attempt: 1, Session: session, Node: "n1", Gateway: "shop", Merchant: "parcels", Key: fmt.Appendf(nil, "key-%d", n),
 		Fingerprint: [32]byte{byte(n)}, Reference: fmt.Appendf(nil, "ORDER-%d", n), Amount: payment.Amount{Value: 1000, Currency: 978}, Link: "cb-a", MTI: 0x100,
-		STAN: payment.STAN(n), SendBy: b.now + 1e9, AnswerBy: b.now + 10e9, LifeOver: b.now + 180e9,
+		STAN: payment.STAN(n), ReceivedAt: b.now, SendBy: b.now + 1e9, AnswerBy: b.now + 10e9, LifeOver: b.now + 180e9,
 		Sealed: []byte("sealed"), BIN: []byte("49701000"),
 	}
 }
@@ -137,7 +146,7 @@ func outcome(i *payment.Intent, e payment.Event) *payment.Outcome {
 		o.Status, o.Response.Verdict.Action = payment.StatusDeclined, payment.ActionDecline
 	case payment.EventNeverSent:
 		o.Status = payment.StatusNotSent
-	case payment.EventPartialRefused:
+	case payment.EventApprovalRefused:
 		o.Status, o.Reversal, o.Response.Verdict.Action = payment.StatusDeclined, payment.ReversalPartial, payment.ActionApprovePartially
 	default:
 		o.Status, o.Cause, o.Reversal = payment.StatusUnknown, payment.CauseTimeout, payment.ReversalTimeout

@@ -50,7 +50,7 @@ func happen(b *bench, i *payment.Intent, e payment.Event) {
 		next := *i
 		next.Attempt = 2
 		b.do(KindNext, AppendNext(nil, outcome(i, payment.EventDeclined), &next))
-	case payment.EventApproved, payment.EventDeclined, payment.EventNeverSent, payment.EventUnknown, payment.EventPartialRefused:
+	case payment.EventApproved, payment.EventDeclined, payment.EventNeverSent, payment.EventUnknown, payment.EventApprovalRefused:
 		b.settle(outcome(i, e))
 	case payment.EventCancelled:
 		b.do(KindCancel, AppendCancel(nil, &payment.Cancellation{Merchant: i.Merchant, ID: i.ID, Reason: payment.ReversalCustomer}))
@@ -64,7 +64,7 @@ func happen(b *bench, i *payment.Intent, e payment.Event) {
 	case payment.EventReversalAcknowledged:
 		b.acknowledge("cb-a", 1, payment.AdviceAcknowledged)
 	case payment.EventOriginalNotFound:
-		b.now = i.LifeOver
+		b.advance(i.LifeOver)
 		b.acknowledge("cb-a", 1, payment.AdviceNotFound)
 	case payment.EventReversalExceptional:
 		b.acknowledge("cb-a", 1, payment.AdviceExceptional)
@@ -273,15 +273,76 @@ func TestNotFound(t *testing.T) {
 		if c.approved {
 			b.do(KindLate, AppendLate(nil, late(i, true)))
 		}
-		b.now = i.LifeOver - 1
+		b.advance(i.LifeOver - 1)
 		if c.over {
-			b.now = i.LifeOver
+			b.advance(i.LifeOver)
 		}
 		if got := b.acknowledge("cb-a", 1, payment.AdviceNotFound); got.State != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got.State, c.want)
 		}
 		if owed := b.owed("cb-a"); (len(owed) == 0) != (c.want == payment.StateReversed) {
 			t.Errorf("%s: owed %+v", c.name, owed)
+		}
+	}
+}
+
+// TestClockForward sets the clock an hour forward: what was open or owed gets
+// its time again.
+func TestClockForward(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		b, lost := reach(t, payment.StateReversing)
+		open := b.intent(2, lost.Session)
+		b.open(open)
+		b.now += 3600e9
+		if r := b.do(KindSweep, AppendSweep(nil, 2e9)); r.Count != 0 {
+			t.Errorf("%d payments were swept by a step of the clock", r.Count)
+		}
+		if restart {
+			b.restart()
+		}
+		if r := b.acknowledge("cb-a", 1, payment.AdviceNotFound); r.State != payment.StateReversing {
+			t.Errorf("a step of the clock made not-found final: %s", r.State)
+		}
+		b.advance(b.now + 12e9)
+		if r := b.do(KindSweep, AppendSweep(nil, 2e9)); r.Count != 0 {
+			t.Error("swept before its time")
+		}
+		b.advance(b.now + 1e9)
+		if r := b.do(KindSweep, AppendSweep(nil, 2e9)); r.Count != 1 {
+			t.Error("not swept after its time")
+		}
+		b.advance(b.now + 167e9)
+		if r := b.acknowledge("cb-a", 1, payment.AdviceNotFound); r.State != payment.StateReversed {
+			t.Errorf("not-found never becomes final: %s", r.State)
+		}
+	}
+}
+
+// TestClockBehind opens a payment on a node whose clock is an hour behind the
+// journal's time: its deadlines are not over at once.
+func TestClockBehind(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		b := newBench(t)
+		s := b.session("n1")
+		journal := b.now
+		b.now -= 3600e9
+		i := b.intent(1, s)
+		b.now = journal
+		b.open(i)
+		if restart {
+			b.restart()
+		}
+		if r := b.do(KindSweep, AppendSweep(nil, 0)); r.Count != 0 {
+			t.Error("swept at once")
+		}
+		b.settle(outcome(i, payment.EventUnknown))
+		b.advance(journal + 179e9)
+		if r := b.acknowledge("cb-a", 1, payment.AdviceNotFound); r.State != payment.StateReversing {
+			t.Errorf("not-found was final after less than the original's life: %s", r.State)
+		}
+		b.advance(journal + 180e9)
+		if r := b.acknowledge("cb-a", 1, payment.AdviceNotFound); r.State != payment.StateReversed {
+			t.Errorf("not-found never becomes final: %s", r.State)
 		}
 	}
 }

@@ -156,6 +156,9 @@ func (r *trial) step() {
 	if r.rand.IntN(10) == 0 {
 		leader -= 5e9 // a leader whose clock is behind: the journal's time stays
 	}
+	if leader-r.model.now > 60e9 {
+		r.model.step = leader
+	}
 	r.model.now = max(r.model.now, leader)
 	entry := BeginEntry(nil, leader)
 	var want []string
@@ -239,11 +242,15 @@ func (r *trial) mint() (id payment.ID) {
 
 func (r *trial) intent() *payment.Intent {
 	n := r.rand.IntN(12)
+	received := r.now
+	if r.rand.IntN(4) == 0 {
+		received -= 3600e9 // a node whose clock was set back
+	}
 	return &payment.Intent{
 		ID: r.mint(), Attempt: 1, Session: r.session(), Node: "n1", Merchant: []payment.MerchantID{"parcels", "books"}[r.rand.IntN(2)],
 		Key: fmt.Appendf(nil, "key-%d", n), Fingerprint: [32]byte{byte(r.rand.IntN(8) / 7)}, Reference: fmt.Appendf(nil, "ORDER-%d", r.rand.IntN(12)),
 		Amount: payment.Amount{Value: int64(n), Currency: 978}, Link: []payment.LinkName{"cb-a", "visa-b"}[r.rand.IntN(2)],
-		SendBy: r.now + 1e9, AnswerBy: r.now + 10e9, LifeOver: r.now + 180e9,
+		ReceivedAt: received, SendBy: received + 1e9, AnswerBy: received + 10e9, LifeOver: received + 180e9,
 	}
 }
 
@@ -276,7 +283,10 @@ func (r *trial) command() (Kind, []byte, string) {
 		return r.outbox()
 	case at < 99:
 		margin := int64(2e9)
-		count := r.model.expire(payment.EventOverdue, payment.CauseOverdue, func(i *payment.Intent) bool { return r.model.now > i.AnswerBy+payment.Instant(margin) })
+		count := r.model.expire(payment.EventOverdue, payment.CauseOverdue, func(p *modelPayment) bool {
+			i, shift, by := p.intent(), p.shift(len(p.at)-1), r.model.now-payment.Instant(margin)
+			return by > i.AnswerBy+shift && by-r.model.step > i.AnswerBy-i.ReceivedAt
+		})
 		return KindSweep, AppendSweep(nil, margin), fmt.Sprint(count)
 	}
 	keep := int64(day)
@@ -290,7 +300,7 @@ func (r *trial) command() (Kind, []byte, string) {
 }
 
 func (r *trial) settle(p *modelPayment) (Kind, []byte, string) {
-	event := []payment.Event{payment.EventApproved, payment.EventDeclined, payment.EventNeverSent, payment.EventUnknown, payment.EventPartialRefused}[r.rand.IntN(5)]
+	event := []payment.Event{payment.EventApproved, payment.EventDeclined, payment.EventNeverSent, payment.EventUnknown, payment.EventApprovalRefused}[r.rand.IntN(5)]
 	o := outcome(p.intent(), event)
 	if r.rand.IntN(10) == 0 {
 		o.Attempt++
@@ -316,7 +326,7 @@ func (r *trial) next(p *modelPayment) (Kind, []byte, string) {
 		o.Attempt, i.Attempt = o.Attempt+1, i.Attempt+1
 	}
 	i.Link = []payment.LinkName{"cb-a", "visa-b"}[r.rand.IntN(2)]
-	i.AnswerBy, i.LifeOver = r.now+10e9, r.now+180e9
+	i.AnswerBy, i.LifeOver = max(i.ReceivedAt, r.now)+10e9, max(i.ReceivedAt, r.now)+180e9
 	s, err := r.model.next(*o, i)
 	return KindNext, AppendNext(nil, o, &i), fmt.Sprintf("%+v %v", s, err)
 }

@@ -45,7 +45,7 @@ const (
 	EventDeclined                          // a matched answer decides against it
 	EventNeverSent                         // no byte left and no other route is left
 	EventUnknown                           // timeout, link lost, unparsable, rejected
-	EventPartialRefused                    // approved in part, and the merchant cannot take a part
+	EventApprovalRefused                   // approved in a way the merchant cannot take: in part, or against an identity document
 	EventCancelled                         // the gateway or an operator reverses it
 	EventSessionEnded                      // the node that opened it is gone
 	EventOverdue                           // open past send_by, acquirer timer and margin
@@ -59,7 +59,7 @@ const (
 )
 
 var eventNames = [events]string{
-	"opened", "next_attempt", "approved", "declined", "never_sent", "unknown", "partial_refused", "cancelled", "session_ended",
+	"opened", "next_attempt", "approved", "declined", "never_sent", "unknown", "approval_refused", "cancelled", "session_ended",
 	"overdue", "late_approval", "late_decline", "reversal_acknowledged", "original_not_found", "reversal_exceptional", "written_off",
 }
 
@@ -100,7 +100,7 @@ var steps = func() [States][Events]State {
 	row(StateNone, map[Event]State{EventOpened: StateOpen})
 	row(StateOpen, map[Event]State{
 		EventNextAttempt: StateOpen, EventApproved: StateApproved, EventDeclined: StateDeclined, EventNeverSent: StateNotSent,
-		EventUnknown: StateReversing, EventPartialRefused: StateReversing, EventCancelled: StateReversing,
+		EventUnknown: StateReversing, EventApprovalRefused: StateReversing, EventCancelled: StateReversing,
 		EventSessionEnded: StateReversing, EventOverdue: StateReversing,
 	})
 	row(StateApproved, map[Event]State{

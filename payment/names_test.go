@@ -31,7 +31,7 @@ func TestNames(t *testing.T) {
 		{"scheme", namesOf(Scheme.String, "unknown"), "[ cb visa mastercard amex unionpay jcb discover ancv]"},
 		{"channel", namesOf(Channel.String, "unknown"), "[ ecommerce moto pay_by_link card_present recurring instalment]"},
 		{"state", namesOf(State.String, "invalid"), "[none open approved declined not_sent reversing reversed exception written_off]"},
-		{"event", namesOf(Event.String, "invalid"), "[opened next_attempt approved declined never_sent unknown partial_refused cancelled session_ended overdue late_approval late_decline reversal_acknowledged original_not_found reversal_exceptional written_off]"},
+		{"event", namesOf(Event.String, "invalid"), "[opened next_attempt approved declined never_sent unknown approval_refused cancelled session_ended overdue late_approval late_decline reversal_acknowledged original_not_found reversal_exceptional written_off]"},
 		{"status", namesOf(Status.String, "invalid"), "[none approved partially_approved declined unknown not_sent cancelled]"},
 		{"cause", namesOf(Cause.String, "invalid"), "[ timeout link_lost unparsable_answer rejected amount_mismatch session_ended overdue cancelled no_route too_late]"},
 		{"reversal", namesOf(ReversalReason.String, "invalid"), "[ timeout malfunction customer_cancellation partial late_response suspected_fraud]"},

@@ -49,7 +49,7 @@ const (
 	ActionDecline                        // an explicit no
 )
 
-// Flags are what else a DE 39 triggers (iso8583-behaviour §7).
+// Flags are what else a DE 39 triggers (docs/iso8583-behaviour.md §7).
 type Flags uint16
 
 // The flags.
@@ -66,6 +66,7 @@ const (
 	NeedsAuth                         // soft decline: authenticate with 3-D Secure, then again
 	NeedsNewData                      // only after the data changed
 	SecurityTrouble                   // PIN or key trouble
+	NeedsIdentity                     // approved if somebody at the counter sees an identity document
 )
 
 // Has says whether all of f are set.
@@ -134,6 +135,7 @@ const (
 	ReasonRetryLater
 	ReasonPartialRefused // the merchant cannot take a partial approval
 	ReasonUnknownCode
+	ReasonIdentityRequired // approved only for a cardholder who is there with an identity document
 	reasons
 )
 
@@ -142,7 +144,7 @@ var reasonNames = [reasons]string{
 	"invalid_transaction", "invalid_amount", "invalid_card", "no_such_issuer", "not_permitted", "mandate_stopped", "format_error",
 	"expired_card", "wrong_pin", "wrong_cvv", "insufficient_funds", "suspected_fraud", "limit_exceeded", "restricted_card",
 	"frequency_exceeded", "pin_tries_exceeded", "authentication_required", "malfunction", "issuer_unavailable", "too_late",
-	"duplicate", "not_found", "security_violation", "key_error", "totals_differ", "retry_later", "partial_approval_refused", "unknown_code",
+	"duplicate", "not_found", "security_violation", "key_error", "totals_differ", "retry_later", "partial_approval_refused", "unknown_code", "identity_required",
 }
 
 // String is the reason's name in API and dialect files.
@@ -166,7 +168,7 @@ func ParseReason(name string) (Reason, bool) {
 // AdviceVerdict is what an answer to a reversal or advice means.
 type AdviceVerdict uint8
 
-// The verdicts (iso8583-behaviour §5).
+// The verdicts (docs/iso8583-behaviour.md §5).
 const (
 	AdviceRepeat       AdviceVerdict = iota // no usable answer: 91/92/96, security trouble, silence
 	AdviceAcknowledged                      // accepted

@@ -51,10 +51,11 @@ func (s *Switch) Authorize(a *payment.Authorization, out *payment.Payment) error
 func (s *Switch) walk(a *payment.Authorization, w *work, l *lane, out *payment.Payment) error {
 	for {
 		s.exchange(a, w, l, &out.Intent)
-		if !mayTryOther(&w.outcome, l) {
+		which := mayTryOther(&w.outcome, l)
+		if which == noOther {
 			break
 		}
-		other := s.otherRoute(a, w, &out.Intent)
+		other := s.otherRoute(a, w, &out.Intent, which)
 		if other == nil {
 			break
 		}
@@ -161,9 +162,13 @@ func (s *Switch) firstRoute(a *payment.Authorization, w *work, i *payment.Intent
 
 // otherRoute picks a later route for another attempt, nil when none has room
 // or the gateway's budget is over. The intent is changed only with a lane.
-func (s *Switch) otherRoute(a *payment.Authorization, w *work, i *payment.Intent) *lane {
-	before := *i
+func (s *Switch) otherRoute(a *payment.Authorization, w *work, i *payment.Intent, which others) *lane {
+	before, failed := *i, w.routes.Route[w.next-1].Contract
 	for w.next < w.routes.N && s.Now() < a.Deadline {
+		if which == otherContract && w.routes.Route[w.next].Contract == failed {
+			w.next++
+			continue
+		}
 		if l, err := s.reserve(a, w, i); err == nil {
 			return l
 		}
@@ -260,17 +265,31 @@ func (s *Switch) answerOther(a *payment.Authorization, o payment.Opened, out *pa
 	return nil
 }
 
+// others says which other routes may be tried after an attempt.
+type others uint8
+
+const (
+	noOther       others = iota
+	otherContract        // only under another contract: this one, or its terminal, was refused
+	anyOther
+)
+
 // mayTryOther says whether another route is safe: nothing was written, or an
-// explicit no that the dialect marks so (iso8583-behaviour §4.3).
-func mayTryOther(o *payment.Outcome, l *lane) bool {
+// explicit no that the dialect marks so (docs/authorization-cycle.md, step 9).
+func mayTryOther(o *payment.Outcome, l *lane) others {
 	switch o.Event {
 	case payment.EventNeverSent:
-		return true
+		return anyOther
 	case payment.EventDeclined:
 		f := o.Response.Verdict.Flags
-		return f.Has(payment.TryOther) || f.Has(payment.TryOtherNoHold) && l.KeepsNoHold
+		if f.Has(payment.TryOther) || f.Has(payment.TryOtherNoHold) && l.KeepsNoHold {
+			return anyOther
+		}
+		if f.Has(payment.TryOtherTerms) {
+			return otherContract
+		}
 	}
-	return false
+	return noOther
 }
 
 // asFieldError finds the dialect's complaint about one element.

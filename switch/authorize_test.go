@@ -40,6 +40,8 @@ func TestAuthorize(t *testing.T) {
 		{"a code nobody knows", []wire{{code: "ZZ"}}, nil, "open reverse", payment.StatusUnknown, payment.CauseUnparsable, "ZZ", 0},
 		{"another amount approved", []wire{{code: "00", amount: "000000002000"}}, nil, "open reverse", payment.StatusUnknown, payment.CauseMismatch, "00", 0},
 		{"a part that nobody can take", []wire{{code: "10", amount: "000000000400"}}, nil, "open reverse", payment.StatusDeclined, 0, "10", 0},
+		{"approved against an identity document nobody saw", []wire{{code: "08"}}, nil, "open reverse", payment.StatusDeclined, 0, "08", 0},
+		{"another contract might do, and there is none", []wire{{code: "03"}}, []wire{{code: "00"}}, "open close", payment.StatusDeclined, 0, "03", 0},
 		{"a part larger than the whole", []wire{{code: "10", amount: "000000004000"}}, nil, "open reverse", payment.StatusUnknown, payment.CauseMismatch, "10", 0},
 		{"first link full", []wire{{reserve: payment.ErrBusy}}, []wire{{code: "00"}}, "open close", payment.StatusApproved, 0, "00", 0},
 		{"both links full", []wire{{reserve: payment.ErrBusy}}, []wire{{reserve: payment.ErrBusy}}, "", 0, 0, "", payment.RefusedOverloaded},

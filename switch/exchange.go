@@ -66,6 +66,10 @@ func (s *Switch) judge(a *payment.Authorization, w *work, l *lane, i *payment.In
 			unknown(o, payment.CauseMismatch, payment.ReversalMalfunction)
 			return
 		}
+		if r.Verdict.Flags.Has(payment.NeedsIdentity) && a.Channel != payment.CardPresent {
+			refuseApproval(o, payment.ReasonIdentityRequired, payment.ReversalMalfunction)
+			return
+		}
 		o.Event, o.Status = payment.EventApproved, payment.StatusApproved
 	case payment.ActionApprovePartially:
 		s.judgePartial(a, o, i)
@@ -80,6 +84,13 @@ func (s *Switch) judge(a *payment.Authorization, w *work, l *lane, i *payment.In
 	}
 }
 
+// refuseApproval declines what the acquirer approved in a way that the merchant
+// cannot take; what it holds is reversed whole.
+func refuseApproval(o *payment.Outcome, why payment.Reason, reversal payment.ReversalReason) {
+	o.Event, o.Status, o.Reversal = payment.EventApprovalRefused, payment.StatusDeclined, reversal
+	o.Response.Verdict.Reason = why
+}
+
 // judgePartial takes a part where the merchant can; else the whole approval is
 // reversed and the gateway is told declined.
 func (s *Switch) judgePartial(a *payment.Authorization, o *payment.Outcome, i *payment.Intent) {
@@ -89,8 +100,7 @@ func (s *Switch) judgePartial(a *payment.Authorization, o *payment.Outcome, i *p
 		return
 	}
 	if !i.Partial {
-		o.Event, o.Status, o.Reversal = payment.EventPartialRefused, payment.StatusDeclined, payment.ReversalPartial
-		o.Response.Verdict.Reason = payment.ReasonPartialRefused
+		refuseApproval(o, payment.ReasonPartialRefused, payment.ReversalPartial)
 		return
 	}
 	o.Event, o.Status, o.Amount = payment.EventApproved, payment.StatusPartiallyApproved, part

@@ -43,6 +43,7 @@ type metrics struct {
 	stages   *prometheus.HistogramVec
 	whole    *prometheus.HistogramVec
 	notSent  *prometheus.CounterVec
+	alarms   *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -60,8 +61,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		notSent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "authorizations_not_sent_total", Help: "Authorizations closed as never written.",
 		}, []string{"link"}),
+		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "response_alarms_total", Help: "Answers whose code means that our side needs a look: contract, format, duplicate numbers, unknown codes.",
+		}, []string{"link", "response_code"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.stages, m.whole, m.notSent} {
+	for _, c := range []prometheus.Collector{m.requests, m.stages, m.whole, m.notSent, m.alarms} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -89,6 +93,7 @@ type codeKey struct {
 // stand here so that one look-up finds all.
 type codeMetrics struct {
 	count prometheus.Counter
+	alarm prometheus.Counter
 	whole prometheus.Observer
 	took  [stageCount]prometheus.Observer
 }
@@ -111,6 +116,9 @@ func (l *laneMetrics) observe(scheme payment.Scheme, o *payment.Outcome, t *stag
 		c = l.grow(key)
 	}
 	c.count.Inc()
+	if o.Response.Verdict.Flags.Has(payment.RaiseAlarm) {
+		c.alarm.Inc()
+	}
 	whole := time.Duration(0)
 	for s := range stageCount {
 		c.took[s].Observe(t.took[s].Seconds())
@@ -133,6 +141,7 @@ func (l *laneMetrics) grow(key codeKey) *codeMetrics {
 	scheme := key.scheme.String()
 	c := &codeMetrics{
 		count: l.vecs.requests.WithLabelValues(l.link, scheme, key.status.String(), key.code.String()),
+		alarm: l.vecs.alarms.WithLabelValues(l.link, key.code.String()),
 		whole: l.vecs.whole.WithLabelValues(l.link, scheme),
 	}
 	for s := range stageCount {

@@ -70,7 +70,7 @@ type Lane struct {
 	Name    payment.LinkName
 	Dialect *iso8583.Dialect
 	// KeepsNoHold: the acquirer keeps no hold after 06, 22 and 96, so another
-	// route may be tried after them (iso8583-behaviour §4.3).
+	// route may be tried after them (docs/authorization-cycle.md, step 9).
 	KeepsNoHold bool
 }
 
