@@ -31,15 +31,15 @@ func newMeasures() measures {
 type gauges struct {
 	raft    *raft.Raft
 	replica *replica
-	now     func() payment.Instant
+	deps    Deps
 
 	leader, applied, owed, byLink, oldest, exceptions *prometheus.Desc
 }
 
-func newGauges(r *raft.Raft, p *replica, now func() payment.Instant) *gauges {
-	link := []string{"link"}
+func newGauges(r *raft.Raft, p *replica, deps Deps) *gauges {
+	link := []string{"link", "scheme"}
 	return &gauges{
-		raft: r, replica: p, now: now,
+		raft: r, replica: p, deps: deps,
 		leader:     prometheus.NewDesc("raft_leader", "1 on the leader, else 0.", nil, nil),
 		applied:    prometheus.NewDesc("raft_applied_index", "The last entry that this node applied.", nil, nil),
 		owed:       prometheus.NewDesc("reversals_owed", "Reversals that no link has acknowledged yet.", nil, nil),
@@ -82,13 +82,14 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	total := 0
 	for _, l := range lanes {
 		total += l.count
-		gauge(g.byLink, float64(l.count), string(l.link))
-		gauge(g.exceptions, float64(l.exceptions), string(l.link))
+		link, scheme := string(l.link), g.deps.Schemes[l.link]
+		gauge(g.byLink, float64(l.count), link, scheme)
+		gauge(g.exceptions, float64(l.exceptions), link, scheme)
 		age := 0.0
 		if l.count > 0 {
-			age = max(0, float64(g.now()-l.oldest)/1e9)
+			age = max(0, float64(g.deps.Now()-l.oldest)/1e9)
 		}
-		gauge(g.oldest, age, string(l.link))
+		gauge(g.oldest, age, link, scheme)
 	}
 	gauge(g.owed, float64(total))
 }

@@ -45,7 +45,7 @@ func (s *Store) startRaft() error {
 	s.batch = newBatcher(s.raft, s.deps.Now, limits{
 		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
-	for _, c := range [...]prometheus.Collector{m.commit, m.batch, newGauges(s.raft, s.replica, s.deps.Now)} {
+	for _, c := range [...]prometheus.Collector{m.commit, m.batch, newGauges(s.raft, s.replica, s.deps)} {
 		if err := s.deps.Registerer.Register(c); err != nil {
 			return fmt.Errorf("metrics: %w", err)
 		}

@@ -33,6 +33,8 @@ type Deps struct {
 	Log        *slog.Logger
 	FS         vfs.FS // nil: the real disk
 	Registerer prometheus.Registerer
+	// Schemes name the scheme of each link, for the labels of what is owed.
+	Schemes map[payment.LinkName]string
 	// Transport between members; nil: Raft's TCP on Config.Address, or none
 	// beyond this process where that is empty.
 	Transport raft.Transport

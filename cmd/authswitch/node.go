@@ -105,9 +105,13 @@ func refuseLostKeys(keys, state string) error {
 }
 
 func (n *node) openStore(ctx context.Context) error {
+	schemes := make(map[payment.LinkName]string, len(n.cfg.Links))
+	for i := range n.cfg.Links {
+		schemes[n.cfg.Links[i].Name] = n.cfg.Links[i].Scheme
+	}
 	var err error
 	n.store, err = store.Start(ctx, n.cfg.Store, store.Deps{
-		Now: wallClock, Rand: rand.Reader, Log: n.log, Registerer: n.registry,
+		Now: wallClock, Rand: rand.Reader, Log: n.log, Registerer: n.registry, Schemes: schemes,
 		Fail: func(err error) { n.failed <- fmt.Errorf("store: %w", err) },
 	})
 	return err
