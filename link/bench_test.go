@@ -125,6 +125,65 @@ func (r *rig) load(a *payment.Authorization, left *atomic.Int64) {
 	}
 }
 
+// TestAllocations: a round trip allocates nothing once the buffers are warm:
+// reserve, append, take, unpack, match, hand over.
+func TestAllocations(t *testing.T) {
+	d := loadDialect(t, "ascii87")
+	l, err := New(Config{Name: "cb-a", Scheme: "cb", Dialect: "ascii87", Address: "127.0.0.1:1"}, d, Deps{Now: wallNow, Rand: zeros{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.connections[0]
+	c.station.machine.state = Ready
+	l.core.numbers.grant(payment.Numbers{FirstSTAN: 1, LastSTAN: payment.MaxSTAN, LastRRN: 1 << 30})
+	var s payment.Slot
+	var m, sent, answer iso8583.Message
+	var b iso8583.Builder
+	i := intentFor(d, &s)
+	frame, response := make([]byte, 0, 1024), make([]byte, 0, 1024)
+	once := func() {
+		if err := l.Reserve(&s, payment.ID{1}, 1); err != nil {
+			t.Fatal(err)
+		}
+		p := s.Place.(*place)
+		i.STAN, i.RRN, i.Transmitted = s.STAN, s.RRN, s.Transmitted
+		b.Start(0x0100)
+		b.SetUint(7, uint64(s.Transmitted))
+		b.SetUint(11, uint64(s.STAN))
+		b.Set(37, s.RRN[:])
+		b.SetString(41, i.Terms.Terminal)
+		var err error
+		if frame, err = d.Pack(frame[:0], &b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.core.send(p, request{slot: &s, intent: i, frame: frame, answer: &answer}, l.now(), wallNow()); err != nil {
+			t.Fatal(err)
+		}
+		batch, _ := l.core.take(c.station, l.now(), wallNow())
+		c.station.giveBack(batch)
+		if err := d.Unpack(&sent, frame); err != nil {
+			t.Fatal(err)
+		}
+		b.Start(0x0110)
+		for _, de := range []int{7, 11, 37, 41} {
+			b.Set(de, sent.Bytes(de))
+		}
+		if response, err = d.Pack(response[:0], &b); err != nil {
+			t.Fatal(err)
+		}
+		c.hear(response, &m)
+		<-p.done
+		if p.err != nil || string(answer.Bytes(11)) != string(sent.Bytes(11)) {
+			t.Fatalf("%v", p.err)
+		}
+		l.core.table.giveBack(p)
+	}
+	once()
+	if n := testing.AllocsPerRun(1000, once); n != 0 {
+		t.Errorf("%.1f allocations a round trip", n)
+	}
+}
+
 // BenchmarkPending is the pending table alone: reserve, claim, match, free.
 func BenchmarkPending(b *testing.B) {
 	t := newTable(1024)
