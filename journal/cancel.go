@@ -147,7 +147,7 @@ func (m *Machine) cancel(l *life, x *cancellation, answer *payment.Cancelled) {
 		m.owe(l, payment.EventCancelled, x.reason)
 	case l.state == payment.StateNotSent:
 		// Its key is free again, and must not be used by the cancelled request.
-		if h, ok := m.intentAt(l.id, l.intentAt); ok && len(h.key) > 0 {
+		if h, _, ok := m.intentAt(l.id, l.intentAt); ok && len(h.key) > 0 {
 			key := hashOf(domainKey, x.merchant, h.key)
 			m.setKey(x.merchant, key, &keyRecord{kind: keyBarred})
 		}

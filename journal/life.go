@@ -24,8 +24,9 @@ type life struct {
 
 	session     payment.Session
 	amount      payment.Amount
-	answerBy    payment.Instant
-	lifeOver    payment.Instant
+	deadline    payment.Instant // for the answer, in the journal's time
+	span        payment.Instant // from the request to its deadline
+	lifeOver    payment.Instant // in the journal's time
 	merchant    string
 	link        string
 	fingerprint [32]byte
@@ -96,12 +97,21 @@ func readLine(c *cursor, l *life) (h lineHead) {
 	return h
 }
 
-// take keeps what Apply needs of an intent.
-func (l *life) take(h *intentHead, names names) {
-	l.attempt, l.session, l.amount = h.attempt, h.session, h.amount
-	l.answerBy, l.lifeOver, l.fingerprint = h.answerBy, h.lifeOver, h.fingerprint
+// take keeps what Apply needs of an intent that was journalled at a moment. Its
+// deadlines are of its node's clock, which may be behind the journal's time (a
+// clock set back, another node's); only how far they are from the request's
+// arrival is the same on both.
+func (l *life) take(h *intentHead, at payment.Instant, names names) {
+	l.attempt, l.session, l.amount, l.fingerprint = h.attempt, h.session, h.amount, h.fingerprint
+	l.span = h.answerBy - h.receivedAt
+	l.deadline = max(h.answerBy, at+l.span)
+	l.lifeOver = h.lifeOverAt(at)
 	l.merchant, l.link = names.of(h.merchant), names.of(h.link)
 	l.known, l.approval = false, payment.ApprovalCode{}
+}
+
+func (h *intentHead) lifeOverAt(at payment.Instant) payment.Instant {
+	return max(h.lifeOver, at+h.lifeOver-h.receivedAt)
 }
 
 func (l *life) owes(attempt uint8) *owedRef {
@@ -156,53 +166,56 @@ func (m *Machine) load(id payment.ID) *life {
 	if !found {
 		return nil
 	}
-	h, ok := m.intentAt(id, l.intentAt)
+	h, at, ok := m.intentAt(id, l.intentAt)
 	if broken || !ok {
 		m.view.fail(ErrCorrupt)
 		return nil
 	}
-	l.session, l.amount, l.answerBy, l.lifeOver, l.fingerprint = h.session, h.amount, h.answerBy, h.lifeOver, h.fingerprint
-	l.merchant, l.link = m.names.of(h.merchant), m.names.of(h.link)
+	known, approval := l.known, l.approval
+	l.take(&h, at, m.names)
+	l.known, l.approval = known, approval
 	return l
 }
 
-// intentAt reads the head of the intent on a line.
-func (m *Machine) intentAt(id payment.ID, line uint32) (h intentHead, ok bool) {
+// intentAt reads the head of the intent on a line, and when it was written.
+func (m *Machine) intentAt(id payment.ID, line uint32) (h intentHead, at payment.Instant, ok bool) {
 	m.keyA = appendLineKey(m.keyA[:0], id, line)
 	value, found := m.view.get(m.value[:0], m.keyA)
 	if !found {
-		return h, false
+		return h, 0, false
 	}
 	m.value = value
 	c := cursor{b: value}
 	var discard life
-	if readLine(&c, &discard).kind != payment.EntryIntent {
-		return h, false
+	head := readLine(&c, &discard)
+	if head.kind != payment.EntryIntent {
+		return h, 0, false
 	}
 	h.read(&c)
-	return h, !c.broken
+	return h, head.at, !c.broken
 }
 
 // intentOf reads the head of an attempt's intent. Attempts are few, and only a
 // late answer to an earlier one asks.
-func (m *Machine) intentOf(l *life, attempt uint8) (h intentHead, ok bool) {
+func (m *Machine) intentOf(l *life, attempt uint8) (h intentHead, written payment.Instant, ok bool) {
 	for line := range l.lines {
 		m.keyA = appendLineKey(m.keyA[:0], l.id, line)
 		value, found := m.view.get(m.value[:0], m.keyA)
 		if !found {
-			return h, false
+			return h, 0, false
 		}
 		m.value = value
 		c := cursor{b: value}
 		var at life
-		if readLine(&c, &at).kind != payment.EntryIntent || at.attempt != attempt {
+		head := readLine(&c, &at)
+		if head.kind != payment.EntryIntent || at.attempt != attempt {
 			continue
 		}
 		h.read(&c)
 		h.merchant, h.link = bytes.Clone(h.merchant), bytes.Clone(h.link)
-		return h, !c.broken
+		return h, head.at, !c.broken
 	}
-	return h, false
+	return h, 0, false
 }
 
 // outcome reads what a payment's gateway is told; zero while it is open.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"authswitch/payment"
 )
@@ -17,6 +18,7 @@ type Machine struct {
 	names names
 
 	now     payment.Instant // of the newest entry
+	step    payment.Instant // when it last went forward further than it should
 	applied uint64          // index of the last flush
 	last    payment.Session // the newest session ever begun
 	nodes   map[string]payment.Session
@@ -72,8 +74,7 @@ func (m *Machine) Apply(entry []byte, results []Result) ([]Result, error) {
 	if err != nil {
 		return results, err
 	}
-	// Leaders' clocks differ; the journal's time never goes back.
-	m.now = max(m.now, leader)
+	m.tick(leader)
 	for range count {
 		kind, body := nextCommand(&c)
 		if c.broken {
@@ -89,6 +90,25 @@ func (m *Machine) Apply(entry []byte, results []Result) ([]Result, error) {
 		}
 	}
 	return results, c.end()
+}
+
+// longestStep is more than passes between two entries while anything is open or
+// owed. What steps further may be a clock that was set.
+const longestStep = payment.Instant(60 * time.Second)
+
+// tick moves the journal's time, which never goes back whatever the leaders'
+// clocks do. A step forward is noted: what was open or owed before it gets its
+// time again, because nobody knows how much of it has passed.
+func (m *Machine) tick(leader payment.Instant) {
+	if leader > m.now+longestStep {
+		m.step = leader
+	}
+	m.now = max(m.now, leader)
+}
+
+// overdue says whether an open payment's answer can no longer come.
+func (m *Machine) overdue(l *life, now, margin payment.Instant) bool {
+	return now > l.deadline+margin && now > m.step+l.span+margin
 }
 
 func (m *Machine) command(kind Kind, body []byte, r *Result) error {
@@ -130,6 +150,7 @@ func (m *Machine) Flush(index uint64, b Batch) error {
 	v := append(m.value[:0], metaVersion)
 	v = put64(v, index)
 	v = putTime(v, m.now)
+	v = putTime(v, m.step)
 	v = append(v, oldest[:]...)
 	v = put64(v, uint64(m.last))
 	m.value = v
@@ -208,6 +229,7 @@ func (m *Machine) loadMeta() (oldest payment.ID, err error) {
 	c.version(metaVersion)
 	m.applied = c.u64()
 	m.now = c.time()
+	m.step = c.time()
 	oldest = c.id()
 	m.last = payment.Session(c.u64())
 	return oldest, c.end()
@@ -281,7 +303,7 @@ func (m *Machine) loadOpen(oldest payment.ID) error {
 			var i intentHead
 			known, approval := l.known, l.approval
 			i.read(&c)
-			l.take(&i, m.names)
+			l.take(&i, h.at, m.names)
 			l.known, l.approval = known, approval
 		}
 		if c.broken {
@@ -401,7 +423,7 @@ func (m *Machine) Lanes() []payment.LinkName {
 // Overdue says whether a sweep at that moment would find something.
 func (m *Machine) Overdue(now payment.Instant, margin int64) bool {
 	for _, l := range m.open {
-		if now > l.answerBy+payment.Instant(margin) {
+		if m.overdue(l, now, payment.Instant(margin)) {
 			return true
 		}
 	}

@@ -12,6 +12,7 @@ import (
 // batches, nothing cached. Only the life-cycle table is shared.
 type model struct {
 	now      payment.Instant
+	step     payment.Instant
 	last     payment.Session
 	nodes    map[payment.NodeID]payment.Session
 	payments map[payment.ID]*modelPayment
@@ -30,6 +31,12 @@ type modelPayment struct {
 	code    payment.ApprovalCode
 	lines   int
 	minted  payment.Instant
+	at      []payment.Instant // when each intent was journalled
+}
+
+// shift moves an intent's deadlines from its node's clock to the journal's.
+func (p *modelPayment) shift(n int) payment.Instant {
+	return max(0, p.at[n]-p.intents[n].ReceivedAt)
 }
 
 func (p *modelPayment) intent() *payment.Intent { return &p.intents[len(p.intents)-1] }
@@ -117,7 +124,7 @@ func (m *model) open(i *payment.Intent) payment.Opened {
 	if !m.alive(i.Session) {
 		return payment.Opened{Verdict: payment.OpenSessionEnded}
 	}
-	m.payments[i.ID] = &modelPayment{intents: []payment.Intent{*i}, state: payment.StateOpen, lines: 1, minted: minted(i.ID)}
+	m.payments[i.ID] = &modelPayment{intents: []payment.Intent{*i}, state: payment.StateOpen, lines: 1, minted: minted(i.ID), at: []payment.Instant{m.now}}
 	m.put(keyName(i.Merchant, i.Key), modelKey{id: i.ID, print: i.Fingerprint})
 	return payment.Opened{Verdict: payment.OpenNew, ID: i.ID}
 }
@@ -140,7 +147,7 @@ func (m *model) owe(p *modelPayment, attempt int, reason payment.ReversalReason,
 	seq := m.seqs[i.Link]
 	m.owed[owedName(i.Link, seq)] = &payment.Owed{
 		Link: i.Link, Seq: seq, ID: i.ID, Attempt: uint8(attempt), Reason: reason, Since: m.now, Due: m.now,
-		Approved: known, ApprovalCode: code, LifeOver: i.LifeOver,
+		Approved: known, ApprovalCode: code, LifeOver: i.LifeOver + p.shift(attempt-1),
 	}
 	p.lines++
 }
@@ -169,17 +176,17 @@ func (m *model) next(o payment.Outcome, i payment.Intent) (payment.Settled, erro
 		if int(o.Attempt) != len(p.intents) || p.intent().Session != i.Session {
 			return payment.Settled{SessionEnded: ended}, ErrInvalid
 		}
-		p.intents = append(p.intents, i)
+		p.intents, p.at = append(p.intents, i), append(p.at, m.now)
 		p.known, p.code = false, payment.ApprovalCode{}
 		p.lines += 2
 	}
 	return payment.Settled{Outcome: p.outcome, State: p.state, SessionEnded: ended}, nil
 }
 
-func (m *model) expire(event payment.Event, cause payment.Cause, match func(*payment.Intent) bool) (count int) {
+func (m *model) expire(event payment.Event, cause payment.Cause, match func(*modelPayment) bool) (count int) {
 	var ids []payment.ID
 	for id, p := range m.payments {
-		if p.state == payment.StateOpen && match(p.intent()) {
+		if p.state == payment.StateOpen && match(p) {
 			ids = append(ids, id)
 		}
 	}
@@ -198,7 +205,7 @@ func (m *model) expire(event payment.Event, cause payment.Cause, match func(*pay
 func (m *model) session(node payment.NodeID) (payment.Session, int) {
 	count := 0
 	if earlier, ok := m.nodes[node]; ok {
-		count = m.expire(payment.EventSessionEnded, payment.CauseSessionEnded, func(i *payment.Intent) bool { return i.Session == earlier })
+		count = m.expire(payment.EventSessionEnded, payment.CauseSessionEnded, func(p *modelPayment) bool { return p.intent().Session == earlier })
 	}
 	m.last++
 	m.nodes[node] = m.last
@@ -354,7 +361,7 @@ func (m *model) acknowledge(link payment.LinkName, seq uint64, code payment.Resp
 		switch {
 		case o.Approved:
 			v = payment.AdviceExceptional
-		case m.now < o.LifeOver || o.Exception:
+		case m.now < o.LifeOver || o.Exception || o.Since < m.step && m.now-m.step < o.LifeOver-o.Since:
 			v = payment.AdviceRepeat
 		default:
 			v = payment.AdviceAcknowledged

@@ -104,7 +104,7 @@ func (m *Machine) applyOpen(body []byte, r *Result) error {
 	}
 	l := m.newLife(h.id)
 	l.state, _ = payment.Step(payment.StateNone, payment.EventOpened)
-	l.take(&h, m.names)
+	l.take(&h, m.now, m.names)
 	m.write(l, payment.EntryIntent, payment.EventOpened, body)
 	if len(h.key) > 0 {
 		m.setKey(h.merchant, hashOf(domainKey, h.merchant, h.key), &keyRecord{kind: keyPayment, id: h.id, fingerprint: h.fingerprint})
@@ -213,7 +213,7 @@ func (m *Machine) applyNext(body []byte, r *Result) error {
 		l.state = next
 		m.write(l, payment.EntryOutcome, payment.EventNextAttempt, ended)
 		l.intentAt = l.lines
-		l.take(&h, m.names)
+		l.take(&h, m.now, m.names)
 		m.write(l, payment.EntryIntent, payment.EventNextAttempt, intent)
 		r.Settled.State = l.state
 	}

@@ -183,12 +183,13 @@ func (m *Machine) applyAcknowledge(c *cursor, r *Result) error {
 
 // notFound judges "no such original". It ends a reversal only where the
 // acquirer cannot still approve and never did as far as anybody knows: a
-// reversal can overtake its own original. An exception stays one (the table).
+// reversal can overtake its own original. After a step of the clock the rest of that
+// life begins again. An exception stays one (the table).
 func (m *Machine) notFound(l *life, o *owing, answer *payment.Response) {
 	switch {
 	case o.Approved:
 		m.except(l, o, answer)
-	case m.now < o.LifeOver:
+	case m.now < o.LifeOver || m.now < m.step+o.LifeOver-o.Since && o.Since < m.step:
 		m.setOwed(o)
 	default:
 		m.end(l, payment.EventOriginalNotFound, o, answer)

@@ -21,6 +21,7 @@ func appendIntent(b []byte, i *payment.Intent) []byte {
 	b = put64(b, uint64(i.Session))
 	b = append(b, i.Fingerprint[:]...)
 	b = putAmount(b, i.Amount)
+	b = putTime(b, i.ReceivedAt)
 	b = putTime(b, i.AnswerBy)
 	b = putTime(b, i.LifeOver)
 	b = put32(b, uint32(i.STAN))
@@ -39,7 +40,6 @@ func appendIntent(b []byte, i *payment.Intent) []byte {
 	b = append(b, i.RRN[:]...)
 	b = put32(b, uint32(i.Transmitted))
 	b = append(b, i.Local[:]...)
-	b = putTime(b, i.ReceivedAt)
 	b = putTime(b, i.SendBy)
 	t := &i.Terms
 	b = putText(b, t.Terminal)
@@ -64,6 +64,7 @@ type intentHead struct {
 	session     payment.Session
 	fingerprint [32]byte
 	amount      payment.Amount
+	receivedAt  payment.Instant
 	answerBy    payment.Instant
 	lifeOver    payment.Instant
 	stan        payment.STAN
@@ -80,6 +81,7 @@ func (h *intentHead) read(c *cursor) {
 	h.session = payment.Session(c.u64())
 	c.copy(h.fingerprint[:])
 	h.amount = c.amount()
+	h.receivedAt = c.time()
 	h.answerBy = c.time()
 	h.lifeOver = c.time()
 	h.stan = payment.STAN(c.u32())
@@ -102,7 +104,7 @@ func (h *intentHead) rest(c *cursor) error {
 	c.bytes(12)   // RRN
 	c.bytes(4)    // transmitted
 	c.bytes(12)   // local
-	c.bytes(16)   // received at, send by
+	c.bytes(8)    // send by
 	for range 7 { // terms
 		c.text()
 	}
@@ -119,7 +121,7 @@ func readIntent(c *cursor, i *payment.Intent) {
 	var h intentHead
 	h.read(c)
 	*i = payment.Intent{
-		ID: h.id, Attempt: h.attempt, Session: h.session, Fingerprint: h.fingerprint, Amount: h.amount, AnswerBy: h.answerBy, LifeOver: h.lifeOver,
+		ID: h.id, Attempt: h.attempt, Session: h.session, Fingerprint: h.fingerprint, Amount: h.amount, ReceivedAt: h.receivedAt, AnswerBy: h.answerBy, LifeOver: h.lifeOver,
 		STAN: h.stan, Merchant: payment.MerchantID(h.merchant), Link: payment.LinkName(h.link), Key: owned(h.key), Reference: owned(h.reference),
 	}
 	i.Node = payment.NodeID(c.text())
@@ -133,7 +135,6 @@ func readIntent(c *cursor, i *payment.Intent) {
 	c.copy(i.RRN[:])
 	i.Transmitted = payment.Transmitted(c.u32())
 	c.copy(i.Local[:])
-	i.ReceivedAt = c.time()
 	i.SendBy = c.time()
 	t := &i.Terms
 	t.Terminal = string(c.text())

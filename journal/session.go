@@ -78,7 +78,7 @@ func (m *Machine) applySweep(c *cursor, r *Result) error {
 	if err := c.end(); err != nil {
 		return err
 	}
-	r.Count = m.expireAll(payment.EventOverdue, payment.CauseOverdue, func(l *life) bool { return m.now > l.answerBy+margin })
+	r.Count = m.expireAll(payment.EventOverdue, payment.CauseOverdue, func(l *life) bool { return m.overdue(l, m.now, margin) })
 	return nil
 }
 

@@ -130,10 +130,10 @@ func (m *Machine) lateEarlier(l *life, event payment.Event, body []byte) {
 		return
 	}
 	late := m.late
-	h, ok := m.intentOf(l, late.Attempt)
+	h, at, ok := m.intentOf(l, late.Attempt)
 	if !ok {
 		m.view.fail(ErrCorrupt)
 		return
 	}
-	m.arm(l, event, late.Attempt, m.names.of(h.link), h.lifeOver)
+	m.arm(l, event, late.Attempt, m.names.of(h.link), h.lifeOverAt(at))
 }

@@ -38,7 +38,11 @@ func (s *Store) openDisk() error {
 		return fmt.Errorf("open the state: %w", err)
 	}
 	s.replica.state = state
-	return s.replica.load()
+	if err := s.replica.load(); err != nil {
+		return err
+	}
+	s.clock.start(s.replica.machine.Now())
+	return nil
 }
 
 // logOptions: every commit is synced, entries are read once or never, and are

@@ -42,16 +42,23 @@ func (s *Store) startRaft() error {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	m := newMeasures()
-	s.batch = newBatcher(s.raft, s.deps.Now, limits{
+	s.batch = newBatcher(s.raft, s.clock.now, limits{
 		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
-	for _, c := range [...]prometheus.Collector{m.commit, m.batch, newGauges(s.raft, s.replica, s.deps)} {
+	for _, c := range [...]prometheus.Collector{m.commit, m.batch, s.gauges()} {
 		if err := s.deps.Registerer.Register(c); err != nil {
 			return fmt.Errorf("metrics: %w", err)
 		}
 		s.collectors = append(s.collectors, c)
 	}
 	return nil
+}
+
+// gauges measure ages by the journal's clock.
+func (s *Store) gauges() *gauges {
+	deps := s.deps
+	deps.Now = s.clock.now
+	return newGauges(s.raft, s.replica, deps)
 }
 
 // deepQueue is about one full entry of commands.

@@ -57,8 +57,10 @@ func (s *Store) List(m payment.MerchantID, after payment.ID, limit int) (ids []p
 }
 
 // Due appends up to limit reversals that link owes and that are due, the
-// longest due first.
+// longest due first. Due times are of the journal's clock, which a wall clock
+// that was set back is behind of.
 func (s *Store) Due(link payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
+	now = max(now, s.clock.now())
 	s.replica.withMachine(func(m *journal.Machine) { dst = m.Due(link, now, limit, dst) })
 	return dst
 }

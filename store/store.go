@@ -50,6 +50,7 @@ type Store struct {
 	logDB      *pebble.DB
 	log        *raftLog
 	replica    *replica
+	clock      *clock
 	raft       *raft.Raft
 	close      func() error // the transport
 	batch      *batcher
@@ -75,7 +76,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	}
 	cfg = cfg.withDefaults()
 	deps = deps.withDefaults()
-	s := &Store{cfg: cfg, deps: deps, close: func() error { return nil }}
+	s := &Store{cfg: cfg, deps: deps, clock: &clock{wall: deps.Now}, close: func() error { return nil }}
 	if err := s.openDisk(); err != nil {
 		return nil, errors.Join(err, s.closeDisk())
 	}
@@ -196,7 +197,7 @@ func (s *Store) snapshot() {
 }
 
 func (s *Store) sweep() {
-	now, margin, kept := s.deps.Now(), int64(s.cfg.OverdueMargin), int64(s.cfg.KeyRetention)
+	now, margin, kept := s.clock.now(), int64(s.cfg.OverdueMargin), int64(s.cfg.KeyRetention)
 	var overdue, stale bool
 	s.replica.withMachine(func(m *journal.Machine) {
 		overdue, stale = m.Overdue(now, margin), m.Stale(now, kept)
