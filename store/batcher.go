@@ -45,10 +45,12 @@ type waiter struct {
 	body   []byte
 	result journal.Result
 	err    error
-	done   chan struct{} // capacity 1
-	timer  *time.Timer
-	// state decides between the caller's timer and the result: the first to
-	// move it from pending has the waiter.
+	// done gets one token from whoever moved state from pending: the result or
+	// the timer. A channel for each would make every command a select, which
+	// was 5 µs of an authorization's 87.
+	done  chan struct{} // capacity 1
+	timer *time.Timer
+	spent bool // the timer's function may still run: not to be used again
 	state atomic.Int32
 }
 
@@ -72,8 +74,7 @@ func newBatcher(r *raft.Raft, now func() payment.Instant, l limits, m measures, 
 func (b *batcher) waiter(kind journal.Kind) *waiter {
 	w, _ := b.pool.Get().(*waiter)
 	if w == nil {
-		w = &waiter{done: make(chan struct{}, 1), timer: time.NewTimer(time.Hour), body: make([]byte, 0, 1024)}
-		w.timer.Stop()
+		w = &waiter{done: make(chan struct{}, 1), body: make([]byte, 0, 1024)}
 	}
 	w.kind, w.body, w.err = kind, w.body[:0], nil
 	w.state.Store(pending)
@@ -81,7 +82,11 @@ func (b *batcher) waiter(kind journal.Kind) *waiter {
 }
 
 // release gives a waiter back; its result must have been copied out.
-func (b *batcher) release(w *waiter) { b.pool.Put(w) }
+func (b *batcher) release(w *waiter) {
+	if !w.spent {
+		b.pool.Put(w)
+	}
+}
 
 // propose commits a command. On nil, w.result holds what Apply answered. The
 // waiter is the caller's again unless the error is payment.ErrPending.
@@ -92,20 +97,32 @@ func (b *batcher) propose(w *waiter, limit time.Duration) error {
 	if err := b.submit(w); err != nil {
 		return err
 	}
-	w.timer.Reset(limit)
-	select {
-	case <-w.done:
-		w.timer.Stop()
-	case <-w.timer.C:
-		if w.state.CompareAndSwap(pending, abandoned) {
-			return payment.ErrPending
-		}
-		<-w.done
+	w.expire(limit)
+	<-w.done
+	w.spent = !w.timer.Stop()
+	if w.state.Load() == abandoned {
+		return payment.ErrPending
 	}
 	if w.err != nil {
 		return w.err
 	}
 	return w.result.Err
+}
+
+// expire makes the caller leave after limit.
+func (w *waiter) expire(limit time.Duration) {
+	if w.timer != nil {
+		w.timer.Reset(limit)
+		return
+	}
+	w.timer = time.AfterFunc(limit, func() { w.end(abandoned) })
+}
+
+// end wakes the caller if nobody did before.
+func (w *waiter) end(state int32) {
+	if w.state.CompareAndSwap(pending, state) {
+		w.done <- struct{}{}
+	}
 }
 
 func (b *batcher) submit(w *waiter) error {
@@ -263,11 +280,7 @@ func (b *batcher) refuse(batch []*waiter, err error, unknown bool) {
 	}
 }
 
-func (w *waiter) finish() {
-	if w.state.CompareAndSwap(pending, finished) {
-		w.done <- struct{}{}
-	}
-}
+func (w *waiter) finish() { w.end(finished) }
 
 // close refuses what is new and waits until what is queued is answered.
 func (b *batcher) close() {
