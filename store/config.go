@@ -19,7 +19,7 @@ type Config struct {
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"` // 150 ms
 	CommitTimeout    time.Duration `yaml:"commit_timeout"`    // 5 s: then a caller is told that the outcome is pending
 	StartTimeout     time.Duration `yaml:"start_timeout"`     // 60 s: to apply the log at start
-	StallTimeout     time.Duration `yaml:"stall_timeout"`     // 3 s: a write of the log that takes longer stops the node
+	StallTimeout     time.Duration `yaml:"stall_timeout"`     // 3 s: a write of the log that takes longer stops a member of a cluster
 	OverdueMargin    time.Duration `yaml:"overdue_margin"`    // 2 s past the acquirer's timer, then an open intent is reversed
 	SweepEvery       time.Duration `yaml:"sweep_every"`       // 1 s
 	KeyRetention     time.Duration `yaml:"key_retention"`     // 24 h: idempotency keys are kept at least so long

@@ -52,20 +52,34 @@ func (s *Store) logOptions() *pebble.Options {
 		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s.deps.Log.With("pebble", "log"), s.fail},
 		MemTableSize: uint64(s.cfg.LogMemtableBytes), MemTableStopWritesThreshold: 8,
 		L0CompactionThreshold: 8, L0StopWritesThreshold: 64, CacheSize: 8 << 20,
+		TargetFileSizes: [7]int64{fileBytes}, BytesPerSync: 1 << 20,
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	return o
 }
 
+// fileBytes: each file is synced when it is whole, in the way of the log's own
+// syncs, so few and large ones.
+const fileBytes = 16 << 20
+
 // stateOptions: no WAL, because the Raft log is one; many memtables before a
-// stall, because a stall here stalls Raft.
+// stall, because a stall here stalls Raft. Lines of history come in the order
+// of time and are written once; only the tables in the order of hashes overlap,
+// and are merged into the levels below seldom and in large pieces. What will be
+// rewritten soon is not compressed.
 func (s *Store) stateOptions() *pebble.Options {
 	o := &pebble.Options{
 		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s.deps.Log.With("pebble", "state"), s.fail},
 		DisableWAL: true, MemTableSize: uint64(s.cfg.MemtableBytes), MemTableStopWritesThreshold: 16,
-		L0CompactionThreshold: 4, L0StopWritesThreshold: 1000, CacheSize: s.cfg.BlockCacheBytes, BytesPerSync: 1 << 20,
+		L0CompactionThreshold: 8, L0StopWritesThreshold: 1000, CacheSize: s.cfg.BlockCacheBytes, BytesPerSync: 1 << 20,
+		LBaseMaxBytes: 256 << 20, TargetFileSizes: [7]int64{fileBytes}, FlushSplitBytes: fileBytes / 4,
 	}
-	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
+		c := pebble.DBCompressionNone
+		last := len(c.Levels) - 1
+		c.Levels[last] = pebble.DBCompressionFastest.Levels[last]
+		return c
+	})
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}

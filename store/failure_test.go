@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -105,18 +106,41 @@ func TestForeignEntry(t *testing.T) {
 	}
 }
 
+// TestStalledDisk: a member of a cluster stops, a lone one waits.
 func TestStalledDisk(t *testing.T) {
-	cfg := testConfig("node")
-	cfg.StallTimeout = 100 * time.Millisecond
-	failed := make(chan error, 1)
-	s, err := Start(t.Context(), cfg, Deps{Now: wallClock, FS: vfs.NewMem(), Fail: func(err error) { failed <- err }})
-	must(t, err)
-	defer stop(t, s)
-	s.log.storing.Store(1) // as if a write had begun with the store
-	if err := <-failed; !strings.Contains(err.Error(), "a write of the log") {
-		t.Fatal(err)
+	for _, address := range []string{"127.0.0.1:0", ""} {
+		cfg := testConfig("node")
+		cfg.Address, cfg.StallTimeout = address, 50*time.Millisecond
+		failed := make(chan error, 1)
+		words := make(chan string, 1)
+		log := slog.New(slog.NewTextHandler(writer(func(b []byte) {
+			if line := string(b); strings.Contains(line, "the disk stalls") {
+				words <- line // a second one would block: it is said once
+			}
+		}), nil))
+		s, err := Start(t.Context(), cfg, Deps{Now: wallClock, FS: vfs.NewMem(), Log: log, Fail: func(err error) { failed <- err }})
+		must(t, err)
+		s.log.storing.Store(1) // as if a write had begun with the store
+		if address != "" {
+			if err := <-failed; !strings.Contains(err.Error(), "a write of the log") {
+				t.Error(err)
+			}
+		} else {
+			<-words
+		}
+		s.log.storing.Store(0)
+		stop(t, s)
+		if len(failed) != 0 {
+			t.Errorf("at %q: %v", address, <-failed)
+		}
 	}
-	s.log.storing.Store(0)
+}
+
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) {
+	w(b)
+	return len(b), nil
 }
 
 // TestSweep: an intent that nobody settles is reversed by the store's own loop,

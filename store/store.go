@@ -148,20 +148,29 @@ func (s *Store) lead(ctx context.Context) error {
 func (s *Store) Session() payment.Session { return payment.Session(s.session.Load()) }
 
 // watchDisk stops the node when a write of the log hangs: a leader whose disk
-// stalls goes on heartbeating and freezes its cluster.
+// stalls goes on heartbeating and freezes its cluster. A lone member freezes
+// nobody and nobody could take over: it says so and waits for its disk.
 func (s *Store) watchDisk(ctx context.Context) {
 	defer s.running.Done()
 	tick := time.NewTicker(s.cfg.StallTimeout / 10)
 	defer tick.Stop()
+	said := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if d := s.log.stalled(); d > s.cfg.StallTimeout {
-				s.fail(fmt.Errorf("a write of the log takes %s already", d.Round(time.Millisecond)))
-				return
-			}
+		}
+		stalled := s.log.stalled()
+		switch {
+		case stalled <= s.cfg.StallTimeout:
+			said = false
+		case !s.alone():
+			s.fail(fmt.Errorf("a write of the log takes %s already", stalled.Round(time.Millisecond)))
+			return
+		case !said:
+			said = true
+			s.deps.Log.Error("the disk stalls", "log_write_seconds", stalled.Seconds())
 		}
 	}
 }
