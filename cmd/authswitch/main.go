@@ -70,6 +70,7 @@ func root() *cobra.Command {
 		routecmd.Commands(tableOf),
 		simcmd.Command(),
 		benchcmd.Commands(),
+		authorizeCommand(),
 		linkCommand(),
 		transactionCommand(),
 	)

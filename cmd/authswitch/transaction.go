@@ -37,7 +37,7 @@ func transactionCommand() *cobra.Command {
 	c := &cobra.Command{Use: "transaction", Short: "List, show and reverse payments"}
 	clientFlags(c, &api)
 	c.PersistentFlags().BoolVar(&asJSON, "json", false, "print the API's JSON")
-	c.AddCommand(transactionList(&api, &asJSON), transactionShow(&api, &asJSON), transactionReverse(&api))
+	c.AddCommand(transactionList(&api, &asJSON), transactionShow(&api, &asJSON), transactionReverse(&api), transactionExport(&api))
 	return c
 }
 
@@ -62,6 +62,40 @@ func transactionList(api *client, asJSON *bool) *cobra.Command {
 	}
 	c.Flags().StringVar(&merchant, "merchant", "", "the merchant (required)")
 	c.Flags().IntVar(&limit, "limit", 50, "how many, newest first")
+	_ = c.MarkFlagRequired("merchant")
+	return c
+}
+
+// transactionExport pages through everything, oldest page last, a payment a
+// line.
+func transactionExport(api *client) *cobra.Command {
+	var merchant string
+	c := &cobra.Command{
+		Use: "export", Short: "Write all of a merchant's payments as JSON lines", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query := url.Values{"merchant": {merchant}, "limit": {"1000"}}
+			for {
+				var page struct {
+					Data    []json.RawMessage `json:"data"`
+					HasMore bool              `json:"has_more"`
+					Next    string            `json:"next"`
+				}
+				if err := api.get(cmd.Context(), "/v1/authorizations?"+query.Encode(), &page); err != nil {
+					return err
+				}
+				for _, row := range page.Data {
+					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", row); err != nil {
+						return err
+					}
+				}
+				if !page.HasMore {
+					return nil
+				}
+				query.Set("cursor", page.Next)
+			}
+		},
+	}
+	c.Flags().StringVar(&merchant, "merchant", "", "the merchant (required)")
 	_ = c.MarkFlagRequired("merchant")
 	return c
 }
