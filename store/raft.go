@@ -70,9 +70,11 @@ func (s *Store) raftConfig() *raft.Config {
 	c.HeartbeatTimeout = s.cfg.HeartbeatTimeout
 	c.ElectionTimeout = s.cfg.HeartbeatTimeout
 	c.LeaderLeaseTimeout = s.cfg.HeartbeatTimeout
+	c.LogLevel = "WARN"
 	if s.alone() {
 		// Nobody else can lead: waiting for a heartbeat only delays the start.
 		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
+		c.LogLevel = "ERROR" // nor is the missing heartbeat worth a warning
 	}
 	c.CommitTimeout = 10 * time.Millisecond
 	c.MaxAppendEntries = 16 // of up to 256 KiB
@@ -82,7 +84,6 @@ func (s *Store) raftConfig() *raft.Config {
 	// The state is its own snapshot: it is never thrown away at start.
 	c.NoSnapshotRestoreOnStart = true
 	c.NoLegacyTelemetry = true
-	c.LogLevel = "WARN"
 	c.LogOutput = &raftWords{s.deps.Log.With("from", "raft")}
 	return c
 }
