@@ -121,9 +121,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 
 // Serve accepts connections until Shutdown; it returns nil then.
 func (s *Server) Serve(ln net.Listener) error {
-	wiped := net.Listener(wipingListener{ln})
+	wiped := wipingListener{Listener: ln, slack: deadlineSlack(s.cfg.ReadTimeout, s.cfg.WriteTimeout, s.cfg.IdleTimeout)}
 	if s.tls != nil {
-		wiped = wipingListener{tls.NewListener(ln, s.tls)}
+		wiped.Listener = tls.NewListener(ln, s.tls)
 	}
 	if err := s.http.Serve(wiped); err != nil {
 		return fmt.Errorf("serving the API on %s: %w", ln.Addr(), err)
@@ -144,25 +144,3 @@ func (s *Server) Shutdown(ctx context.Context) error {
 type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
-
-// wipingListener and wipingConn keep card data from lingering in a
-// connection's read buffer: what the server offers to be read into is free
-// space, so whatever an earlier request left there is overwritten before the
-// wait for the next one. (With TLS this covers the plain text only as far as
-// it reaches our buffer.)
-type wipingListener struct{ net.Listener }
-
-func (l wipingListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err //nolint:wrapcheck // fasthttp compares it
-	}
-	return wipingConn{c}, nil
-}
-
-type wipingConn struct{ net.Conn }
-
-func (c wipingConn) Read(p []byte) (int, error) {
-	clear(p)
-	return c.Conn.Read(p) //nolint:wrapcheck // fasthttp compares it
-}
