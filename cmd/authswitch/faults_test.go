@@ -247,7 +247,7 @@ type bank struct {
 
 func newBank(t *testing.T) *bank { return &bank{t: t, dir: t.TempDir(), log: &lockedBuffer{}} }
 
-// Timers of these links. The longest life is over 4 s after a request.
+// Timers of these links. An original can live until 5 s after its request.
 const (
 	bankAnswer = 2 * time.Second
 	bankLate   = 3 * time.Second
@@ -262,7 +262,7 @@ func (b *bank) add(m misbehaviour, dialect string) {
 	b.rows = append(b.rows, row{m, name})
 	b.links = append(b.links, map[string]any{
 		"name": name, "scheme": "visa", "dialect": dialect, "address": address, "simulator_ledger": ledger,
-		"answer_timeout": bankAnswer.String(), "send_within": "1s", "max_original_life": "3s", "sign_on_timeout": "1s", "backoff_longest": "500ms",
+		"answer_timeout": bankAnswer.String(), "send_within": "1s", "user_timeout": "1s", "max_original_life": "3s", "sign_on_timeout": "1s", "backoff_longest": "500ms",
 	})
 	b.merchants = append(b.merchants, map[string]any{"id": name, "name": name, "contracts": []map[string]any{{
 		"scheme": "visa", "links": []string{name}, "terminal": "TERM0001", "acceptor": "PARCELS00000001", "acceptor_name": "PARCELS/PARIS/FR",
