@@ -86,7 +86,7 @@ func newRigSpeaking(t testing.TB, cfg Config, dialect string, dial func(context.
 	t.Helper()
 	r := &rig{
 		t: t, dialect: loadDialect(t, dialect), logs: new(logs), ran: make(chan error, 1),
-		late: make(chan payment.Late, 100), lateRev: make(chan uint64, 100), strange: make(chan string, 100),
+		late: make(chan payment.Late, 10_000), lateRev: make(chan uint64, 10_000), strange: make(chan string, 10_000),
 	}
 	cfg.Name, cfg.Scheme, cfg.Dialect = "cb-a", "cb", payment.DialectName(dialect)
 	if cfg.Address == "" {
