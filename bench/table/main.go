@@ -33,6 +33,7 @@ type settings struct {
 	step     time.Duration // per step of the ramp
 	late     time.Duration
 	portBase int
+	owed     int
 	only     string
 }
 
@@ -54,7 +55,8 @@ func main() {
 	flag.DurationVar(&t.step, "step", 5*time.Second, "length of each step of the ramp")
 	flag.DurationVar(&t.late, "late-limit", 20*time.Millisecond, "the generator's lateness, p99, that a run may have")
 	flag.IntVar(&t.portBase, "port-base", 18_000, "first of the ports to use")
-	flag.StringVar(&t.only, "only", "codec,link,routing,switching,node,door", "parts to measure")
+	flag.IntVar(&t.owed, "owed", mostOwed, "reversals that the outage leaves owed")
+	flag.StringVar(&t.only, "only", "codec,link,routing,switching,node,door,outage", "parts to measure")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := t.run(ctx)
@@ -82,7 +84,7 @@ func (t *table) run(ctx context.Context) error {
 		t.skip("peers", err)
 	}
 	for _, p := range []part{
-		{"codec", t.codec}, {"link", t.link}, {"routing", t.routing}, {"switching", t.switching}, {"node", t.node}, {"door", t.door},
+		{"codec", t.codec}, {"link", t.link}, {"routing", t.routing}, {"switching", t.switching}, {"node", t.node}, {"door", t.door}, {"outage", t.outage},
 	} {
 		if !strings.Contains(","+t.only+",", ","+p.name+",") {
 			t.missing = append(t.missing, p.name+": not asked for")

@@ -40,14 +40,15 @@ type dev struct {
 }
 
 // startDev starts one node with its acquirers and waits for its one line.
-func (t *table) startDev(ctx context.Context) (*dev, error) {
+func (t *table) startDev(ctx context.Context, args ...string) (*dev, error) {
 	log, err := os.Create(filepath.Join(t.scratch, "dev.log"))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()
 	// Not CommandContext: an interrupt must stop it cleanly, not kill it.
-	c := exec.Command(t.binary, "dev", "--json", "--port-base", strconv.Itoa(t.portBase)) // #nosec G204 -- the program to measure
+	args = append([]string{"dev", "--json", "--port-base", strconv.Itoa(t.portBase)}, args...)
+	c := exec.Command(t.binary, args...) // #nosec G204 -- the program to measure
 	c.Stderr = log
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -196,7 +197,11 @@ func (t *table) node(ctx context.Context) (err error) {
 	}
 	t.figures["one_node.p50_ms_at_500"], t.figures["one_node.p99_ms_at_500"] = quiet.Shown().P50, quiet.Shown().P99
 	t.figures["one_node.cpu_us_per_authorization_at_500"] = quiet.Shown().CPU
-	return t.verify(ctx, d)
+	if err := t.verify(ctx, d); err != nil {
+		return err
+	}
+	t.figures["one_node.verified"] = 1
+	return nil
 }
 
 // hold runs at a rate for the full length; a rate that the ramp's short step
@@ -222,7 +227,6 @@ func (t *table) verify(ctx context.Context, d *dev) error {
 	if err != nil {
 		return fmt.Errorf("bench verify: %w: %.500s", err, out)
 	}
-	t.figures["one_node.verified"] = 1
 	return nil
 }
 

@@ -33,6 +33,7 @@ func rows() []row {
 		{"one_node.cpu_us_node", "one node: CPU each, the node alone, µs", 70, false, ""},
 		{"one_node.p99_ms", "one node: p99 at that rate, ms", 50, false, ""},
 		{"one_node.p99_ms_at_500", "one node: p99 at 500/s, ms", 10, false, ""},
+		{"reversals.drained_per_s", "reversals drained after an outage, one link, /s", 2000, true, ""},
 	}
 }
 

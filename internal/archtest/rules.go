@@ -84,7 +84,7 @@ func libraries() []library {
 		{"github.com/prometheus/client_golang", []string{"api", "cmd/...", "link", "outbox", "store", "switch"}, "", "metrics; deciders have none"},
 		{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench"}, "", "latencies without averages"},
 		{"github.com/spf13/cobra", []string{"cmd/..."}, "", "the command line"},
-		{"go.yaml.in/yaml/v3", []string{"cmd/...", "iso8583", "sim"}, "", "configuration, dialect and scenario files"},
+		{"go.yaml.in/yaml/v3", []string{"bench/table", "cmd/...", "iso8583", "sim"}, "", "configuration, dialect and scenario files"},
 		{"golang.org/x/sync", []string{"..."}, "", "goroutines with an owner"},
 		{"golang.org/x/time", []string{"..."}, "", "rates"},
 	}
