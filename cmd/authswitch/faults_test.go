@@ -242,6 +242,8 @@ type bank struct {
 	links     []map[string]any
 	merchants []map[string]any
 	scope     []string
+	gateways  [][]string // their merchants; none: one gateway for all
+	keys      []string   // theirs
 	log       *lockedBuffer
 }
 
@@ -255,7 +257,7 @@ const (
 
 func (b *bank) add(m misbehaviour, dialect string) {
 	name := strings.NewReplacer(" ", "-", ":", "", "_", "-").Replace(m.name) + "-" + dialect
-	ledger := filepath.Join(b.dir, name+".jsonl")
+	ledger := b.ledger(name)
 	address := b.simulate(sim.Config{
 		Name: name, Dialect: dialect, Listen: "127.0.0.1:0", Ledger: ledger, Codec: sim.CodecMoov, LateAfter: bankLate, Faults: m.script,
 	})
@@ -270,6 +272,8 @@ func (b *bank) add(m misbehaviour, dialect string) {
 	}}})
 	b.scope = append(b.scope, name)
 }
+
+func (b *bank) ledger(link string) string { return filepath.Join(b.dir, link+".jsonl") }
 
 // simulate runs a simulator until the test ends and returns where it listens.
 func (b *bank) simulate(config sim.Config) string {
@@ -316,8 +320,9 @@ func (b *bank) start() *instance {
 		"vault":     map[string]any{"key_file": "vault.key", "pepper_file": "pepper"},
 		"links":     b.links,
 		"merchants": b.merchants,
-		"gateways":  []map[string]any{{"id": "g1", "key_hashes": []string{b.secrets(d)}, "merchants": b.scope}},
+		"gateways":  b.secrets(),
 	})
+	d.info.Key = b.keys[0]
 	d.cmd = exec.Command(program, "serve", "--config", config)
 	d.cmd.Stderr = d.logs
 	if err := d.cmd.Start(); err != nil {
@@ -339,8 +344,8 @@ func (b *bank) start() *instance {
 	return d
 }
 
-// secrets makes the key files and the gateway's key, and returns its hash.
-func (b *bank) secrets(d *instance) string {
+// secrets makes the key files and the gateways' keys, and returns the gateways.
+func (b *bank) secrets() []map[string]any {
 	pepper := rand.Text() + rand.Text()
 	hasher, err := merchant.NewHasher([]byte(pepper))
 	if err == nil {
@@ -349,13 +354,22 @@ func (b *bank) secrets(d *instance) string {
 	if err == nil {
 		err = vault.CreateKeyFile(filepath.Join(b.dir, "vault.key"), rand.Reader)
 	}
-	if err == nil {
-		d.info.Key, err = merchant.NewKey(rand.Reader)
-	}
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return hasher.Hash([]byte(d.info.Key)).String()
+	if len(b.gateways) == 0 {
+		b.gateways = [][]string{b.scope}
+	}
+	var all []map[string]any
+	for i, scope := range b.gateways {
+		key, err := merchant.NewKey(rand.Reader)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.keys = append(b.keys, key)
+		all = append(all, map[string]any{"id": fmt.Sprint("g", i+1), "key_hashes": []string{hasher.Hash([]byte(key)).String()}, "merchants": scope})
+	}
+	return all
 }
 
 func (b *bank) write(path string, v any) {

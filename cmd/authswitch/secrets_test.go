@@ -227,10 +227,23 @@ func (d *instance) ledgers() string {
 	return all.String()
 }
 
+// readLedger is what a bank's simulator wrote.
+func (d *instance) readLedger(link string) string {
+	b, err := os.ReadFile(filepath.Join(d.dir, link+".jsonl"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return string(b)
+}
+
 // decisions counts the ledgers' lines of one amount and decision.
 func (d *instance) decisions(amount int, decision string) int {
+	return countDecisions(d.ledgers(), amount, decision)
+}
+
+func countDecisions(ledger string, amount int, decision string) int {
 	n := 0
-	for line := range strings.Lines(d.ledgers()) {
+	for line := range strings.Lines(ledger) {
 		if strings.Contains(line, `"amount":`+strconv.Itoa(amount)+`,`) && strings.Contains(line, `"decision":"`+decision+`"`) {
 			n++
 		}
