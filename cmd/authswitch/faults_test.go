@@ -242,8 +242,9 @@ type bank struct {
 	links     []map[string]any
 	merchants []map[string]any
 	scope     []string
-	gateways  [][]string // their merchants; none: one gateway for all
-	keys      []string   // theirs
+	gateways  [][]string     // their merchants; none: one gateway for all
+	keys      []string       // theirs
+	api       map[string]any // limits of the door; none: its own
 	log       *lockedBuffer
 }
 
@@ -312,10 +313,12 @@ func (b *bank) start() *instance {
 	port := portBase()
 	d := &instance{t: b.t, logs: b.log, dir: b.dir}
 	d.info.API, d.info.Admin = fmt.Sprintf("http://127.0.0.1:%d", port), fmt.Sprintf("http://127.0.0.1:%d", port+1)
+	door := map[string]any{"listen": strings.TrimPrefix(d.info.API, "http://"), "budget": "7s"}
+	maps.Copy(door, b.api)
 	config := filepath.Join(b.dir, "n1.yaml")
 	b.write(config, map[string]any{
 		"node":      map[string]any{"id": "n1", "data_dir": "n1"},
-		"api":       map[string]any{"listen": strings.TrimPrefix(d.info.API, "http://"), "budget": "7s"},
+		"api":       door,
 		"admin":     map[string]any{"listen": strings.TrimPrefix(d.info.Admin, "http://")},
 		"vault":     map[string]any{"key_file": "vault.key", "pepper_file": "pepper"},
 		"links":     b.links,
