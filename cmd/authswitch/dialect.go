@@ -23,7 +23,7 @@ func dialectCommand() *cobra.Command {
 		&cobra.Command{Use: "list", Short: "List the dialects", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 			return listDialects(cmd.OutOrStdout())
 		}},
-		&cobra.Command{Use: "lint [NAME|FILE]...", Short: "Look for what compiles and would still be wrong", RunE: func(cmd *cobra.Command, args []string) error {
+		&cobra.Command{Use: "lint [NAME|FILE]...", Short: "Look for what compiles and would still be wrong", Args: cobra.ArbitraryArgs, RunE: func(cmd *cobra.Command, args []string) error {
 			return lintDialects(cmd.OutOrStdout(), args)
 		}},
 		&cobra.Command{Use: "doc NAME|FILE", Short: "Describe a dialect for a person, in Markdown", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {

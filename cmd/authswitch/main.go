@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // merchants' time zones, on machines that have no zone files
 
@@ -54,25 +55,42 @@ func exitCode(err error) int {
 
 func root() *cobra.Command {
 	c := &cobra.Command{
-		Use:           "authswitch",
-		Short:         "A card authorization switch: JSON in, ISO 8583 out, every outcome decided once",
+		Use:   "authswitch",
+		Short: "A card authorization switch: JSON in, ISO 8583 out, every outcome decided once",
+		Long: `authswitch takes card authorizations from payment gateways as JSON, sends them to
+acquirers and schemes as ISO 8583, and decides every outcome once.
+
+Exit codes: 0 done, 1 failed, 2 a mistake in the words of the call.`,
+		Example: `  authswitch dev                                  a node and its acquirers, here and now
+  authswitch config check --config node.yaml      every fault of a configuration
+  authswitch serve --config node.yaml             a node
+  authswitch link list --key @api.key             the links, and what is owed on them
+  authswitch transaction show ID --key @api.key   a payment and its history`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	c.AddCommand(
-		serveCommand(),
-		devCommand(),
-		configCommand(),
-		versionCommand(),
-		dialectCommand(),
-		messageCommand(),
-		routecmd.Commands(tableOf),
-		simcmd.Command(),
-		benchcmd.Commands(),
-		authorizeCommand(),
-		linkCommand(),
-		transactionCommand(),
-	)
+	for _, group := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"run", "Run a switch:", []*cobra.Command{devCommand(), serveCommand(), configCommand()}},
+		{"operate", "Look after one that runs:", []*cobra.Command{authorizeCommand(), transactionCommand(), linkCommand(), routecmd.Commands(tableOf)}},
+		{"integrate", "Bring an acquirer on, and prove it:", []*cobra.Command{dialectCommand(), messageCommand(), simcmd.Command(), benchcmd.Commands()}},
+		{"other", "And:", []*cobra.Command{versionCommand()}},
+	} {
+		c.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, command := range group.commands {
+			command.GroupID = group.id
+			c.AddCommand(command)
+		}
+	}
+	c.SetHelpCommandGroupID("other")
+	c.SetCompletionCommandGroupID("other")
+	c.InitDefaultCompletionCmd() // now, so that its words are held to the same rule
+	usageErrors(c)
+	// A group is runnable only to refuse what it does not know; its help does
+	// not offer to run it.
+	c.SetUsageTemplate(strings.Replace(c.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
 	return c
 }

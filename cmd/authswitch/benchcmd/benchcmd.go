@@ -54,7 +54,8 @@ func Commands() *cobra.Command {
 		SilenceErrors: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usage(fmt.Errorf("bench: no command %q", args[0]))
+				// The words are not repeated: one may be a card number.
+				return usage(errors.New("bench: no such command; there are run, ramp, report, compare and verify"))
 			}
 			return c.Help()
 		},
