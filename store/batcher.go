@@ -27,9 +27,13 @@ type batcher struct {
 	mu       sync.Mutex
 	ready    sync.Cond // on mu: the queue or inflight changed, or closed
 	queue    []*waiter
-	inflight int
+	flights  [][]*waiter // by slot: the batch whose end is not known yet
+	inflight int         // of them
 	closed   bool
 	slots    sync.WaitGroup
+	leave    sync.Once
+	over     chan struct{} // closed when no slot is left
+	expiring sync.WaitGroup
 }
 
 type limits struct {
@@ -45,12 +49,11 @@ type waiter struct {
 	body   []byte
 	result journal.Result
 	err    error
+	until  time.Time // then the caller leaves
 	// done gets one token from whoever moved state from pending: the result or
-	// the timer. A channel for each would make every command a select, which
-	// was 5 µs of an authorization's 87.
+	// expire. A timer of its own, and a select over both, were 7 µs of an
+	// authorization's 87.
 	done  chan struct{} // capacity 1
-	timer *time.Timer
-	spent bool // the timer's function may still run: not to be used again
 	state atomic.Int32
 }
 
@@ -63,10 +66,12 @@ const (
 func newBatcher(r *raft.Raft, now func() payment.Instant, l limits, m measures, applied *sync.Pool) *batcher {
 	b := &batcher{raft: r, now: now, limits: l, measure: m, applied: applied}
 	b.ready.L = &b.mu
-	b.slots.Add(l.inflight)
-	for range l.inflight {
-		go b.run()
+	b.over = make(chan struct{})
+	b.flights = make([][]*waiter, l.inflight)
+	for slot := range l.inflight {
+		b.slots.Go(func() { b.run(slot) })
 	}
+	b.expiring.Go(b.expire)
 	return b
 }
 
@@ -82,11 +87,7 @@ func (b *batcher) waiter(kind journal.Kind) *waiter {
 }
 
 // release gives a waiter back; its result must have been copied out.
-func (b *batcher) release(w *waiter) {
-	if !w.spent {
-		b.pool.Put(w)
-	}
-}
+func (b *batcher) release(w *waiter) { b.pool.Put(w) }
 
 // propose commits a command. On nil, w.result holds what Apply answered. The
 // waiter is the caller's again unless the error is payment.ErrPending.
@@ -94,12 +95,11 @@ func (b *batcher) propose(w *waiter, limit time.Duration) error {
 	if len(w.body) > journal.MaxCommand {
 		return fmt.Errorf("%w: %s of %d bytes", journal.ErrInvalid, w.kind, len(w.body))
 	}
+	w.until = time.Now().Add(limit)
 	if err := b.submit(w); err != nil {
 		return err
 	}
-	w.expire(limit)
 	<-w.done
-	w.spent = !w.timer.Stop()
 	if w.state.Load() == abandoned {
 		return payment.ErrPending
 	}
@@ -107,15 +107,6 @@ func (b *batcher) propose(w *waiter, limit time.Duration) error {
 		return w.err
 	}
 	return w.result.Err
-}
-
-// expire makes the caller leave after limit.
-func (w *waiter) expire(limit time.Duration) {
-	if w.timer != nil {
-		w.timer.Reset(limit)
-		return
-	}
-	w.timer = time.AfterFunc(limit, func() { w.end(abandoned) })
 }
 
 // end wakes the caller if nobody did before.
@@ -139,26 +130,63 @@ func (b *batcher) submit(w *waiter) error {
 	return nil
 }
 
-func (b *batcher) run() {
-	defer b.slots.Done()
-	var batch []*waiter
+// expireEvery is how late a caller may be told that its time is over.
+const expireEvery = 20 * time.Millisecond
+
+// expire lets callers go whose commands take too long, waiting or in flight.
+// What is in either list under mu has not been answered, so its caller waits
+// and the waiter is not somebody else's already.
+func (b *batcher) expire() {
+	tick := time.NewTicker(expireEvery)
+	defer tick.Stop()
 	for {
-		if batch = b.take(batch[:0]); len(batch) == 0 {
+		select {
+		case <-b.over:
 			return
+		case <-tick.C:
 		}
-		b.commit(batch)
-		clear(batch)
+		now := time.Now()
 		b.mu.Lock()
-		b.inflight--
-		b.ready.Signal()
+		expireAll(b.queue, now)
+		for _, batch := range b.flights {
+			expireAll(batch, now)
+		}
 		b.mu.Unlock()
 	}
+}
+
+func expireAll(waiters []*waiter, now time.Time) {
+	for _, w := range waiters {
+		if !now.Before(w.until) {
+			w.end(abandoned)
+		}
+	}
+}
+
+func (b *batcher) run(slot int) {
+	var batch []*waiter
+	for {
+		if batch = b.take(slot, batch[:0]); len(batch) == 0 {
+			return
+		}
+		b.commit(slot, batch)
+		clear(batch)
+	}
+}
+
+// landed is called when a batch's end is known, before anybody is told.
+func (b *batcher) landed(slot int) {
+	b.mu.Lock()
+	b.flights[slot] = nil
+	b.inflight--
+	b.ready.Signal()
+	b.mu.Unlock()
 }
 
 // take waits for commands and takes as many as an entry holds. A deep queue
 // allows only two batches in flight: larger entries are cheaper than earlier
 // ones. Nothing is returned when the batcher is closed and drained.
-func (b *batcher) take(batch []*waiter) []*waiter {
+func (b *batcher) take(slot int, batch []*waiter) []*waiter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
@@ -171,6 +199,7 @@ func (b *batcher) take(batch []*waiter) []*waiter {
 		batch = b.fill(batch)
 		if len(batch) > 0 {
 			b.inflight++
+			b.flights[slot] = batch
 			if len(b.queue) > 0 {
 				b.ready.Signal()
 			}
@@ -205,7 +234,7 @@ const enqueueLimit = time.Second
 
 // commit proposes a batch until it is known what became of it, or its callers
 // have gone.
-func (b *batcher) commit(batch []*waiter) {
+func (b *batcher) commit(slot int, batch []*waiter) {
 	began := time.Now()
 	unknown := false
 	for {
@@ -213,12 +242,14 @@ func (b *batcher) commit(batch []*waiter) {
 		if err == nil {
 			b.measure.commit.Observe(time.Since(began).Seconds())
 			b.measure.batch.Observe(float64(len(batch)))
+			b.landed(slot)
 			b.answer(batch, response, unknown)
 			return
 		}
 		notAppended := errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrEnqueueTimeout) || errors.Is(err, raft.ErrLeadershipTransferInProgress)
 		unknown = unknown || !notAppended
 		if errors.Is(err, raft.ErrRaftShutdown) || time.Since(began) > b.limits.commit {
+			b.landed(slot)
 			b.refuse(batch, err, unknown)
 			return
 		}
@@ -289,4 +320,6 @@ func (b *batcher) close() {
 	b.ready.Broadcast()
 	b.mu.Unlock()
 	b.slots.Wait()
+	b.leave.Do(func() { close(b.over) })
+	b.expiring.Wait()
 }
