@@ -168,7 +168,7 @@ func (d *Dialect) lastElement(frame []byte) int {
 	if d.mtiCoding == codingBCD {
 		at -= 2
 	}
-	m := Message{dialect: d, buf: frame, frame: len(frame)}
+	m := Message{contents: contents{dialect: d, buf: frame, frame: len(frame)}}
 	if at > len(frame) {
 		return 0
 	}

@@ -17,6 +17,12 @@ type span struct{ from, to int }
 // buffer, and is not safe for concurrent use. What its methods return is valid
 // until the next Unpack, Swap or Wipe.
 type Message struct {
+	contents
+	spans [maxDE + 1]span // of the elements that are present; of others, what was there before
+}
+
+// contents is a message but for its spans.
+type contents struct {
 	dialect  *Dialect
 	mti      MTI
 	rejected bool
@@ -24,7 +30,6 @@ type Message struct {
 	buf      []byte    // the frame, then what had to be decoded
 	frame    int       // how much of buf is the frame
 	present  [3]uint64 // the bitmaps as on the wire: DE 1 is the top bit of the first
-	spans    [maxDE + 1]span
 	subs     []subfield
 }
 
@@ -170,8 +175,19 @@ func (m *Message) compositeOf(s *subfield) *composite {
 	return m.dialect.elements[s.de].composite
 }
 
-// Swap exchanges two messages, buffers and all.
-func (m *Message) Swap(o *Message) { *m, *o = *o, *m }
+// Swap exchanges two messages, buffers and all. Of the spans it exchanges those
+// that either message has: a message has fifteen, and there is room for 192.
+func (m *Message) Swap(o *Message) {
+	for i := range m.present {
+		for w := m.present[i] | o.present[i]; w != 0; {
+			bit := bits.LeadingZeros64(w)
+			w &^= 1 << (63 - uint(bit))
+			de := i<<6 + bit + 1
+			m.spans[de], o.spans[de] = o.spans[de], m.spans[de]
+		}
+	}
+	m.contents, o.contents = o.contents, m.contents
+}
 
 // Wipe overwrites the buffer with zeros and forgets the message.
 func (m *Message) Wipe() {
