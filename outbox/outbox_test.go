@@ -26,7 +26,7 @@ import (
 type acquirer struct {
 	mu      sync.Mutex
 	dialect *iso8583.Dialect
-	script  []string // DE 39 of each answer, "" for silence; the last one stays
+	script  []string // DE 39 of each answer, "" for silence, "cut" for a line that breaks; the last one stays
 	down    bool
 	seen    []transmission
 	held    int
@@ -79,8 +79,9 @@ func (a *acquirer) Exchange(s *payment.Slot, _ *payment.Intent, frame []byte, an
 	time.Sleep(10 * time.Millisecond) // the round trip, in fake time
 	a.mu.Lock()
 	a.held--
+	a.down = a.down || code == "cut"
 	a.mu.Unlock()
-	if code == "" {
+	if code == "" || code == "cut" {
 		return payment.ErrUnknownOutcome
 	}
 	var b iso8583.Builder
@@ -284,6 +285,50 @@ func TestLinkDown(t *testing.T) {
 	})
 	if b.left() != 0 {
 		t.Errorf("%d still owed", b.left())
+	}
+}
+
+// What was on its way when the line broke may have been processed: it waits for
+// its repeat, and for nothing longer, because an outage claims no tries. What
+// was not leaves as soon as the line is back.
+func TestOutageBetweenClaimAndAnswer(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		outage time.Duration
+		repeat time.Duration // of the first two, after the start
+	}{
+		{"shorter than the pause before a repeat", 300 * time.Millisecond, time.Second},
+		{"much longer", time.Hour, time.Hour},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const sender = 100 * time.Millisecond // a sender's pause while the link is down
+			a, b := &acquirer{script: []string{"cut", "cut", "00"}}, &book{}
+			var start time.Time
+			carry(t, 3, a, b, opener{}, 2, 5*time.Second, func() {
+				start = time.Now()
+				time.Sleep(c.outage)
+				a.mu.Lock()
+				a.down = false
+				a.mu.Unlock()
+			})
+			if b.left() != 0 || len(a.seen) != 5 || b.claims != 5 {
+				t.Fatalf("%d owed, %d claims, left: %+v", b.left(), b.claims, a.seen)
+			}
+			types := map[string]int{}
+			for _, s := range a.seen[2:] {
+				types[s.mti]++
+				due := c.outage
+				if s.mti == "0421" {
+					due = c.repeat
+				}
+				if after := s.at.Sub(start); after < due || after > due+2*sender {
+					t.Errorf("%s left after %s, want %s", s.mti, after, due)
+				}
+			}
+			if types["0421"] != 2 || types["0420"] != 1 {
+				t.Errorf("left after the outage: %v", types)
+			}
+		})
 	}
 }
 
