@@ -43,6 +43,9 @@ fuzz: ## fuzz every parser, FUZZTIME each (5m)
 differential: ## our codec against moov's: a million random and 200,000 mutated messages per dialect
 	$(GO) test ./iso8583 -run Differential -count=1 -timeout 6h -v -differential.random=1000000 -differential.mutated=200000
 
+docs: ## write again what is generated from the sources: docs/limits.md
+	$(GO) run ./internal/limits
+
 bench: build ## the table of docs/performance.md; writes bench/results.json
 	@bash scripts/bench
 
@@ -52,4 +55,4 @@ soak: build ## ROUNDS (50) rounds of kill -9 under 1,000 authorizations/s, each 
 clean: ## remove what was built
 	rm -rf $(BIN) dist
 
-.PHONY: help setup build demo test check lint fuzz differential bench soak clean
+.PHONY: help setup build demo test check lint fuzz differential docs bench soak clean

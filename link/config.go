@@ -33,18 +33,18 @@ type Config struct {
 	SendWithin      time.Duration `yaml:"send_within"`       // 3s from Reserve: no byte leaves later
 	AnswerTimeout   time.Duration `yaml:"answer_timeout"`    // 10s from send_by: then the outcome is unknown
 	MaxOriginalLife time.Duration `yaml:"max_original_life"` // 180s: the acquirer's own maximum, after the latest possible write
-	UserTimeout     time.Duration `yaml:"user_timeout"`      // 5s: TCP_USER_TIMEOUT
-	DialTimeout     time.Duration `yaml:"dial_timeout"`      // 5s, TLS handshake included
-	SignOnTimeout   time.Duration `yaml:"sign_on_timeout"`   // 10s
+	UserTimeout     time.Duration `yaml:"user_timeout"`      // 5s for written bytes to be acknowledged: TCP_USER_TIMEOUT
+	DialTimeout     time.Duration `yaml:"dial_timeout"`      // 5s to be connected, TLS handshake included
+	SignOnTimeout   time.Duration `yaml:"sign_on_timeout"`   // 10s for the answer to a sign-on; then the connection is dialed again
 	EchoEvery       time.Duration `yaml:"echo_every"`        // 30s without a frame from the peer
 	EchoUnderLoad   time.Duration `yaml:"echo_under_load"`   // 60s since the last echo, to measure the round trip
-	EchoTimeout     time.Duration `yaml:"echo_timeout"`      // 5s
+	EchoTimeout     time.Duration `yaml:"echo_timeout"`      // 5s for the answer to an echo; then it is a miss
 	EchoMisses      int           `yaml:"echo_misses"`       // 2, then no new work; as many again, then the connection is given up
 	WriteTimeout    time.Duration `yaml:"write_timeout"`     // 5s for one write
 	FrameTimeout    time.Duration `yaml:"frame_timeout"`     // 5s from a frame's first byte to its last
-	DrainTimeout    time.Duration `yaml:"drain_timeout"`     // 30s
-	BackoffShortest time.Duration `yaml:"backoff_shortest"`  // 100ms
-	BackoffLongest  time.Duration `yaml:"backoff_longest"`   // 30s
+	DrainTimeout    time.Duration `yaml:"drain_timeout"`     // 30s for what is in flight when a connection is to end
+	BackoffShortest time.Duration `yaml:"backoff_shortest"`  // 100ms before the first dial after a failure; it doubles
+	BackoffLongest  time.Duration `yaml:"backoff_longest"`   // 30s between dials at most, so that a peer that is back is found
 
 	// RemembersReversals says that the acquirer refuses an original that comes
 	// after its own reversal, so that "not found" is final at once.

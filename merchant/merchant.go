@@ -36,13 +36,11 @@ type Config struct {
 // GatewayConfig is one caller of the API. Two key hashes let a gateway change
 // its key without a gap.
 type GatewayConfig struct {
-	ID        payment.GatewayID    `yaml:"id"`
-	KeyHashes []string             `yaml:"key_hashes"` // hexadecimal, as HashKey prints them
-	Merchants []payment.MerchantID `yaml:"merchants"`
-	// RatePerSecond is how many requests a second the gateway may make; 0 is
-	// no limit. Burst is how many at once on top; 0 is one second's worth.
-	RatePerSecond float64 `yaml:"rate_per_second"`
-	Burst         int     `yaml:"burst"`
+	ID            payment.GatewayID    `yaml:"id"`
+	KeyHashes     []string             `yaml:"key_hashes"` // hexadecimal, as HashKey prints them
+	Merchants     []payment.MerchantID `yaml:"merchants"`
+	RatePerSecond float64              `yaml:"rate_per_second"` // how many requests a second the gateway may make; 0 is no limit
+	Burst         int                  `yaml:"burst"`           // how many at once on top; 0 is one second's worth
 }
 
 // name is what merchants and gateways may be called: it stands in URLs, logs

@@ -41,7 +41,7 @@ type Config struct {
 	Faults  []Fault           `yaml:"faults,omitempty"`
 	Seed    uint64            `yaml:"seed,omitempty"`
 
-	MaxConnections int `yaml:"max_connections,omitempty"` // default 64
+	MaxConnections int `yaml:"max_connections,omitempty"` // default 64 at once; one more is closed
 	MaxDecisions   int `yaml:"max_decisions,omitempty"`   // kept in memory; default 20,000,000, about 60 bytes each
 	MaxDelayed     int `yaml:"max_delayed,omitempty"`     // answers waiting for their time, per connection; default 100,000
 }
@@ -67,9 +67,9 @@ const (
 // Latency is how long an ordinary answer takes.
 type Latency struct {
 	Distribution string        `yaml:"distribution,omitempty"` // none, constant, normal, lognormal, exponential
-	Mean         time.Duration `yaml:"mean,omitempty"`
-	Deviation    time.Duration `yaml:"deviation,omitempty"` // of normal and lognormal
-	Max          time.Duration `yaml:"max,omitempty"`       // cut off here; 0: ten times the mean
+	Mean         time.Duration `yaml:"mean,omitempty"`         // of the distribution
+	Deviation    time.Duration `yaml:"deviation,omitempty"`    // of normal and lognormal
+	Max          time.Duration `yaml:"max,omitempty"`          // cut off here; 0: ten times the mean
 }
 
 // maxScenarioBytes bounds a scenario file.

@@ -16,23 +16,23 @@ type Config struct {
 	// cluster is this process alone and nothing listens.
 	Address string `yaml:"raft_address"`
 
-	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"` // 150 ms
+	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"` // 150 ms without a word from the leader, then a member stands for election
 	CommitTimeout    time.Duration `yaml:"commit_timeout"`    // 5 s: then a caller is told that the outcome is pending
 	StartTimeout     time.Duration `yaml:"start_timeout"`     // 60 s: to apply the log at start
 	StallTimeout     time.Duration `yaml:"stall_timeout"`     // 3 s: a write of the log that takes longer stops a member of a cluster
 	OverdueMargin    time.Duration `yaml:"overdue_margin"`    // 2 s past the acquirer's timer, then an open intent is reversed
-	SweepEvery       time.Duration `yaml:"sweep_every"`       // 1 s
+	SweepEvery       time.Duration `yaml:"sweep_every"`       // 1 s between looks for open intents that are overdue
 	KeyRetention     time.Duration `yaml:"key_retention"`     // 24 h: idempotency keys are kept at least so long
 
 	QueueCommands     int           `yaml:"queue_commands"`     // 16,384 waiting commands; then payment.ErrBusy
-	BatchesInFlight   int           `yaml:"batches_in_flight"`  // 4
-	LogMemtableBytes  int64         `yaml:"log_memtable_bytes"` // 16 MiB
+	BatchesInFlight   int           `yaml:"batches_in_flight"`  // 4 Raft entries proposed and not yet applied: the next batch fills meanwhile
+	LogMemtableBytes  int64         `yaml:"log_memtable_bytes"` // 16 MiB before the log's memory goes to a file
 	LogCacheBytes     int64         `yaml:"log_cache_bytes"`    // 32 MiB of entries in memory for followers
-	MemtableBytes     int64         `yaml:"memtable_bytes"`     // 64 MiB; 16 stalls
-	BlockCacheBytes   int64         `yaml:"block_cache_bytes"`  // 128 MiB
-	SnapshotThreshold int           `yaml:"snapshot_threshold"` // 8,192 entries
+	MemtableBytes     int64         `yaml:"memtable_bytes"`     // 64 MiB of changes before the state goes to a file
+	BlockCacheBytes   int64         `yaml:"block_cache_bytes"`  // 128 MiB of the state's blocks in memory
+	SnapshotThreshold int           `yaml:"snapshot_threshold"` // 8,192 entries in the log, then a snapshot
 	SnapshotBytes     int64         `yaml:"snapshot_bytes"`     // 32 MiB of entries: what a start after a crash reads again
-	TrailingLogs      int           `yaml:"trailing_logs"`      // 2,048 entries
+	TrailingLogs      int           `yaml:"trailing_logs"`      // 2,048 entries kept behind a snapshot, for members that lag
 	SnapshotEvery     time.Duration `yaml:"snapshot_every"`     // 30 s: how often the threshold is looked at
 }
 

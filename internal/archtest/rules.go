@@ -63,6 +63,7 @@ func rules() []rule {
 		{"cmd/authswitch/routecmd", []string{"card", "payment", "routing"}},
 		{"cmd/authswitch/simcmd", []string{"iso8583/dialects", "sim"}},
 		{"internal/archtest", nil},
+		{"internal/limits", nil},
 	}
 }
 
