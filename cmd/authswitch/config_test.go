@@ -221,3 +221,28 @@ func TestConfigShow(t *testing.T) {
 		t.Log(out)
 	}
 }
+
+// The unit calls the program in words that it takes: a file that is missing is
+// a failure, and never a mistake in the words.
+func TestUnit(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/systemd/authswitch.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	for line := range strings.SplitSeq(string(unit), "\n") {
+		_, command, _ := strings.Cut(line, "=/usr/bin/authswitch ")
+		if command == "" {
+			continue
+		}
+		calls++
+		command = strings.Replace(command, "/etc/authswitch/node.yaml", filepath.Join(t.TempDir(), "none.yaml"), 1)
+		_, errs, code := run(t, strings.Fields(command)...)
+		if code != 1 || !strings.Contains(errs, "none.yaml: no such file") {
+			t.Errorf("authswitch %s: exit %d: %s", command, code, errs)
+		}
+	}
+	if calls != 2 {
+		t.Errorf("the unit calls the program %d times; check and serve were expected", calls)
+	}
+}

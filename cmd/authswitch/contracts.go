@@ -34,7 +34,7 @@ func (c *Config) validateMerchants() []error {
 // each is every fault of an error that joins many, without what wraps them.
 func each(err error) []error {
 	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-		if joined, ok := inner.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the chain is walked here
+		if joined, ok := inner.(interface{ Unwrap() []error }); ok {
 			return joined.Unwrap()
 		}
 	}

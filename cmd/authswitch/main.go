@@ -43,8 +43,7 @@ func main() {
 
 // exitCode is what a script sees.
 func exitCode(err error) int {
-	var exit *benchcmd.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*benchcmd.ExitError](err); ok {
 		return exit.Code
 	}
 	if errors.Is(err, errUsage) || errors.Is(err, routecmd.ErrUsage) {

@@ -59,8 +59,7 @@ func (d *instance) scrape() []sample {
 	return all
 }
 
-// find is the one sample of a name with exactly these labels; le is left out
-// of the comparison.
+// find is the one sample of a name with exactly these labels.
 func find(all []sample, name string, labels map[string]string) (float64, bool) {
 	for _, s := range all {
 		if s.name == name && maps.Equal(s.labels, labels) {
@@ -73,7 +72,7 @@ func find(all []sample, name string, labels map[string]string) (float64, bool) {
 // labelsOf reads `link=visa-a scheme=visa`.
 func labelsOf(words string) map[string]string {
 	labels := map[string]string{}
-	for _, pair := range strings.Fields(words) {
+	for pair := range strings.FieldsSeq(words) {
 		name, value, _ := strings.Cut(pair, "=")
 		labels[name] = value
 	}
@@ -307,7 +306,7 @@ func holdAlarms(t *testing.T, all []sample) {
 	if len(seen) == 0 {
 		t.Error("no alarm")
 	}
-	for _, line := range strings.Split(string(manual), "\n") {
+	for line := range strings.SplitSeq(string(manual), "\n") {
 		if name, ok := strings.CutPrefix(line, "### Authswitch"); ok && !seen["Authswitch"+name] {
 			t.Errorf("docs/operations.md tells of an alarm that is none: Authswitch%s", name)
 		}

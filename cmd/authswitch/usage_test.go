@@ -155,7 +155,7 @@ func TestCompletion(t *testing.T) {
 		{"bench|run|--", "--rate --duration --json"},
 	} {
 		out, _, _ := run(t, append([]string{"__complete"}, strings.Split(c.words+"|", "|")[:strings.Count(c.words, "|")+1]...)...)
-		for _, word := range strings.Fields(c.want) {
+		for word := range strings.FieldsSeq(c.want) {
 			if !strings.Contains("\n"+out, "\n"+word) {
 				t.Errorf("after %q: %s is not offered:\n%s", c.words, word, out)
 			}

@@ -286,13 +286,13 @@ func show(value int64, duration bool, unit string) (shown, shownUnit string) {
 		size int64
 		name string
 	}
-	steps := []step{{1 << 20, "MiB"}, {1 << 10, "KiB"}, {1, "bytes"}}
+	steps, zero := []step{{1 << 20, "MiB"}, {1 << 10, "KiB"}, {1, "bytes"}}, "bytes"
 	if duration {
-		steps = steps[:0]
+		zero = "s"
 		steps = []step{{int64(time.Hour), "h"}, {int64(time.Second), "s"}, {int64(time.Millisecond), "ms"}, {1, "ns"}}
 	}
 	if value == 0 {
-		return "0", steps[1].name
+		return "0", zero
 	}
 	for _, s := range steps {
 		if value%s.size == 0 {
