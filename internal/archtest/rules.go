@@ -55,6 +55,7 @@ func rules() []rule {
 		{"hsm/pinblock", nil},
 		{"hsm/mac", []string{"hsm/key"}},
 		{"hsm/dukpt", []string{"hsm/key"}},
+		{"hsm/tr31", []string{"hsm/key", "hsm/mac"}},
 		// Whoever wires sees all parts. Nothing imports cmd.
 		{"cmd/authswitch", []string{
 			"api", "card", "cmd/authswitch/benchcmd", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd", "iso8583", "iso8583/dialects",
@@ -102,7 +103,7 @@ func libraries() []library {
 // as they are.
 func deciders() []string {
 	return []string{"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query",
-		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt"}
+		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31"}
 }
 
 // injected are the packages that wait but never read the wall clock: what they
