@@ -15,7 +15,7 @@ import (
 )
 
 func configCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Check and show configuration"}
+	c := &cobra.Command{Use: "config", Short: "Check and show configuration, make its secrets"}
 	var path string
 	check := &cobra.Command{
 		Use: "check", Short: "Report every fault of a configuration file, and of the files it names", Args: cobra.NoArgs,
@@ -47,7 +47,7 @@ func configCommand() *cobra.Command {
 		},
 	}
 	c.PersistentFlags().StringVar(&path, "config", "authswitch.yaml", "the configuration file")
-	c.AddCommand(check, show)
+	c.AddCommand(check, show, secretsCommand(), apiKeyCommand())
 	return c
 }
 

@@ -162,7 +162,7 @@ func awaitReady(ctx context.Context, url string) error {
 	last := "no answer"
 	for time.Now().Before(deadline) {
 		if ctx.Err() != nil {
-			return nil // stopped while starting: not a failure
+			return nil //nolint:nilerr // stopped while starting: not a failure
 		}
 		answer, err := client.Get(url)
 		if err == nil {

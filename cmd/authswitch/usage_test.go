@@ -12,6 +12,7 @@ import (
 // standard error and leaves standard output, which scripts read, empty.
 func TestExitCodes(t *testing.T) {
 	config := writeConfig(t, goodConfig)
+	secrets := t.TempDir()
 	broken := writeConfig(t, strings.Replace(goodConfig, "id: n1", "idd: n1", 1))
 	dir := t.TempDir()
 	notes := filepath.Join(dir, "notes.txt")
@@ -37,13 +38,17 @@ func TestExitCodes(t *testing.T) {
 		{"completion klingon", 2, "there are bash, fish, powershell, zsh"},
 		{"completion bash please", 2, "authswitch completion bash"},
 		{"config", 0, "Available Commands:"},
-		{"config mend", 2, "there are check, show"},
+		{"config mend", 2, "there are api-key, check, secrets, show"},
 		{"config check --config " + config, 0, "ok"},
 		{"config check --config " + broken, 1, `unknown key "idd"`},
 		{"config check --config " + none, 1, "no such file"},
 		{"config check here", 2, "authswitch config check"},
 		{"config show --config " + config, 0, "data_dir:"},
 		{"config show --config " + none, 1, "no such file"},
+		{"config secrets " + secrets, 0, "vault.pepper_file: "},
+		{"config secrets " + secrets, 1, "exists"},
+		{"config api-key", 2, "pepper-file"},
+		{"config api-key --pepper-file " + secrets + "/pepper", 0, "gateways[].key_hashes: "},
 		{"serve --config " + none, 1, "no such file"},
 		{"serve --config " + broken, 1, `unknown key "idd"`},
 		{"serve now", 2, "authswitch serve"},
