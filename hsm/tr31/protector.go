@@ -221,8 +221,12 @@ func (p *Protector) seal(h Header, secret key.Secret, padTo int, random io.Reade
 }
 
 // fill adds a PB block when the optional blocks do not end on a cipher block:
-// X9.143 clause 6.2.
+// X9.143 clause 6.2. One that filled blocks of another size goes first.
 func (h *Header) fill(size int) error {
+	if len(h.Optional)%size == 0 {
+		return nil
+	}
+	h.dropFill()
 	over := len(h.Optional) % size
 	if over == 0 {
 		return nil
@@ -236,6 +240,22 @@ func (h *Header) fill(size int) error {
 		zeros[i] = '0'
 	}
 	return h.Add("PB", zeros)
+}
+
+// dropFill takes a PB block off the end.
+func (h *Header) dropFill() {
+	for at := 0; at < len(h.Optional); {
+		n, err := optionalLength(h.Optional[at:])
+		if err != nil {
+			return // does not read back: appendTo's caller refuses it
+		}
+		if at+n == len(h.Optional) && string(h.Optional[at:at+2]) == "PB" {
+			h.Optional = h.Optional[:at]
+			h.OptionalCount--
+			return
+		}
+		at += n
+	}
 }
 
 // unhex reads capitals only, two a byte.

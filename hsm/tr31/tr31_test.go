@@ -280,6 +280,28 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// A key goes from blocks of 8 to blocks of 16 and back: what filled the one does
+// not stay in the other, and what nobody knows does.
+func TestFillIsNotKept(t *testing.T) {
+	b, d := protector(t, B, bytes.Repeat([]byte{1, 2}, 8)), protector(t, D, bytes.Repeat([]byte{1, 2}, 8))
+	h := Header{Usage: PINEncryption, Algorithm: key.TDES, Mode: EncryptDecrypt, Exportability: NotAtAll}
+	if err := h.Add("XY", []byte("zzzzz")); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*Protector{b, d, b, d, b} {
+		block, err := p.Seal(h, make(key.Secret, 16), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h, _, err = p.Open(block); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix(h.Optional, []byte("XY09zzzzzPB")) || h.OptionalCount != 2 || len(h.Optional) >= 9+4+16 {
+			t.Errorf("%c: %d blocks: %s", p.version, h.OptionalCount, h.Optional)
+		}
+	}
+}
+
 func TestSealRefused(t *testing.T) {
 	p := protector(t, D, make([]byte, 32))
 	h := Header{Usage: PINEncryption, Algorithm: key.AES, Mode: EncryptDecrypt, Exportability: NotAtAll}

@@ -56,6 +56,7 @@ func rules() []rule {
 		{"hsm/mac", []string{"hsm/key"}},
 		{"hsm/dukpt", []string{"hsm/key"}},
 		{"hsm/tr31", []string{"hsm/key", "hsm/mac"}},
+		{"hsm/issuer", []string{"hsm/key", "hsm/mac"}},
 		// Whoever wires sees all parts. Nothing imports cmd.
 		{"cmd/authswitch", []string{
 			"api", "card", "cmd/authswitch/benchcmd", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd", "iso8583", "iso8583/dialects",
@@ -103,7 +104,7 @@ func libraries() []library {
 // as they are.
 func deciders() []string {
 	return []string{"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query",
-		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31"}
+		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer"}
 }
 
 // injected are the packages that wait but never read the wall clock: what they
