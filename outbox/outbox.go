@@ -44,8 +44,9 @@ type Opener interface {
 
 // Config of one worker. The zero value is usable.
 type Config struct {
-	// Window is how many reversals are in flight at once on the link. Default 64:
-	// two commits and a round trip of 10 ms together give some 6,000 a second.
+	// Window is how many reversals are in flight at once on the link, from their
+	// claim to their answer. Default 64: a commit and a round trip of 10 ms
+	// together give some 6,000 a second.
 	Window int
 	// Poll is how often the journal is asked what is due. Default 25 ms; the
 	// question costs a lock and a heap's root.
@@ -72,6 +73,7 @@ type Worker struct {
 	deps    Deps
 	plan    *Plan
 	metrics *metrics
+	places  chan struct{} // taken from the claim to the answer
 }
 
 // New builds a worker; Run does the work.
@@ -86,17 +88,22 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, deps: deps, plan: NewPlan(cfg.Window), metrics: m}, nil
+	return &Worker{cfg: cfg, deps: deps, plan: NewPlan(senders * cfg.Window), metrics: m, places: make(chan struct{}, cfg.Window)}, nil
 }
+
+// senders work for each place in the window: while one waits for an answer, the
+// other has its own journalled. With one each, the link stands idle for half of
+// the time where commits take longer than the acquirer.
+const senders = 2
 
 // Run sends until the context ends, then waits for what is in flight.
 func (w *Worker) Run(ctx context.Context) {
-	work := make(chan payment.Owed, w.cfg.Window)
-	done := make(chan uint64, w.cfg.Window)
-	var senders sync.WaitGroup
-	for range w.cfg.Window {
-		senders.Go(func() {
-			s := &sender{Deps: &w.deps, metrics: w.metrics}
+	work := make(chan payment.Owed, senders*w.cfg.Window)
+	done := make(chan uint64, senders*w.cfg.Window)
+	var running sync.WaitGroup
+	for range senders * w.cfg.Window {
+		running.Go(func() {
+			s := &sender{Deps: &w.deps, metrics: w.metrics, places: w.places, stop: ctx.Done()}
 			for o := range work {
 				s.send(&o)
 				done <- o.Seq
@@ -105,7 +112,7 @@ func (w *Worker) Run(ctx context.Context) {
 	}
 	w.feed(ctx, work, done)
 	close(work)
-	senders.Wait() // done has room for every sender's last answer
+	running.Wait() // done has room for every sender's last answer
 }
 
 // feed hands due entries to the senders, each once at a time.
@@ -114,30 +121,32 @@ func (w *Worker) feed(ctx context.Context, work chan<- payment.Owed, done <-chan
 	defer tick.Stop()
 	var due []payment.Owed
 	for {
-		due = w.deps.Journal.Due(w.deps.Link, w.deps.Now(), 2*w.cfg.Window, due[:0])
+		// What is with the senders is due until it is claimed, and stands first.
+		due = w.deps.Journal.Due(w.deps.Link, w.deps.Now(), senders*w.cfg.Window, due[:0])
 		for _, o := range w.plan.Pick(due) {
-			work <- o // never blocks: Pick stays within the window
+			work <- o // never blocks: Pick stays within its window
 		}
-		select {
-		case seq := <-done:
-			w.plan.Done(seq)
-			w.drain(done)
-		case <-tick.C:
-		case <-ctx.Done():
+		if !w.wait(ctx, tick.C, done) {
 			return
 		}
 	}
 }
 
-// drain takes every result that is already there, so that a busy outbox asks
-// the journal once for many.
-func (w *Worker) drain(done <-chan uint64) {
+// wait returns at the next poll, or before it when a quarter of the senders has
+// nothing to do: the question locks the journal and is asked once for many. No
+// more is to be done when it returns false.
+func (w *Worker) wait(ctx context.Context, poll <-chan time.Time, done <-chan uint64) bool {
 	for {
 		select {
 		case seq := <-done:
 			w.plan.Done(seq)
-		default:
-			return
+			if 4*w.plan.Free() >= senders*w.cfg.Window {
+				return ctx.Err() == nil
+			}
+		case <-poll:
+			return true
+		case <-ctx.Done():
+			return false
 		}
 	}
 }
@@ -146,6 +155,8 @@ func (w *Worker) drain(done <-chan uint64) {
 type sender struct {
 	*Deps
 	metrics *metrics
+	places  chan struct{}
+	stop    <-chan struct{}
 	slot    payment.Slot
 	card    card.Card
 	frame   []byte
@@ -166,22 +177,13 @@ func (s *sender) send(o *payment.Owed) {
 	if o.STAN == 0 && s.Dialect.SameSTAN() {
 		o.STAN = p.Intent.STAN
 	}
-	s.slot = payment.Slot{Link: s.Link}
-	if err := s.Sender.ReserveOwed(&s.slot, o, p.Intent.RRN); err != nil {
-		// The link is down or full. Nothing was claimed: a pause keeps an outage
-		// from becoming a busy loop.
-		time.Sleep(unavailablePause)
+	claimed, response, verdict, sent := s.attempt(o, &p.Intent)
+	if !sent {
+		// The link is down or full, or the journal busy. Nothing was sent: a pause
+		// keeps an outage from becoming a busy loop.
+		s.pause()
 		return
 	}
-	claimed, err := s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)
-	if err != nil {
-		s.Sender.Release(&s.slot)
-		s.metrics.failed.Inc()
-		s.Log.Warn("reversal not claimed", "id", o.ID.String(), "link", s.Link, "error", err)
-		time.Sleep(unavailablePause)
-		return
-	}
-	response, verdict := s.transmit(&claimed, &p.Intent)
 	if verdict == payment.AdviceRepeat && response == nil {
 		return // no answer: the claim's due time brings the repeat
 	}
@@ -193,6 +195,40 @@ func (s *sender) send(o *payment.Owed) {
 		return
 	}
 	s.report(&claimed, response, verdict, state)
+}
+
+// attempt claims an entry and sends it, inside one place of the window. Not
+// sent: nothing was claimed either.
+func (s *sender) attempt(o *payment.Owed, i *payment.Intent) (claimed payment.Owed, r *payment.Response, v payment.AdviceVerdict, sent bool) {
+	select {
+	case s.places <- struct{}{}:
+		defer func() { <-s.places }()
+	case <-s.stop:
+		return claimed, nil, v, false
+	}
+	s.slot = payment.Slot{Link: s.Link}
+	if err := s.Sender.ReserveOwed(&s.slot, o, i.RRN); err != nil {
+		return claimed, nil, v, false
+	}
+	claimed, err := s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)
+	if err != nil {
+		s.Sender.Release(&s.slot)
+		s.metrics.failed.Inc()
+		s.Log.Warn("reversal not claimed", "id", o.ID.String(), "link", s.Link, "error", err)
+		return claimed, nil, v, false
+	}
+	r, v = s.transmit(&claimed, i)
+	return claimed, r, v, true
+}
+
+// pause keeps a sender and its entry idle, but not past a stop.
+func (s *sender) pause() {
+	t := time.NewTimer(unavailablePause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.stop:
+	}
 }
 
 // Pauses of one sender when it cannot work; its entry stays with it meanwhile.

@@ -42,6 +42,9 @@ func (p *Plan) Pick(due []payment.Owed) []payment.Owed {
 	return p.picked
 }
 
+// Free is how many more Pick could choose.
+func (p *Plan) Free() int { return p.window - len(p.inFlight) }
+
 // Done ends an entry's flight.
 func (p *Plan) Done(seq uint64) {
 	id, ok := p.inFlight[seq]

@@ -1,7 +1,8 @@
 // Command table measures the rows of the performance table (docs/performance.md)
 // in one run on one machine: our codec, link, routing, door and whole node,
 // and beside them the peers of bench/peers on the same message. It prints the
-// table and writes the figures, flat, name → number. A row it could not measure
+// table, writes the figures, flat, name → number, and from them the tables in
+// docs/performance.md and README.md. A row it could not measure
 // is listed with the reason, never left out silently. It is a program for
 // developers, run from the module's root by `make bench`; nothing imports it.
 package main
@@ -27,6 +28,9 @@ import (
 type settings struct {
 	binary   string
 	out      string
+	page     string
+	readme   string
+	doc      bool
 	html     string
 	short    time.Duration // per small measurement
 	load     time.Duration // per run of the node
@@ -49,18 +53,30 @@ func main() {
 	t := table{figures: map[string]float64{}}
 	flag.StringVar(&t.binary, "bin", "bin/authswitch", "the program to measure")
 	flag.StringVar(&t.out, "out", "bench/results.json", "file for the figures")
+	flag.StringVar(&t.page, "page", "docs/performance.md", "document whose tables are written from the figures")
+	flag.StringVar(&t.readme, "readme", "README.md", "document that gets the short table")
+	flag.BoolVar(&t.doc, "doc", false, "measure nothing: write the documents from the figures that are there")
 	flag.StringVar(&t.html, "html", "", "file for the report of the node's ramp (default: none)")
 	flag.DurationVar(&t.short, "short", 2*time.Second, "length of each small measurement")
 	flag.DurationVar(&t.load, "load", 30*time.Second, "length of each run of the node")
 	flag.DurationVar(&t.step, "step", 5*time.Second, "length of each step of the ramp")
 	flag.DurationVar(&t.late, "late-limit", 20*time.Millisecond, "the generator's lateness, p99, that a run may have")
-	flag.IntVar(&t.portBase, "port-base", 18_000, "first of the ports to use")
+	flag.IntVar(&t.portBase, "port-base", 28_000, "first of the hundred ports to use")
 	flag.IntVar(&t.owed, "owed", mostOwed, "reversals that the outage leaves owed")
 	flag.StringVar(&t.only, "only", "codec,link,routing,switching,node,door,outage", "parts to measure")
 	flag.Parse()
+	if t.doc {
+		exit(t.document(""))
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := t.run(ctx)
 	stop()
+	exit(err)
+}
+
+// exit ends the program with a failure, if there is one.
+func exit(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
@@ -104,7 +120,10 @@ func (t *table) run(ctx context.Context) error {
 	if len(t.figures) == 0 {
 		return errors.New("nothing could be measured")
 	}
-	return t.write()
+	if err := t.write(); err != nil {
+		return err
+	}
+	return t.document(bench.Machine())
 }
 
 func (t *table) skip(name string, err error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -114,18 +115,38 @@ func (d *dev) processes() string {
 
 // parentOf reads a process's id and its parent's from its stat file.
 func parentOf(name string) (pid, parent int) {
-	content, err := os.ReadFile(name) // #nosec G304 -- of /proc
-	if err != nil {
-		return 0, 0 // it has ended
-	}
-	id, rest, _ := strings.Cut(string(content), " ")
-	fields := strings.Fields(rest[strings.LastIndexByte(rest, ')')+1:])
-	if len(fields) < 2 {
-		return 0, 0
-	}
-	pid, _ = strconv.Atoi(id)
-	parent, _ = strconv.Atoi(fields[1])
+	pid, _ = strconv.Atoi(filepath.Base(filepath.Dir(name)))
+	parent, _ = strconv.Atoi(statOf(pid)[statParent])
 	return pid, parent
+}
+
+// cpuOf is the processor time of a process so far.
+func cpuOf(pid int) time.Duration {
+	const tick = 10 * time.Millisecond // on every Linux that Go runs on
+	stat := statOf(pid)
+	user, _ := strconv.Atoi(stat[statUser])
+	system, _ := strconv.Atoi(stat[statSystem])
+	return time.Duration(user+system) * tick
+}
+
+// Fields of a process's stat file after its name.
+const (
+	statParent = 1
+	statUser   = 11
+	statSystem = 12
+	statFields = 13
+)
+
+// statOf reads them; they are empty of a process that has ended.
+func statOf(pid int) []string {
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err == nil {
+		// The name stands in parentheses and may hold spaces.
+		if fields := strings.Fields(string(content[bytes.LastIndexByte(content, ')')+1:])); len(fields) >= statFields {
+			return fields
+		}
+	}
+	return make([]string, statFields)
 }
 
 // loadDev runs `authswitch bench run` or ramp, in a process of its own as users

@@ -69,15 +69,18 @@ func (t *table) outage(ctx context.Context) (err error) {
 	if o.simulator, err = o.run("sim", "run", filepath.Join(o.folder, "visa-a.yaml")); err != nil {
 		return err
 	}
+	spent := cpuOf(o.node.Process.Pid)
 	took, err := o.drain(ctx)
 	if err != nil {
 		return err
 	}
+	spent = cpuOf(o.node.Process.Pid) - spent
 	if err := t.verify(ctx, o.dev); err != nil {
 		return err
 	}
 	t.figures["reversals.owed_at_start"] = owed
 	t.figures["reversals.drained_per_s"] = owed / took.Seconds()
+	t.figures["reversals.cpu_us_node"] = float64(spent.Microseconds()) / owed
 	return nil
 }
 
