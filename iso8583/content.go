@@ -32,7 +32,7 @@ func (b *Builder) subsOf(de int) []subValue {
 func (b *Builder) lookup(de int, path, id string) ([]byte, bool) {
 	for i := len(b.window) - 1; i >= 0; i-- {
 		s := &b.window[i]
-		if s.de == de && len(s.path) == len(path)+len(id) && strings.HasPrefix(s.path, path) && s.path[len(path):] == id {
+		if len(s.path) == len(path)+len(id) && s.path[len(path):] == id && s.path[:len(path)] == path && s.de == de {
 			return b.buf[s.value.from:s.value.to], true
 		}
 	}
@@ -63,11 +63,9 @@ func (b *Builder) pieces(c *composite, de int, path string) (string, error) {
 // positions writes pieces up to the last one set; those between are filled:
 // zeros where digits stand, spaces elsewhere.
 func (b *Builder) positions(c *composite, de int, path string) (string, error) {
-	last := -1
-	for i, e := range c.elements {
-		if c.whole || b.isSet(e, de, path) {
-			last = i
-		}
+	last := len(c.elements) - 1
+	for !c.whole && last >= 0 && !b.isSet(c.elements[last], de, path) {
+		last--
 	}
 	for _, e := range c.elements[:last+1] {
 		if sub, err := b.piece(e, de, path); err != nil {
