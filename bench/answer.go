@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -64,6 +65,32 @@ func readAnswer(p *fastjson.Parser, status int, body []byte) answer {
 	// only the one body, which would be refused again.
 	a.final = refusal(status) || v.GetBool("final")
 	return a
+}
+
+// readDecision understands an approval or a decline from how it begins, without
+// reading the rest, which is an eighth of the generator's CPU. Only for runs
+// that keep no answers: it gives nothing but the outcome. Whatever does not
+// begin so is left to readAnswer.
+func readDecision(status int, body []byte) (answer, bool) {
+	rest, ok := bytes.CutPrefix(body, []byte(`{"id":"`))
+	if !ok || status != http.StatusCreated {
+		return answer{}, false
+	}
+	id, rest, ok := bytes.Cut(rest, []byte(`","status":"`))
+	if !ok || bytes.ContainsAny(id, `"\\`) {
+		return answer{}, false
+	}
+	word, _, ok := bytes.Cut(rest, []byte(`"`))
+	a := answer{status: status, final: true}
+	switch string(word) {
+	case outcomeApproved:
+		a.outcome = outcomeApproved
+	case outcomeDeclined:
+		a.outcome = outcomeDeclined
+	default:
+		return answer{}, false
+	}
+	return a, ok
 }
 
 // refusal reports whether a status refuses the request itself, for good.

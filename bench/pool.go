@@ -51,6 +51,7 @@ type pool struct {
 	timeout   time.Duration
 	most      int // connections
 	mostQueue int
+	whole     bool // answers are kept: every field of them is read
 	owner     asker
 
 	wg sync.WaitGroup
@@ -66,7 +67,7 @@ type pool struct {
 func newPool(targets []target, templates []requestTemplate, o *Options, owner asker) *pool {
 	return &pool{
 		targets: targets, templates: templates, dial: o.Dial, timeout: o.Timeout, most: o.Connections,
-		mostQueue: o.MaxOpen, owner: owner, idle: make([][]*worker, len(targets)), all: map[*worker]struct{}{},
+		mostQueue: o.MaxOpen, whole: o.Answers != nil, owner: owner, idle: make([][]*worker, len(targets)), all: map[*worker]struct{}{},
 	}
 }
 
@@ -178,7 +179,10 @@ func (w *worker) ask(j *job) {
 		return
 	}
 	body := w.response.Body()
-	a := readAnswer(&w.parser, w.response.StatusCode(), body)
+	a, ok := readDecision(w.response.StatusCode(), body)
+	if !ok || w.pool.whole {
+		a = readAnswer(&w.parser, w.response.StatusCode(), body)
+	}
 	w.pool.owner.asked(j, &a, "", body)
 	if w.response.ConnectionClose() {
 		w.close()
