@@ -25,7 +25,7 @@ type Config struct {
 	KeyRetention     time.Duration `yaml:"key_retention"`     // 24 h: idempotency keys are kept at least so long
 
 	QueueCommands     int           `yaml:"queue_commands"`     // 16,384 waiting commands; then payment.ErrBusy
-	BatchesInFlight   int           `yaml:"batches_in_flight"`  // 4 Raft entries proposed and not yet applied: the next batch fills meanwhile
+	BatchesInFlight   int           `yaml:"batches_in_flight"`  // 4; 2 for a lone member Raft entries proposed and not yet applied: the next batch fills meanwhile
 	LogMemtableBytes  int64         `yaml:"log_memtable_bytes"` // 16 MiB before the log's memory goes to a file
 	LogCacheBytes     int64         `yaml:"log_cache_bytes"`    // 32 MiB of entries in memory for followers
 	MemtableBytes     int64         `yaml:"memtable_bytes"`     // 64 MiB of changes before the state goes to a file

@@ -74,6 +74,11 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	if err := errors.Join(cfg.Validate()...); err != nil {
 		return nil, err
 	}
+	if cfg.Address == "" && deps.Transport == nil {
+		// Alone there is no network to fill while the disk writes: one batch at
+		// the disk, one that forms.
+		set(&cfg.BatchesInFlight, 2)
+	}
 	cfg = cfg.withDefaults()
 	deps = deps.withDefaults()
 	s := &Store{cfg: cfg, deps: deps, clock: &clock{wall: deps.Now}, close: func() error { return nil }}
