@@ -63,7 +63,7 @@ func main() {
 	flag.DurationVar(&t.late, "late-limit", 20*time.Millisecond, "the generator's lateness, p99, that a run may have")
 	flag.IntVar(&t.portBase, "port-base", 28_000, "first of the hundred ports to use")
 	flag.IntVar(&t.owed, "owed", mostOwed, "reversals that the outage leaves owed")
-	flag.StringVar(&t.only, "only", "codec,link,routing,switching,node,door,outage", "parts to measure")
+	flag.StringVar(&t.only, "only", "codec,link,routing,switching,node,split,door,outage", "parts to measure")
 	flag.Parse()
 	if t.doc {
 		exit(t.document(""))
@@ -100,7 +100,8 @@ func (t *table) run(ctx context.Context) error {
 		t.skip("peers", err)
 	}
 	for _, p := range []part{
-		{"codec", t.codec}, {"link", t.link}, {"routing", t.routing}, {"switching", t.switching}, {"node", t.node}, {"door", t.door}, {"outage", t.outage},
+		{"codec", t.codec}, {"link", t.link}, {"routing", t.routing}, {"switching", t.switching}, {"node", t.node},
+		{"split", t.split}, {"door", t.door}, {"outage", t.outage},
 	} {
 		if !strings.Contains(","+t.only+",", ","+p.name+",") {
 			t.missing = append(t.missing, p.name+": not asked for")

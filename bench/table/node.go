@@ -37,7 +37,13 @@ type dev struct {
 		PID int `json:"pid"`
 	} `json:"nodes"`
 
+	Links []devLink `json:"links"`
+
 	process *exec.Cmd
+}
+
+type devLink struct {
+	Name string `json:"name"`
 }
 
 // startDev starts one node with its acquirers and waits for its one line.

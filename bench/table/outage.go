@@ -9,8 +9,8 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,16 +33,6 @@ var (
 	errSlow   = errors.New("not in time")
 )
 
-// outage is one node and one acquirer, started as their operators would. Not by
-// `authswitch dev`: it would have the acquirer back at once.
-type outage struct {
-	*table
-	dev             *dev // the addresses and the key
-	folder          string
-	node, simulator *exec.Cmd
-	http            http.Client
-}
-
 // outage measures how fast a link gets rid of what it owes when its acquirer is
 // back: the acquirer approves thousands, answers none, and is killed. All become
 // owed in that moment and none can leave, so all are due when it is back.
@@ -50,12 +40,12 @@ func (t *table) outage(ctx context.Context) (err error) {
 	if t.owed < 1 || t.owed > mostOwed {
 		return fmt.Errorf("%w: -owed is 1 to %d", errOutage, mostOwed)
 	}
-	o := &outage{table: t, folder: filepath.Join(t.scratch, "outage")}
-	o.http.Timeout = 2 * silenceLimit
-	if err := o.prepare(ctx); err != nil {
+	o, err := t.newTrial(ctx, "outage", onlyVisa)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, end(o.node), end(o.simulator)) }()
+	defer func() { err = errors.Join(err, o.stop()) }()
+	o.dev.Links = slices.DeleteFunc(o.dev.Links, func(l devLink) bool { return l.Name != "visa-a" })
 	if err := o.start(ctx); err != nil {
 		return err
 	}
@@ -66,7 +56,7 @@ func (t *table) outage(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if o.simulator, err = o.run("sim", "run", filepath.Join(o.folder, "visa-a.yaml")); err != nil {
+	if err := o.simulate("visa-a"); err != nil {
 		return err
 	}
 	spent := cpuOf(o.node.Process.Pid)
@@ -84,67 +74,9 @@ func (t *table) outage(ctx context.Context) (err error) {
 	return nil
 }
 
-// prepare lets dev write keys and files, and cuts them down to one link.
-func (o *outage) prepare(ctx context.Context) error {
-	d, err := o.startDev(ctx, "--keep", o.folder)
-	if err != nil {
-		return err
-	}
-	if err := d.stop(); err != nil {
-		return err
-	}
-	o.dev = d
-	if err := os.WriteFile(filepath.Join(o.scratch, "key"), []byte(d.Key), 0o600); err != nil {
-		return err
-	}
-	file := filepath.Join(o.folder, "n1.yaml")
-	content, err := os.ReadFile(file) // #nosec G304 -- our own
-	if err != nil {
-		return err
-	}
-	if content, err = onlyVisa(content); err != nil {
-		return err
-	}
-	return os.WriteFile(file, content, 0o600)
-}
-
-// start runs both and waits until the node would take a payment.
-func (o *outage) start(ctx context.Context) (err error) {
-	if o.simulator, err = o.run("sim", "run", filepath.Join(o.folder, "visa-a.yaml")); err != nil {
-		return err
-	}
-	if o.node, err = o.run("serve", "--config", filepath.Join(o.folder, "n1.yaml")); err != nil {
-		return err
-	}
-	return watch(ctx, readyWithin, "the node is ready", func() bool {
-		_, err := o.get(ctx, o.dev.Admin+"/ready")
-		return err == nil
-	})
-}
-
-// run starts one process of the program; what it logs goes where dev's does.
-func (o *outage) run(args ...string) (*exec.Cmd, error) {
-	log, err := os.OpenFile(filepath.Join(o.scratch, args[0]+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) // #nosec G304 -- our own
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = log.Close() }()
-	c := exec.Command(o.binary, args...) // #nosec G204 -- the program to measure
-	c.Stdout, c.Stderr = log, log
-	return c, c.Start()
-}
-
-// end stops a process cleanly; one that is not there any more is no fault.
-func end(c *exec.Cmd) error {
-	if c == nil || c.Process == nil || c.ProcessState != nil {
-		return nil
-	}
-	return (&dev{process: c}).stop()
-}
-
 // cut offers the authorizations, kills the acquirer when it has approved all of
 // them, and reads what the gateways are told: that the outcome is not known.
-func (o *outage) cut(ctx context.Context) error {
+func (o *trial) cut(ctx context.Context) error {
 	told := make(chan error, o.owed)
 	var gateways sync.WaitGroup
 	pace := time.NewTicker(offeredEvery)
@@ -159,8 +91,8 @@ func (o *outage) cut(ctx context.Context) error {
 		return bytes.Count(lines, []byte("\n")) >= o.owed || len(told) > 0
 	})
 	// SIGKILL: a clean stop would let the node send before the line is down.
-	err = errors.Join(err, o.simulator.Process.Kill())
-	_ = o.simulator.Wait() // says that it was killed
+	err = errors.Join(err, o.simulators["visa-a"].Process.Kill())
+	_ = o.simulators["visa-a"].Wait() // says that it was killed
 	gateways.Wait()
 	close(told)
 	for failed := range told {
@@ -172,7 +104,7 @@ func (o *outage) cut(ctx context.Context) error {
 }
 
 // authorize asks for one payment and is content with an unknown outcome only.
-func (o *outage) authorize(ctx context.Context, i int) error {
+func (o *trial) authorize(ctx context.Context, i int) error {
 	number := strconv.Itoa(i)
 	body := `{"merchant":"` + o.dev.Merchant + `","reference":"OUTAGE-` + number + `","amount":{"value":` + strconv.Itoa(unanswered) +
 		`,"currency":"EUR"},"channel":"ecommerce","card":{"number":"4111111111111111","expiry":"3012","cvv":"123"},"capture":"manual"}`
@@ -200,7 +132,7 @@ func (o *outage) authorize(ctx context.Context, i int) error {
 
 // untouched is how many reversals are owed now that none has been tried: one
 // that was would wait for its repeat, which is not the speed of the outbox.
-func (o *outage) untouched(ctx context.Context) (owed float64, err error) {
+func (o *trial) untouched(ctx context.Context) (owed float64, err error) {
 	metrics, err := o.get(ctx, o.dev.Admin+"/metrics")
 	if err != nil {
 		return 0, err
@@ -216,7 +148,7 @@ func (o *outage) untouched(ctx context.Context) (owed float64, err error) {
 // first at which nothing is owed. The list of links is asked for it, because
 // gathering all metrics so often would be a load of its own; they have the last
 // word.
-func (o *outage) drain(ctx context.Context) (time.Duration, error) {
+func (o *trial) drain(ctx context.Context) (time.Duration, error) {
 	down, empty := time.Now(), time.Time{}
 	err := watch(ctx, drainLimit, "everything is reversed", func() bool {
 		asked := time.Now()
@@ -249,25 +181,6 @@ func (o *outage) drain(ctx context.Context) (time.Duration, error) {
 	return empty.Sub(down), nil
 }
 
-// get reads a page of the node.
-func (o *outage) get(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Authorization", "Bearer "+o.dev.Key)
-	response, err := o.http.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: %s", url, response.Status)
-	}
-	return content, err
-}
-
 // sum adds up a metric over all its labels.
 func sum(metrics []byte, name string) (total float64) {
 	for line := range strings.Lines(string(metrics)) {
@@ -280,19 +193,4 @@ func sum(metrics []byte, name string) (total float64) {
 		}
 	}
 	return total
-}
-
-// watch polls until something is so: other processes have nothing to wait on.
-func watch(ctx context.Context, limit time.Duration, what string, so func() bool) error {
-	for deadline := time.Now().Add(limit); !so(); {
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%s: %w (%s)", what, errSlow, limit)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(watchEvery):
-		}
-	}
-	return nil
 }

@@ -37,6 +37,20 @@ func onlyVisa(content []byte) ([]byte, error) {
 	return yaml.Marshal(config)
 }
 
+// profiled turns the node's profiles on.
+func profiled(content []byte) ([]byte, error) {
+	var config map[string]any
+	if err := yaml.Unmarshal(content, &config); err != nil {
+		return nil, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	admin, _ := config["admin"].(map[string]any)
+	if admin == nil {
+		return nil, errConfig
+	}
+	admin["pprof"] = true
+	return yaml.Marshal(config)
+}
+
 // with keeps the elements of a list that have a value under a key.
 func with(list any, key string, value any) (kept []map[string]any) {
 	elements, _ := list.([]any)
