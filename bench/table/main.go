@@ -59,7 +59,7 @@ func main() {
 	flag.StringVar(&t.html, "html", "", "file for the report of the node's ramp (default: none)")
 	flag.DurationVar(&t.short, "short", 2*time.Second, "length of each small measurement")
 	flag.DurationVar(&t.load, "load", 30*time.Second, "length of each run of the node")
-	flag.DurationVar(&t.step, "step", 5*time.Second, "length of each step of the ramp")
+	flag.DurationVar(&t.step, "step", 4*time.Second, "length of each step of the ramp")
 	flag.DurationVar(&t.late, "late-limit", 20*time.Millisecond, "the generator's lateness, p99, that a run may have")
 	flag.IntVar(&t.portBase, "port-base", 28_000, "first of the hundred ports to use")
 	flag.IntVar(&t.owed, "owed", mostOwed, "reversals that the outage leaves owed")
@@ -108,9 +108,11 @@ func (t *table) run(ctx context.Context) error {
 			continue
 		}
 		fmt.Fprintln(os.Stderr, "measuring", p.name)
+		began := time.Now()
 		if err := p.run(ctx); err != nil {
 			t.skip(p.name, err)
 		}
+		fmt.Fprintf(os.Stderr, "%s took %s\n", p.name, time.Since(began).Round(time.Second))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,6 +49,14 @@ type devLink struct {
 
 // startDev starts one node with its acquirers and waits for its one line.
 func (t *table) startDev(ctx context.Context, args ...string) (*dev, error) {
+	// Somebody else's node on this port would answer in place of ours.
+	ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(t.portBase))
+	if err != nil {
+		return nil, fmt.Errorf("%w; choose other ports with -port-base", err)
+	}
+	if err := ln.Close(); err != nil {
+		return nil, err
+	}
 	log, err := os.Create(filepath.Join(t.scratch, "dev.log"))
 	if err != nil {
 		return nil, err
@@ -193,16 +202,10 @@ func (t *table) node(ctx context.Context) (err error) {
 	if sync, err := fdatasync(d.DataDir); err == nil {
 		t.figures["disk.fdatasync_us"] = sync
 	}
-	ramp, err := t.loadDev(ctx, d, "ramp", "--from", "2000", "--factor", "1.3", "--to", "60000", "--duration", t.step.String())
+	rate, err := t.climb(ctx, d)
 	if err != nil {
 		return err
 	}
-	if t.html != "" {
-		if err := writeReport(t.html, ramp); err != nil {
-			return err
-		}
-	}
-	rate := ramp.Shown().Rate
 	full, err := t.hold(ctx, d, rate)
 	if err != nil {
 		return err
@@ -229,6 +232,30 @@ func (t *table) node(ctx context.Context) (err error) {
 	}
 	t.figures["one_node.verified"] = 1
 	return nil
+}
+
+// climb finds the rate that short steps hold: half again as much each time until
+// one does not, then by tenths from the last that did.
+func (t *table) climb(ctx context.Context, d *dev) (rate float64, err error) {
+	const coarse, fine = 1.5, 1.1
+	study, err := t.loadDev(ctx, d, "ramp", "--from", "2000", "--factor", fmt.Sprint(coarse), "--to", "100000", "--duration", (t.step / 2).String())
+	if err != nil {
+		return 0, err
+	}
+	rate = study.Shown().Rate
+	between, err := t.loadDev(ctx, d, "ramp", "--from", fmt.Sprint(fine*rate), "--factor", fmt.Sprint(fine), "--to", fmt.Sprint(coarse*rate), "--duration", t.step.String())
+	if err != nil {
+		return 0, err
+	}
+	if between.Best >= 0 {
+		rate = between.Shown().Rate
+		study.Best = len(study.Steps) + between.Best
+	}
+	study.Steps = append(study.Steps, between.Steps...)
+	if t.html != "" {
+		err = writeReport(t.html, study)
+	}
+	return rate, err
 }
 
 // hold runs at a rate for the full length; a rate that the ramp's short step

@@ -128,6 +128,9 @@ func (r *row) judge(v float64) string {
 	if r.met(v) {
 		return "met"
 	}
+	if v >= 2*r.target {
+		return fmt.Sprintf("**short of the target**: %.1f times of it", v/r.target)
+	}
 	return fmt.Sprintf("**short of the target** by %.0f %%", 100*math.Abs(v-r.target)/r.target)
 }
 
