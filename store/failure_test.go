@@ -62,14 +62,15 @@ func TestFullQueue(t *testing.T) {
 			answers <- err
 		}()
 	}
-	// One is in flight and two wait, at most: seven are refused while nothing moves.
-	for range 7 {
+	// Two are in flight, in one batch, and two wait, at most: six are refused
+	// while nothing moves.
+	for range 6 {
 		if err := <-answers; !errors.Is(err, payment.ErrBusy) {
 			t.Errorf("past the limit: %v", err)
 		}
 	}
 	s.replica.mu.Unlock()
-	for range 3 {
+	for range 4 {
 		if err := <-answers; err != nil && !errors.Is(err, payment.ErrBusy) {
 			t.Errorf("within the limit: %v", err)
 		}
