@@ -156,8 +156,10 @@ func (a *attacker) endless(t *testing.T) {
 	_ = c.SetDeadline(time.Now().Add(abuseRead + 2*abuseGrace))
 	chunk := fmt.Sprintf("1000\r\n%s\r\n", strings.Repeat("x", 0x1000))
 	sent, err := io.WriteString(c, chunkedRequest)
-	for n := 0; err == nil && sent < 64<<20; sent += n {
+	for err == nil && sent < 64<<20 {
+		var n int
 		n, err = io.WriteString(c, chunk)
+		sent += n
 	}
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("an endless body was taken: %d bytes, %v", sent, err)

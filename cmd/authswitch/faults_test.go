@@ -149,7 +149,7 @@ func TestEveryMisbehaviourHasItsRow(t *testing.T) {
 		}
 	}
 	named := 0
-	for _, row := range regexp.MustCompile("(?m)^\\| xx\\.(\\d\\d) \\|").FindAllStringSubmatch(string(raw), -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| xx\.(\d\d) \|`).FindAllStringSubmatch(string(raw), -1) {
 		named++
 		if !amounts[row[1]] {
 			t.Errorf("no row for amount xx.%s", row[1])

@@ -94,7 +94,7 @@ func TestOneAnswerPerKey(t *testing.T) {
 	for i := range 60 {
 		g.keys = append(g.keys, fmt.Sprintf("shared-%02d", i))
 	}
-	random := rand.New(rand.NewPCG(20260314, 7)) //nolint:gosec // which keys are asked is no secret
+	random := rand.New(rand.NewPCG(20260314, 7))
 	var all sync.WaitGroup
 	for c := range clients {
 		order := random.Perm(len(g.keys))[:rounds]

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	mathrand "math/rand"
+	mathrand "math/rand" //nolint:depguard // Raft draws from it
 	"math/rand/v2"
 	"net"
 	"net/http/httptest"
