@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,7 +29,6 @@ type devOptions struct {
 const (
 	portAPI   = 0
 	portAdmin = 1
-	portRaft  = 2
 	portSim   = 10
 )
 
@@ -101,6 +101,12 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := layout.checkPorts(); err != nil {
+		if temporary {
+			_ = os.RemoveAll(dir) // nothing has run in it
+		}
+		return err
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	family, err := newNursery(log)
 	if err != nil {
@@ -134,6 +140,19 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 		}
 	}
 	return err
+}
+
+// checkPorts refuses ports that somebody else holds: another dev's node would
+// answer "ready" for ours.
+func (l *devLayout) checkPorts() error {
+	for _, address := range l.addresses {
+		ln, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("a port is taken (choose others with --port-base): %w", err)
+		}
+		ln.Close()
+	}
+	return nil
 }
 
 // devDir is the data directory, absolute, and whether it goes away at the end.

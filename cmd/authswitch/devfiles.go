@@ -25,6 +25,7 @@ type devLayout struct {
 	info       devInfo
 	simulators []child
 	node       child
+	addresses  []string // that the processes will listen on
 }
 
 // devMerchant is dev's one merchant; its gateway meets no limit.
@@ -68,8 +69,10 @@ func writeDevFiles(dir string, o devOptions) (*devLayout, error) {
 		Vault:    VaultConfig{KeyFile: filepath.Join(dir, "vault.key"), PepperFile: filepath.Join(dir, "pepper")},
 		Gateways: []merchant.GatewayConfig{{ID: "dev", KeyHashes: []string{hash}, Merchants: []payment.MerchantID{devMerchant}}},
 	}
+	l.addresses = []string{config.API.Listen, config.Admin.Listen}
 	for i, d := range devLinks {
 		address := hostPort(o.portBase + portSim + i)
+		l.addresses = append(l.addresses, address)
 		ledger := filepath.Join(dir, string(d.name)+".jsonl")
 		config.Links = append(config.Links, LinkConfig{KeepsNoHold: true, SimulatorLedger: ledger, Config: link.Config{
 			Name: d.name, Scheme: d.scheme.String(), Dialect: d.dialect, Address: address,

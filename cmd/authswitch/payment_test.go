@@ -136,3 +136,14 @@ func TestCleanStop(t *testing.T) {
 		t.Errorf("--keep did not keep: %v", err)
 	}
 }
+
+// Two of them on the same ports: the second says so instead of showing the
+// first one's node as its own.
+func TestPortsTaken(t *testing.T) {
+	d := startDev(t)
+	port := d.info.API[strings.LastIndexByte(d.info.API, ':')+1:]
+	_, errs, code := run(t, "dev", "--port-base", port)
+	if code != 1 || !strings.Contains(errs, "--port-base") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
