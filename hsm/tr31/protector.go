@@ -134,6 +134,9 @@ func (p *Protector) Open(block []byte) (Header, key.Secret, error) {
 	}
 	size, tag := p.encrypt.BlockSize(), p.macBytes()
 	head := headerChars + len(h.Optional)
+	if len(h.Optional)%size != 0 {
+		return Header{}, nil, fmt.Errorf("%w: optional blocks of %d characters", ErrFormat, len(h.Optional))
+	}
 	body := len(block) - head
 	if body%2 != 0 || body/2 < size+tag || (body/2-tag)%size != 0 {
 		return Header{}, nil, fmt.Errorf("%w: %d characters of key and MAC", ErrFormat, body)

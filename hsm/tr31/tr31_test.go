@@ -203,6 +203,7 @@ func TestBadBlocks(t *testing.T) {
 		{"optional: length of length 9", "B0022P0TE00E0100KS0009", ErrFormat},
 		{"optional: extended, too small", "B0026P0TE00E0100KS00020009", ErrFormat},
 		{"optional: not printable", "B0021P0TE00E0100KS05\x00", ErrFormat},
+		{"optional: not a whole cipher block", "B0085P0TE00E0100KS05x" + good[16:], ErrFormat},
 		{"optional: cut", "B0018P0TE00E0100KS", ErrFormat},
 		{"huge", strings.Repeat("0", 10000), ErrFormat},
 	} {

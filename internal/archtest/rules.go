@@ -58,6 +58,7 @@ func rules() []rule {
 		{"hsm/tr31", []string{"hsm/key", "hsm/mac"}},
 		{"hsm/issuer", []string{"hsm/key", "hsm/mac"}},
 		{"hsm/engine", []string{"hsm/dukpt", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/pinblock", "hsm/tr31"}},
+		{"hsm/selftest", []string{"hsm/dukpt", "hsm/engine", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/pinblock", "hsm/tr31"}},
 		// Whoever wires sees all parts. Nothing imports cmd.
 		{"cmd/authswitch", []string{
 			"api", "card", "cmd/authswitch/benchcmd", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd", "iso8583", "iso8583/dialects",
@@ -105,7 +106,7 @@ func libraries() []library {
 // as they are.
 func deciders() []string {
 	return []string{"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query",
-		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine"}
+		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/selftest"}
 }
 
 // injected are the packages that wait but never read the wall clock: what they
