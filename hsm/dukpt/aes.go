@@ -9,7 +9,7 @@ import (
 	"authswitch/hsm/key"
 )
 
-// Lengths of the AES method, X9.24-3 clause 6.2: an initial key id of eight
+// Lengths of the AES method, X9.24-3 clause 6: an initial key id of eight
 // bytes, of which the last four take part in derivations of transaction keys,
 // and a counter of 32 bits.
 const (
@@ -21,7 +21,8 @@ const (
 // sixteen ones.
 const aesMaxOnes = 16
 
-// AESUse is the key usage indicator of X9.24-3 table 2.
+// AESUse is the key usage indicator of X9.24-3:2017 clause 6.3.2,
+// tables 2 and 3.
 type AESUse uint16
 
 // The uses of a working key.
@@ -49,7 +50,7 @@ func (u AESUse) known() bool {
 	return false
 }
 
-// KeyType is the algorithm indicator of X9.24-3 table 3.
+// KeyType is the algorithm indicator of the same tables.
 type KeyType uint16
 
 // The types of a working key. HMAC keys are not used by any link.
@@ -102,9 +103,9 @@ func NewAESBase(base *key.Key) (*AESBase, error) {
 // and the strongest a working key can have.
 func (b *AESBase) KeyType() KeyType { return b.keyType }
 
-// Derive makes the working key of one transaction: X9.24-3 clause 6.3.3, the
+// Derive makes the working key of one transaction: X9.24-3 clause 6.3, the
 // host's side. Counter 0, counters with more than sixteen ones, and working
-// keys stronger than their base key (clause 6.1) are refused.
+// keys stronger than their base key are refused.
 func (b *AESBase) Derive(ksn []byte, use AESUse, t KeyType) (key.Key, error) {
 	if len(ksn) != AESSerialBytes {
 		return key.Key{}, ErrKSN
@@ -136,7 +137,7 @@ func (b *AESBase) Derive(ksn []byte, use AESUse, t KeyType) (key.Key, error) {
 	return k, nil
 }
 
-// InitialKey is the key a device is loaded with, X9.24-3 clause 6.3.1: from the
+// InitialKey is the key a device is loaded with, X9.24-3 clause 6.3: from the
 // base key and the whole initial key id.
 func (b *AESBase) InitialKey(id []byte) (key.Key, error) {
 	if len(id) != InitialKeyIDBytes {
@@ -160,8 +161,8 @@ func derive(k *key.Key, use AESUse, t KeyType, id []byte, counter uint32) error 
 	return nil
 }
 
-// expand is the derivation of X9.24-3 clauses 6.3.2 and 6.3.3: as many blocks of derivation
-// data, numbered from one, encrypted as the new key needs.
+// expand is the derivation of X9.24-3 clause 6.3.2: as many blocks of
+// derivation data, numbered from one, encrypted as the new key needs.
 func expand(c cipher.Block, use AESUse, t KeyType, context uint64) (key.Key, error) {
 	algorithm, length := t.shape()
 	var out [key.MaxBytes]byte

@@ -157,6 +157,27 @@ func TestAnnexA4(t *testing.T) {
 	}
 }
 
+// The other keys of X9.24-1:2009 annex A.4.1, the one-way step of data keys
+// among them.
+func TestVariants(t *testing.T) {
+	b := tdesBase(t, unhex(t, "0123456789ABCDEFFEDCBA9876543210"), 4)
+	for _, c := range []struct {
+		ksn  string
+		use  TDESUse
+		want string
+	}{
+		{"FFFF9876543210E00001", TDESPIN, "042666B49184CF5C68DE9628D0397B36"},
+		{"FFFF9876543210E00001", TDESMACRequest, "042666B4918430A368DE9628D03984C9"},
+		{"FFFF9876543210E00001", TDESMACResponse, "042666B46E84CFA368DE96282F397BC9"},
+		{"FFFF9876543210E00001", TDESDataRequest, "448D3F076D8304036A55A3D7E0055A78"},
+		{"FFFF9876543210E00002", TDESDataRequest, "F1BE73B36135C5C26CF937D50ABBE5AF"},
+		{"FFFF9876543210E00003", TDESDataRequest, "EEEEF522C67239E4A2A65FEBF4C511F4"},
+	} {
+		k, err := b.Derive(unhex(t, c.ksn), c.use)
+		same(t, fmt.Sprint(c.ksn, " use ", c.use), k, err, unhex(t, c.want))
+	}
+}
+
 // More of X9.24-3: counters beyond the first ones, and a weaker working key.
 func TestAESFurther(t *testing.T) {
 	b := aesBase(t, unhex(t, "FEDCBA9876543210F1F1F1F1F1F1F1F1"))

@@ -30,7 +30,7 @@ var (
 )
 
 // TDESSerialBytes is the length of a key serial number of the TDES method: key
-// set, device and a counter of 21 bits (X9.24-1 clause 7.2). Shorter ones are
+// set, device and a counter of 21 bits (X9.24-1:2009 annex A). Shorter ones are
 // padded with F on the left by whoever reads the message.
 const TDESSerialBytes = 10
 

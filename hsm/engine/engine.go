@@ -5,8 +5,8 @@
 // A key enters as a key block under the local master key and becomes a Key,
 // which is good only for what its header says. No operation returns a clear
 // PIN, a clear key or an expected value; verifications answer yes or
-// ErrMismatch. The package reads no clock and no file, opens no socket, keeps
-// no list of keys: states, validity, officers and the audit log are its
+// ErrMismatch. The package reads no clock and no file, opens no socket, decides
+// no state: which key is active, how long, officers and the audit log are its
 // caller's. Called by hsm/server, and by nothing in the switch.
 package engine
 
@@ -86,8 +86,8 @@ func (v *CheckValue) Matches(given []byte) bool {
 }
 
 // KCV computes a key check value: TDES three bytes of an encrypted block of
-// zeros (X9.24-1 annex C), AES five bytes of the CMAC of a block of zeros
-// (X9.24-3 annex A, "CMAC based").
+// zeros, AES five bytes of the CMAC of a block of zeros (ANSI X9.24-1:2017
+// annex A, the legacy and the CMAC method).
 func KCV(k *key.Key) (CheckValue, error) {
 	c, err := k.Cipher()
 	if err != nil {

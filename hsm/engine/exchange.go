@@ -259,7 +259,7 @@ func (e *Engine) Export(wrapping *Key, block []byte) (Sealed, error) {
 
 // ExportRaw gives a key to a peer that takes no key blocks: TDES in ECB under a
 // key-encrypting key. Only a key marked sensitive may leave so: exportable ones
-// leave in a block (X9.143 table 10).
+// leave in a block (X9.143:2021 table 6).
 func (e *Engine) ExportRaw(wrapping *Key, block []byte) (cryptogram []byte, check CheckValue, err error) {
 	if err := wrapping.may(encrypts, tr31.KeyEncryption); err != nil {
 		return nil, CheckValue{}, err

@@ -75,7 +75,7 @@ func (k *Key) may(p permission, usages ...tr31.Usage) error {
 
 // tableBlock is the optional block that binds a decimalisation table to its
 // key: ids of two digits are left to whoever makes the block (X9.143 clause
-// 6.2). It is under the block's MAC like all the header.
+// 6.3.6). It is under the block's MAC like all the header.
 const tableBlock = "90"
 
 // Load opens a block under the local master key and makes the key ready.

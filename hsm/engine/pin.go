@@ -36,7 +36,7 @@ type Outgoing struct {
 	Rule   pinblock.PANRule
 }
 
-// allowed are the translations of ISO 9564-1 clause 10 that are done: blocks
+// allowed are those of ISO 9564-1's translations between formats that are done: blocks
 // that bind the account number keep it, format 1 gets one, and nothing becomes
 // format 1 or 2, which would take it away.
 func allowed(from, to pinblock.Format) bool {

@@ -273,8 +273,7 @@ func TestVerifyPIN(t *testing.T) {
 			t.Errorf("PVV %s %s: %v", c.pin, c.pvv, err)
 		}
 	}
-	unbound := stored(t, "V1TVE", double1)
-	bound, err := e.BindTable(unbound, []byte("1234567890123456"))
+	bound, err := e.BindTable(stored(t, "V1TVE", double1), []byte("1234567890123456"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,10 +298,7 @@ func TestVerifyPIN(t *testing.T) {
 			t.Errorf("IBM %s %s: %v", c.pin, c.offset, err)
 		}
 	}
-	noTable, err := e.Load(unbound)
-	if err != nil {
-		t.Fatal(err)
-	}
+	noTable := loaded(t, e, "V1TVE", double1)
 	bad := zone("4524")
 	bad.Block = make([]byte, 8)
 	for i, c := range []struct{ err, want error }{

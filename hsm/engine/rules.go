@@ -18,7 +18,7 @@ type usageRule struct {
 	modes     string
 }
 
-// usageRules are the keys that are kept, ANSI X9.143 tables 5, 7 and 8. What a
+// usageRules are the keys that are kept, ANSI X9.143:2021 tables 2, 3 and 4. What a
 // standard defines for a double-length key is not taken with a triple one.
 func usageRules() []usageRule {
 	return []usageRule{
@@ -127,7 +127,7 @@ func weakDES(part uint64) bool {
 // permission is what an operation does with a key.
 type permission string
 
-// The permissions, by the modes that give them (X9.143 table 8).
+// The permissions, by the modes that give them (X9.143:2021 table 4).
 const (
 	encrypts  permission = "BEN"
 	decrypts  permission = "BDN"

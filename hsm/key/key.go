@@ -26,8 +26,8 @@ var (
 	ErrMarshal   = errors.New("key material cannot be marshalled")
 )
 
-// Algorithm is what a key is for a cipher of, by the letter of ANSI X9.143
-// table 7.
+// Algorithm is what a key is for a cipher of, by the letter of ANSI
+// X9.143:2021 clause 6.3.2, table 3.
 type Algorithm byte
 
 // The ciphers of payment cryptography. A single-length key is a TDES key whose

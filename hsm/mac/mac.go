@@ -30,7 +30,7 @@ var (
 // Algorithm is how blocks are chained and how the last one is treated.
 type Algorithm uint8
 
-// The algorithms, with their key usages in ANSI X9.143 table 5.
+// The algorithms, with their key usages in ANSI X9.143:2021 table 2.
 const (
 	ISO1 Algorithm = 1 // ISO/IEC 9797-1 MAC algorithm 1, CBC-MAC: usage M1
 	ISO3 Algorithm = 3 // ISO/IEC 9797-1 MAC algorithm 3, the retail MAC of ANSI X9.19: usage M3
@@ -122,7 +122,7 @@ func (m *MAC) Size() int { return m.chain.BlockSize() }
 
 // Sum computes the MAC of a message into dst, which has Size bytes or more and
 // is worked in: it must not overlap the message. Shorter MACs are its leftmost
-// bytes (ISO/IEC 9797-1 clause 6.6, SP 800-38B clause 6.2).
+// bytes (ISO/IEC 9797-1 clause 6, truncation; SP 800-38B clause 6.2).
 func (m *MAC) Sum(dst []byte, p Padding, message []byte) error {
 	n := m.Size()
 	if len(dst) < n {
@@ -152,7 +152,7 @@ func (m *MAC) Sum(dst []byte, p Padding, message []byte) error {
 		m.chain.Encrypt(dst, dst)
 	}
 	if m.algorithm == ISO3 {
-		m.last.Decrypt(dst, dst) // 9797-1 clause 6.5.4: output transformation 3
+		m.last.Decrypt(dst, dst) // ISO/IEC 9797-1: output transformation 3
 		m.chain.Encrypt(dst, dst)
 	}
 	return nil

@@ -11,7 +11,7 @@ type PANRule uint8
 
 // The two rules in use.
 const (
-	// FullPAN is ISO 9564-1:2017 clause 9.4.2.3: all digits, left justified,
+	// FullPAN is ISO 9564-1:2017 clause 9.4.2.2: all digits, left justified,
 	// behind a nibble that says how many there are beyond twelve.
 	FullPAN PANRule = iota
 	// Rightmost12 is the older habit, the twelve digits of format 0: the
@@ -20,7 +20,7 @@ const (
 )
 
 // Encipher4 forms a format 4 block in the first 16 bytes of dst and enciphers
-// it: E(E(PIN field) xor PAN field), ISO 9564-1 clause 9.4.2.4. The cipher must
+// it: E(E(PIN field) xor PAN field), ISO 9564-1 clause 9.4.2.3. The cipher must
 // be AES: blocks of 16 bytes.
 func Encipher4(dst []byte, c cipher.Block, p *PIN, pan []byte, rule PANRule, random io.Reader) error {
 	if len(dst) < Size4 || p.length < minPIN || p.length > maxPIN || c.BlockSize() != Size4 {

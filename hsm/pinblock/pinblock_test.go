@@ -207,7 +207,7 @@ func TestFormat4(t *testing.T) {
 	}
 }
 
-// The PAN field of format 4, written by hand from ISO 9564-1 clause 9.4.2.3.
+// The PAN field of format 4, written by hand from ISO 9564-1 clause 9.4.2.2.
 func TestAccountField4(t *testing.T) {
 	for _, c := range []struct {
 		pan  string

@@ -33,7 +33,7 @@ var (
 // Version is the first character: how a block is encrypted and bound.
 type Version byte
 
-// The versions, X9.143 clause 5.
+// The versions, X9.143:2021 clause 6.2, table 1.
 const (
 	A Version = 'A' // variant binding, deprecated
 	B Version = 'B' // TDES derivation binding
@@ -41,7 +41,8 @@ const (
 	D Version = 'D' // AES derivation binding
 )
 
-// Usage is what a key is for, X9.143 table 5: two characters.
+// Usage is what a key is for, X9.143:2021 clause 6.3.1, table 2: two
+// characters.
 type Usage uint16
 
 // The usages that the switch has keys of.
@@ -63,7 +64,7 @@ const (
 // String is the two characters.
 func (u Usage) String() string { return string([]byte{byte(u >> 8), byte(u)}) }
 
-// Mode is what may be done with a key, X9.143 table 8.
+// Mode is what may be done with a key, X9.143:2021 clause 6.3.3, table 4.
 type Mode byte
 
 // The modes.
@@ -79,7 +80,7 @@ const (
 	DeriveOnly     Mode = 'X'
 )
 
-// Exportability says how a key may leave, X9.143 table 10.
+// Exportability says how a key may leave, X9.143:2021 clause 6.3.5, table 6.
 type Exportability byte
 
 // The three of them.
@@ -89,7 +90,7 @@ const (
 	NotAtAll   Exportability = 'N'
 )
 
-// Lengths and limits of X9.143 table 1.
+// Lengths and limits of X9.143:2021 clause 6.2, table 1.
 const (
 	headerChars = 16
 	maxChars    = 9999

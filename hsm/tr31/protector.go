@@ -39,7 +39,7 @@ func New(v Version, kbpk *key.Key) (*Protector, error) {
 	return nil, ErrVersion
 }
 
-// newVariant is the binding of versions A and C, X9.143 clause 7.2: the key
+// newVariant is the binding of versions A and C, TR-31:2018 clause 5.3.1: the key
 // with each byte masked, by 45 for encryption and by 4D for the MAC.
 func newVariant(v Version, kbpk *key.Key) (*Protector, error) {
 	var parts [2]key.Key
@@ -57,8 +57,8 @@ func newVariant(v Version, kbpk *key.Key) (*Protector, error) {
 // CMACs: one that lives in a token and cannot leave it. sum writes the CMAC of
 // input, 8 bytes for B and 16 for D; it is called two to six times.
 //
-// The two keys are those of X9.143 clause 7.3 (B) and 7.4 (D), by the
-// derivation of NIST SP 800-108 in counter mode.
+// The two keys are those of X9.143:2021 clauses 7.2.1.1, table 24 (B), and
+// 7.2.2.1, table 25 (D): the derivation of NIST SP 800-108 in counter mode.
 func NewFromCMAC(v Version, kbpkBytes int, sum func(dst, input []byte) error) (*Protector, error) {
 	algorithm, block := key.TDES, 8
 	indicator := map[int]uint16{16: 0, 24: 1}
@@ -173,7 +173,7 @@ func (p *Protector) Open(block []byte) (Header, key.Secret, error) {
 
 // Seal makes a block of a key, version B or D. A TDES or AES key is padded to
 // the longest of its algorithm, so that a block does not tell the length
-// (X9.143 clause 6.3). A PB block is added where the optional blocks need one.
+// (X9.143:2021 clause 7.3.1). A PB block is added where the optional blocks need one.
 func (p *Protector) Seal(h Header, secret key.Secret, random io.Reader) ([]byte, error) {
 	longest := len(secret)
 	switch h.Algorithm {
@@ -224,7 +224,7 @@ func (p *Protector) seal(h Header, secret key.Secret, padTo int, random io.Reade
 }
 
 // fill adds a PB block when the optional blocks do not end on a cipher block:
-// X9.143 clause 6.2. One that filled blocks of another size goes first.
+// X9.143:2021 clause 6.3.6. One that filled blocks of another size goes first.
 func (h *Header) fill(size int) error {
 	if len(h.Optional)%size == 0 {
 		return nil
