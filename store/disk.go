@@ -71,7 +71,7 @@ func (s *Store) stateOptions() *pebble.Options {
 	o := &pebble.Options{
 		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s.deps.Log.With("pebble", "state"), s.fail},
 		DisableWAL: true, MemTableSize: uint64(s.cfg.MemtableBytes), MemTableStopWritesThreshold: 16,
-		L0CompactionThreshold: 8, L0StopWritesThreshold: 1000, CacheSize: s.cfg.BlockCacheBytes, BytesPerSync: 1 << 20,
+		L0CompactionThreshold: 16, L0StopWritesThreshold: 1000, CacheSize: s.cfg.BlockCacheBytes, BytesPerSync: 1 << 20,
 		LBaseMaxBytes: 256 << 20, TargetFileSizes: [7]int64{fileBytes}, FlushSplitBytes: fileBytes / 4,
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
