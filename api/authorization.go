@@ -3,6 +3,8 @@ package api
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
+	"slices"
 	"time"
 
 	"authswitch/card"
@@ -185,10 +187,10 @@ func (d *document) card(c *card.Card, merchantInitiated bool, now payment.Instan
 }
 
 func numberFault(err error) string {
-	switch err { //nolint:errorlint // ParsePAN returns its sentinels bare
-	case card.ErrLuhn:
+	switch {
+	case errors.Is(err, card.ErrLuhn):
 		return "check_digit"
-	case card.ErrLength:
+	case errors.Is(err, card.ErrLength):
 		return "invalid_length"
 	}
 	return "not_digits"
@@ -283,10 +285,8 @@ func (d *document) oneOf(f field, pointer string, values []string, r requirement
 	if b == nil {
 		return nil
 	}
-	for _, v := range values {
-		if v == string(b) {
-			return b
-		}
+	if slices.Contains(values, string(b)) {
+		return b
 	}
 	d.fault(pointer, "invalid_value", "is not one of the values that this field has")
 	return nil

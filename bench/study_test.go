@@ -151,8 +151,15 @@ func TestAxisMarksCoverTheValues(t *testing.T) {
 		log    bool
 		values []float64
 	}{
-		{true, []float64{0.3, 420}}, {true, []float64{5, 5}}, {true, []float64{1e-3, 1e6}}, {true, nil}, {true, []float64{0}},
-		{false, []float64{0, 17_000}}, {false, []float64{0}}, {false, nil}, {false, []float64{0.004}},
+		{true, []float64{0.3, 420}},
+		{true, []float64{5, 5}},
+		{true, []float64{1e-3, 1e6}},
+		{true, nil},
+		{true, []float64{0}},
+		{false, []float64{0, 17_000}},
+		{false, []float64{0}},
+		{false, nil},
+		{false, []float64{0.004}},
 	} {
 		a := axis{log: c.log}
 		a.fit(c.values)

@@ -101,7 +101,7 @@ func (c *composite) compileTag(d *Dialect, f *fieldFile, text bool) error {
 func (c *composite) checkID(id string) error {
 	n, err := strconv.Atoi(id)
 	numbered := err == nil && n >= 1 && strconv.Itoa(n) == id
-	ok := true
+	var ok bool
 	switch c.kind {
 	case positional:
 		ok = numbered

@@ -144,7 +144,7 @@ func (c *composite) readBits(m *Message, of *element, in span, parent int32, dep
 // numbered is the piece of an inner bitmap's bit.
 func (c *composite) numbered(bit int) *element {
 	for _, e := range c.elements {
-		if int(e.number()) == bit {
+		if e.number() == bit {
 			return e
 		}
 	}

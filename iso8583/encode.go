@@ -131,8 +131,7 @@ func (d *Dialect) fill(dst []byte, b *Builder, m *message, mti MTI, v *values) (
 	if err == nil {
 		return out, nil
 	}
-	var fe *FieldError
-	if errors.As(err, &fe) {
+	if fe, ok := errors.AsType[*FieldError](err); ok {
 		fe.Pointer = m.pointer(fe)
 	}
 	return dst, err

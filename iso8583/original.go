@@ -1,6 +1,7 @@
 package iso8583
 
 import (
+	"slices"
 	"strings"
 
 	"authswitch/payment"
@@ -10,7 +11,7 @@ import (
 // to the room the dialect gives them: they are for the cardholder to read.
 func (v *values) term(out []byte, s *step) []byte {
 	t := v.terms
-	text := ""
+	var text string
 	switch s.source {
 	case sourceMCC:
 		text = t.MCC
@@ -184,12 +185,7 @@ func (d *Dialect) AcknowledgesRepeat(r *payment.Response) bool {
 }
 
 func hasCode(list []payment.ResponseCode, code payment.ResponseCode) bool {
-	for _, c := range list {
-		if c == code {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, code)
 }
 
 // DecodeNetwork reads a network management message, request or answer; false

@@ -51,7 +51,7 @@ func TestMTITable(t *testing.T) {
 		seen = append(seen, row[0])
 	}
 	// The rows of the table in iso8583-behaviour §1.
-	for _, want := range strings.Fields("0100 0120 0200 0220 0320 0400 0420 0500 0520 0600 0620 0800 0820") {
+	for want := range strings.FieldsSeq("0100 0120 0200 0220 0320 0400 0420 0500 0520 0600 0620 0800 0820") {
 		if !slices.Contains(seen, want) {
 			t.Errorf("mti.txt: no row for %s", want)
 		}
@@ -83,7 +83,7 @@ func TestResponseTable(t *testing.T) {
 		seen[row[1]] = true
 	}
 	// The codes of the table in iso8583-behaviour §7.
-	for _, code := range strings.Fields("00 11 85 08 10 01 02 03 58 04 07 41 43 05 12 14 15 46 57 R0 R1 R3 13 30 54 55 82 N7 " +
+	for code := range strings.FieldsSeq("00 11 85 08 10 01 02 03 58 04 07 41 43 05 12 14 15 46 57 R0 R1 R3 13 30 54 55 82 N7 " +
 		"51 59 61 62 75 78 86 93 N3 N4 19 1A 65 A1 81 06 22 96 90 91 92 98 68 94 21 25 63 88 89 95") {
 		if !seen[code] {
 			t.Errorf("responses.txt: no line for %s", code)

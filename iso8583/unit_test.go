@@ -372,8 +372,12 @@ func TestStructures(t *testing.T) {
 		read    []piece
 	}{
 		// EMV data keeps its order, its repeated and its unknown tags.
-		{"ascii87", 55, []piece{{"", "\x9F\x26\x08ABCDEFGH\x71\x01x\x71\x01y\x00\xDF\x01\x02ok\x82\x02\x18\x00"}}, "\x9F\x26\x08ABCDEFGH\x71\x01x\x71\x01y\x00\xDF\x01\x02ok\x82\x02\x18\x00",
-			[]piece{{"9F26", "ABCDEFGH"}, {"71", "x"}, {"DF01", "ok"}, {"82", "\x18\x00"}, {"9F27", ""}}},
+		{
+			"ascii87", 55,
+			[]piece{{"", "\x9F\x26\x08ABCDEFGH\x71\x01x\x71\x01y\x00\xDF\x01\x02ok\x82\x02\x18\x00"}},
+			"\x9F\x26\x08ABCDEFGH\x71\x01x\x71\x01y\x00\xDF\x01\x02ok\x82\x02\x18\x00",
+			[]piece{{"9F26", "ABCDEFGH"}, {"71", "x"}, {"DF01", "ok"}, {"82", "\x18\x00"}, {"9F27", ""}},
+		},
 		{"ascii87", 48, []piece{{"92", "123"}, {"77", "?"}, {"92", "456"}}, "92034567701?", []piece{{"92", "456"}, {"77", "?"}, {"78", ""}}},
 		{"mastercard", 48, []piece{{"87", "M"}, {"42.01", "212"}}, "8701M42070103212", []piece{{"87", "M"}, {"42.01", "212"}, {"lead", ""}, {"42.02", ""}}},
 		{"mastercard", 48, []piece{{"lead", "T"}, {"61", "00000"}}, "T610500000", []piece{{"lead", "T"}, {"61", "00000"}}},

@@ -86,7 +86,7 @@ func (d *Dialect) readMTI(m *Message, pos int) (int, error) {
 // readBitmaps reads the bitmaps that stand before the elements: all of them
 // where they are contiguous, else the first two.
 func (d *Dialect) readBitmaps(m *Message, pos int) (int, error) {
-	for i := 0; i < 3; i++ {
+	for i := range 3 {
 		more := i == 0 || m.present[i-1]>>63 == 1
 		if i == 1 && d.bitmapAlways > 1 {
 			more = true
@@ -137,7 +137,7 @@ func (d *Dialect) readBitmap(m *Message, pos int) (uint64, int, error) {
 }
 
 func (d *Dialect) readElements(m *Message, pos int) (int, error) {
-	for i := 0; i < 3; i++ {
+	for i := range 3 {
 		w := m.present[i]
 		// The top bit of a bitmap announces the next one; it is no element,
 		// except DE 65 where the third bitmap is one.

@@ -38,8 +38,8 @@ func TestDocumentIsComplete(t *testing.T) {
 		want(d)
 	}
 	keys := reflect.TypeFor[Config]()
-	for i := range keys.NumField() {
-		key, _, _ := strings.Cut(keys.Field(i).Tag.Get("yaml"), ",")
+	for field := range keys.Fields() {
+		key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
 		want("`" + key + "`")
 	}
 }

@@ -82,7 +82,7 @@ func New(config Config, deps Deps) (*Simulator, error) {
 	if s.newCodec, err = codecs(config.Codec, dialect, profile); err != nil {
 		return nil, fmt.Errorf("simulator %s: %w", config.Name, err)
 	}
-	random := rand.New(rand.NewPCG(config.Seed, 0x5157)) //nolint:gosec // a script's dice, not a secret
+	random := rand.New(rand.NewPCG(config.Seed, 0x5157))
 	book := newBook(config.MaxDecisions, config.RememberReversals)
 	replay := replayer{book: book, profile: profile}
 	if s.ledger, err = openLedger(config.Ledger, config.LedgerSync == SyncGroup, replay.line); err != nil {
@@ -146,7 +146,7 @@ func (s *Simulator) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("simulator %s: %w", s.config.Name, err), s.ledger.close())
 	}
-	closed := context.AfterFunc(ctx, func() { listener.Close() })
+	closed := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer closed()
 	if s.deps.Listening != nil {
 		s.deps.Listening(listener.Addr())

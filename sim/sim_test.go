@@ -123,8 +123,10 @@ func reversal(mti, original string, amount int) []byte {
 }
 
 func reversalOf(mti, de90 string, amount int, terminal, de95 string) []byte {
-	elements := []any{2, "16" + visaCard, 3, "000000", 4, fmt.Sprintf("%012d", amount), 7, "0314101507", 11, "900001", 12, "111500", 13, "0314",
-		18, "5999", 32, "0512345", 37, "632700777777", 39, "68", 41, terminal, 42, "MERCHANT0000001", 49, "978", 90, de90}
+	elements := []any{
+		2, "16" + visaCard, 3, "000000", 4, fmt.Sprintf("%012d", amount), 7, "0314101507", 11, "900001", 12, "111500", 13, "0314",
+		18, "5999", 32, "0512345", 37, "632700777777", 39, "68", 41, terminal, 42, "MERCHANT0000001", 49, "978", 90, de90,
+	}
 	if de95 != "" {
 		elements = append(elements, 95, de95)
 	}
@@ -150,9 +152,11 @@ var testNow = time.Date(2026, 3, 14, 10, 15, 0, 123456000, time.UTC)
 // start runs a simulator of the plain 1987 ASCII dialect.
 func start(t *testing.T, change func(*Config)) *bench {
 	t.Helper()
-	c := Config{Name: "test", Dialect: "ascii87", Listen: "127.0.0.1:0", Ledger: filepath.Join(t.TempDir(), "ledger.jsonl"), Codec: CodecFast, LateAfter: 20 * time.Millisecond,
+	c := Config{
+		Name: "test", Dialect: "ascii87", Listen: "127.0.0.1:0", Ledger: filepath.Join(t.TempDir(), "ledger.jsonl"), Codec: CodecFast, LateAfter: 20 * time.Millisecond,
 		// What these tests show does not depend on the disk; ledger_test.go waits for it.
-		LedgerSync: SyncNone}
+		LedgerSync: SyncNone,
+	}
 	if change != nil {
 		change(&c)
 	}

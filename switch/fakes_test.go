@@ -2,7 +2,6 @@ package switching_test
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -56,6 +55,7 @@ func (j *fakeJournal) Next(o *payment.Outcome, i *payment.Intent) (payment.Settl
 }
 
 func (j *fakeJournal) Close(o *payment.Outcome) (payment.Settled, error) { return j.settle("close", o) }
+
 func (j *fakeJournal) Reverse(o *payment.Outcome) (payment.Settled, error) {
 	return j.settle("reverse", o)
 }
@@ -235,7 +235,7 @@ func newRig(t testing.TB, script map[payment.LinkName][]wire) *rig {
 		Journal: r.journal, Canceller: r.journal, Records: r.records, Exchanger: r.links, Sealer: fakeSealer{},
 		Table: &table, Lanes: []switching.Lane{{Name: "a", Dialect: dialect}, {Name: "b", Dialect: dialect}},
 		Node: "n1", Session: func() payment.Session { return 7 }, Now: now, Mint: minter.Mint,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry(),
+		Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)

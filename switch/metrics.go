@@ -1,6 +1,7 @@
 package switching
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,9 +150,7 @@ func (l *laneMetrics) grow(key codeKey) *codeMetrics {
 	}
 	if len(old) < maxCodes {
 		grown := make(map[codeKey]*codeMetrics, len(old)+1)
-		for k, v := range old {
-			grown[k] = v
-		}
+		maps.Copy(grown, old)
 		grown[key] = c
 		l.byCode.Store(&grown)
 	}

@@ -100,8 +100,14 @@ func (t *table) run(ctx context.Context) error {
 		t.skip("peers", err)
 	}
 	for _, p := range []part{
-		{"codec", t.codec}, {"link", t.link}, {"routing", t.routing}, {"switching", t.switching}, {"node", t.node},
-		{"split", t.split}, {"door", t.door}, {"outage", t.outage},
+		{"codec", t.codec},
+		{"link", t.link},
+		{"routing", t.routing},
+		{"switching", t.switching},
+		{"node", t.node},
+		{"split", t.split},
+		{"door", t.door},
+		{"outage", t.outage},
 	} {
 		if !strings.Contains(","+t.only+",", ","+p.name+",") {
 			t.missing = append(t.missing, p.name+": not asked for")

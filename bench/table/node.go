@@ -118,7 +118,8 @@ func (d *dev) processes() string {
 		role := "simulator"
 		if slices.ContainsFunc(d.Nodes, func(n struct {
 			PID int `json:"pid"`
-		}) bool {
+		},
+		) bool {
 			return n.PID == pid
 		}) {
 			role = "node"

@@ -74,12 +74,20 @@ func (o *trial) profile(ctx context.Context, length time.Duration) error {
 // calls (payment, card, the standard library) are their caller's.
 func owner(function string) string {
 	for _, p := range []struct{ prefix, name string }{
-		{"authswitch/api", "door"}, {"authswitch/merchant", "door"}, {"authswitch/query", "door"}, {"github.com/valyala/fasthttp", "door"},
-		{"authswitch/switch", "switch"}, {"authswitch/routing", "switch"}, {"authswitch/vault", "switch"}, {"authswitch/outbox", "switch"},
+		{"authswitch/api", "door"},
+		{"authswitch/merchant", "door"},
+		{"authswitch/query", "door"},
+		{"github.com/valyala/fasthttp", "door"},
+		{"authswitch/switch", "switch"},
+		{"authswitch/routing", "switch"},
+		{"authswitch/vault", "switch"},
+		{"authswitch/outbox", "switch"},
 		{"authswitch/iso8583", "codec"},
 		{"authswitch/link", "link"},
-		{"authswitch/store", "journal"}, {"authswitch/journal", "journal"},
-		{"github.com/hashicorp/raft", "journal"}, {"github.com/cockroachdb/pebble", "journal"},
+		{"authswitch/store", "journal"},
+		{"authswitch/journal", "journal"},
+		{"github.com/hashicorp/raft", "journal"},
+		{"github.com/cockroachdb/pebble", "journal"},
 	} {
 		if rest, found := strings.CutPrefix(function, p.prefix); found && (rest == "" || strings.ContainsRune("./", rune(rest[0]))) {
 			return p.name

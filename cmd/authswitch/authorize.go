@@ -73,7 +73,7 @@ const maxCardLine = 64
 // what was typed.
 func readCard(in io.Reader) (map[string]string, error) {
 	line, err := bufio.NewReader(io.LimitReader(in, maxCardLine)).ReadString('\n')
-	if err != nil && err != io.EOF { //nolint:errorlint // ReadString returns io.EOF itself
+	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("read card: %w", err)
 	}
 	words := strings.Fields(line)

@@ -150,7 +150,9 @@ func (l *devLayout) checkPorts() error {
 		if err != nil {
 			return fmt.Errorf("a port is taken (choose others with --port-base): %w", err)
 		}
-		ln.Close()
+		if err := ln.Close(); err != nil {
+			return fmt.Errorf("give a port back: %w", err)
+		}
 	}
 	return nil
 }

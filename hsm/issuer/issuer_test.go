@@ -2,7 +2,7 @@ package issuer
 
 import (
 	"bytes"
-	"crypto/des" //nolint:gosec // the plain form of the algorithm under test
+	"crypto/des"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -107,11 +107,11 @@ func expect(t *testing.T, name string, got Code, err error, want string) {
 // CVV by the steps of the schemes' manuals, for every length of account number.
 func TestCVVByItsSteps(t *testing.T) {
 	cvk := unhex(t, "0123456789ABCDEFFEDCBA9876543210")
-	left, err := des.NewCipher(cvk[:8]) //nolint:gosec // as above
+	left, err := des.NewCipher(cvk[:8])
 	if err != nil {
 		t.Fatal(err)
 	}
-	right, err := des.NewCipher(cvk[8:]) //nolint:gosec // as above
+	right, err := des.NewCipher(cvk[8:])
 	if err != nil {
 		t.Fatal(err)
 	}

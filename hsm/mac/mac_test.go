@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,7 +132,7 @@ func check(t *testing.T, a Algorithm, k *key.Key, p Padding, message []byte) {
 	if p == LengthFirst {
 		first := make([]byte, n)
 		first[n-1], first[n-2] = byte(len(message)*8), byte(len(message)*8>>8)
-		padded = append(first, padded...)
+		padded = slices.Concat(first, padded)
 	}
 	c, err := k.Cipher()
 	if err != nil {

@@ -177,7 +177,7 @@ func Decode(p *PIN, f Format, block, pan []byte) error {
 	}
 	var field [Size]byte
 	for i := range field {
-		field[i] = block[i] ^ account[i]
+		field[i] = block[i] ^ account[i] //nolint:gosec // all three are Size long
 	}
 	err = take(p, f, &field)
 	clear(field[:])

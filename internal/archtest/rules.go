@@ -105,8 +105,10 @@ func libraries() []library {
 // own: what they need of them is an argument, so that a simulation drives them
 // as they are.
 func deciders() []string {
-	return []string{"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query",
-		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/selftest"}
+	return []string{
+		"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query",
+		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/selftest",
+	}
 }
 
 // injected are the packages that wait but never read the wall clock: what they
