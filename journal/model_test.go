@@ -160,8 +160,13 @@ func (m *model) settle(o payment.Outcome) (payment.Settled, error) {
 	ended := !m.alive(o.Session)
 	i := p.intent()
 	if p.state == payment.StateOpen && int(o.Attempt) == len(p.intents) && i.Session == o.Session && !ended {
+		known := p.known
 		to, _ := payment.Step(p.state, o.Event)
 		m.decide(p, o, to)
+		if known && (to == payment.StateDeclined || to == payment.StateNotSent) { // it answered twice
+			p.state = payment.StateReversing
+			m.owe(p, len(p.intents), payment.ReversalLate, true, p.code)
+		}
 	}
 	return payment.Settled{Outcome: p.outcome, State: p.state, SessionEnded: ended}, nil
 }
@@ -175,6 +180,9 @@ func (m *model) next(o payment.Outcome, i payment.Intent) (payment.Settled, erro
 	if p.state == payment.StateOpen && !ended && int(i.Attempt) != len(p.intents) {
 		if int(o.Attempt) != len(p.intents) || p.intent().Session != i.Session {
 			return payment.Settled{SessionEnded: ended}, ErrInvalid
+		}
+		if p.known {
+			m.owe(p, len(p.intents), payment.ReversalLate, true, p.code)
 		}
 		p.intents, p.at = append(p.intents, i), append(p.at, m.now)
 		p.known, p.code = false, payment.ApprovalCode{}
@@ -345,6 +353,13 @@ func (m *model) claim(by claim, link payment.LinkName, seq uint64, stan payment.
 		}
 	}
 	o.Due = m.now + wait
+	life := o.LifeOver
+	if o.Since < m.step {
+		life += max(0, m.step-o.Since)
+	}
+	if !o.Approved && !o.Exception && m.now < life && life < o.Due {
+		o.Due = life
+	}
 	m.payments[o.ID].lines++
 	return *o, nil
 }

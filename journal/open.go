@@ -214,6 +214,9 @@ func (m *Machine) applyNext(body []byte, r *Result) error {
 	default:
 		l.state = next
 		m.write(l, payment.EntryOutcome, payment.EventNextAttempt, ended)
+		if l.known { // the attempt that ends here was approved by a second answer
+			m.owe(l, payment.EventLateApproval, payment.ReversalLate)
+		}
 		l.intentAt = l.lines
 		l.take(&h, m.now, m.names)
 		m.write(l, payment.EntryIntent, payment.EventNextAttempt, intent)

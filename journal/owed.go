@@ -123,7 +123,7 @@ func (m *Machine) applyClaim(c *cursor, r *Result) error {
 		o.STAN = stan
 	}
 	o.by, o.Transmitted, o.Tries = by, transmitted, nextTries(o.Tries)
-	o.Due = m.now + repeatAfter(o.Tries, o.Exception)
+	o.Due = m.repeatAt(o)
 	lane.changed(o, o.Exception)
 	m.setOwed(o)
 	l := m.load(o.ID)
@@ -134,6 +134,29 @@ func (m *Machine) applyClaim(c *cursor, r *Result) error {
 	m.writeOwed(l, payment.EntryReversalSent, ownEvent(l), o, nil)
 	r.Owed = o.Owed
 	return nil
+}
+
+// repeatAt is when a claimed reversal is due again. Its pace does not step over
+// the moment from which "not found" ends it: a merchant's money, or a link, would
+// wait up to a minute for what could be known at once. What is approved, or an
+// exception, does not end so, and an original whose life is over is no reason
+// to hurry.
+func (m *Machine) repeatAt(o *owing) payment.Instant {
+	due := m.now + repeatAfter(o.Tries, o.Exception)
+	if over := m.believedFrom(o); m.now < over && over < due && !o.Approved && !o.Exception {
+		return over
+	}
+	return due
+}
+
+// believedFrom is from when on "not found" is believed: until then the original
+// can still arrive behind its reversal. After a step of the clock the rest of
+// that life begins again.
+func (m *Machine) believedFrom(o *owing) payment.Instant {
+	if o.Since < m.step {
+		return max(o.LifeOver, m.step+o.LifeOver-o.Since)
+	}
+	return o.LifeOver
 }
 
 // ownEvent is the event under which a transmission is listed: it changes
@@ -183,13 +206,12 @@ func (m *Machine) applyAcknowledge(c *cursor, r *Result) error {
 
 // notFound judges "no such original". It ends a reversal only where the
 // acquirer cannot still approve and never did as far as anybody knows: a
-// reversal can overtake its own original. After a step of the clock the rest of that
-// life begins again. An exception stays one (the table).
+// reversal can overtake its own original. An exception stays one (the table).
 func (m *Machine) notFound(l *life, o *owing, answer *payment.Response) {
 	switch {
 	case o.Approved:
 		m.except(l, o, answer)
-	case m.now < o.LifeOver || m.now < m.step+o.LifeOver-o.Since && o.Since < m.step:
+	case m.now < m.believedFrom(o):
 		m.setOwed(o)
 	default:
 		m.end(l, payment.EventOriginalNotFound, o, answer)

@@ -30,12 +30,29 @@ func (m *Machine) applySettle(c *cursor, r *Result) error {
 		r.Err = ErrInvalid
 		return nil
 	}
+	approvedToo := l.known
 	m.decide(l, o, next)
-	if reversing {
+	switch {
+	case reversing:
 		m.owe(l, o.Event, o.Reversal)
+	case approvedToo:
+		m.disown(l)
 	}
 	r.Settled = payment.Settled{Outcome: *o, State: l.state}
 	return nil
+}
+
+// disown reverses an approval that was journalled while its attempt was open,
+// where the outcome is another: the acquirer answered twice, and its second
+// answer overtook the outcome that the first one made. What the gateway is told
+// stays the outcome.
+func (m *Machine) disown(l *life) {
+	next, ok := payment.Step(l.state, payment.EventLateApproval)
+	if !ok || next == l.state {
+		return
+	}
+	l.state = next
+	m.owe(l, payment.EventLateApproval, payment.ReversalLate)
 }
 
 // stored answers with what the journal has.
@@ -107,7 +124,7 @@ func (m *Machine) applyLate(c *cursor, r *Result) error {
 	}
 	next, ok := payment.Step(l.state, event)
 	if !ok {
-		next = l.state // open: the attempt's own outcome is on its way and decides
+		next = l.state // open: the attempt's own outcome is on its way and decides, and known tells it
 	}
 	if approved {
 		l.known, l.approval = true, late.Response.ApprovalCode

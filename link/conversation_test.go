@@ -249,6 +249,8 @@ func (s *script) answer(st *station, verb, name string, arguments map[string]str
 			e.rrn = given(v)
 		case "terminal":
 			e.terminal = given(v)
+		case "code":
+			e.code = payment.MakeResponseCode([]byte(v))
 		}
 	}
 	if verb == "reject" {

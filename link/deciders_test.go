@@ -256,6 +256,57 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestSecondAnswers: a request's second answer is handed on once, when it says
+// something else and carries more of the key than DE 11; the newest requests
+// are remembered, and reversals never.
+func TestSecondAnswers(t *testing.T) {
+	a := newAnswered()
+	request := func(stan payment.STAN) *place {
+		return &place{key: key{class: 1, stan: stan, transmitted: 7}, id: payment.ID{byte(stan)}, attempt: 2}
+	}
+	declined, approved := payment.MakeResponseCode([]byte("05")), payment.MakeResponseCode([]byte("00"))
+	byTime := rule{transmitted: true}
+	for stan := range payment.STAN(2 * lastAnswered) {
+		a.note(request(stan+1), declined)
+	}
+	reversal := request(2 * lastAnswered)
+	reversal.key.owed, reversal.key.class = true, iso8583.ClassReversal
+	a.note(reversal, declined) // shares its original's trace number
+	reversal.key.stan--
+	reversal.key.rrn = payment.RRN{'1', '2', '3', '4', '5', '6', '7', '8', '9', '0', '1', '2'}
+	b := newAnswered()
+	b.note(reversal, declined)
+
+	const newest = 2 * lastAnswered
+	cases := []struct {
+		name string
+		in   *answered
+		e    echoed
+		rule rule
+		want payment.STAN
+	}{
+		{"a copy", &a, echoed{mti: 0x0110, stan: newest, transmitted: 7, code: declined}, byTime, 0},
+		{"another time", &a, echoed{mti: 0x0110, stan: newest, transmitted: 8, code: approved}, byTime, 0},
+		{"another class", &a, echoed{mti: 0x0210, stan: newest, transmitted: 7, code: approved}, byTime, 0},
+		{"DE 11 alone", &a, echoed{mti: 0x0110, stan: newest, code: approved}, rule{}, 0},
+		{"no DE 11", &a, echoed{mti: 0x0110, transmitted: 7, code: approved}, byTime, 0},
+		{"displaced", &a, echoed{mti: 0x0110, stan: newest - lastAnswered, transmitted: 7, code: approved}, byTime, 0},
+		{"a reversal's", &b, echoed{mti: 0x0410, stan: newest - 1, rrn: reversal.key.rrn[:], code: approved}, byTime, 0},
+		{"the newest", &a, echoed{mti: 0x0110, stan: newest, transmitted: 7, code: approved}, byTime, newest},
+		{"its third", &a, echoed{mti: 0x0110, stan: newest, transmitted: 7, code: approved}, byTime, 0},
+		{"the oldest", &a, echoed{mti: 0x0110, stan: newest - lastAnswered + 1, transmitted: 7, code: approved}, byTime, newest - lastAnswered + 1},
+	}
+	for _, c := range cases {
+		g, ok := c.in.second(&c.e, c.rule)
+		if ok != (c.want != 0) || ok && (g.id != payment.ID{byte(c.want)} || g.attempt != 2 || g.key.stan != c.want) {
+			t.Errorf("%s: %v %+v", c.name, ok, g)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { a.note(reversal, approved) }); n != 0 {
+		t.Errorf("%v allocations to keep one", n)
+	}
+}
+
 // TestMemoryModel: the memory holds the newest, finds them, and never more.
 func TestMemoryModel(t *testing.T) {
 	m := newMemory(100)

@@ -17,7 +17,7 @@ type hearing uint8
 
 const (
 	heardAnswer    hearing = iota // a request is complete
-	heardLate                     // its request was over
+	heardLate                     // its request was over, or had another answer
 	heardUnmatched                // nothing waits for it
 )
 
@@ -32,6 +32,10 @@ func (c *core) answered(now moment, st *station, e *echoed, m *iso8583.Message, 
 			c.counters.Late++
 			return heardLate, g, 0
 		}
+		if g, ok := c.table.answered.second(e, c.rule); ok {
+			c.counters.Late++
+			return heardLate, g, 0
+		}
 		c.counters.Unmatched++
 		return heardUnmatched, ghost{}, 0
 	}
@@ -43,7 +47,7 @@ func (c *core) answered(now moment, st *station, e *echoed, m *iso8583.Message, 
 	if p.answer != nil {
 		p.answer.Swap(m)
 	}
-	c.table.noteAnswered(&p.key)
+	c.table.answered.note(p, e.code)
 	c.finish(p, nil, now)
 	return heardAnswer, ghost{}, took
 }

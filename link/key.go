@@ -19,7 +19,8 @@ type key struct {
 	acquirer    string // DE 32, without leading zeros
 }
 
-// echoed is what an answer carries of the key. The slices alias the message.
+// echoed is what an answer carries of the key, and what it says. The slices
+// alias the message.
 type echoed struct {
 	mti         iso8583.MTI
 	stan        payment.STAN // 0 when absent or not a number
@@ -27,6 +28,7 @@ type echoed struct {
 	rrn         []byte // 12 bytes, nil when absent
 	terminal    []byte // right-trimmed, nil when absent
 	acquirer    []byte // without leading zeros, nil when absent
+	code        payment.ResponseCode
 }
 
 // rule says which elements besides DE 11 a dialect's answers must echo.
@@ -42,6 +44,7 @@ const (
 	deSTAN        = 11
 	deAcquirer    = 32
 	deRRN         = 37
+	deCode        = 39
 	deTerminal    = 41
 	deNetwork     = 70
 )
@@ -55,6 +58,7 @@ func readEchoed(m *iso8583.Message) echoed {
 		rrn:         exactly(m.Bytes(deRRN), len(payment.RRN{})),
 		terminal:    trimRight(m.Bytes(deTerminal)),
 		acquirer:    trimZeros(m.Bytes(deAcquirer)),
+		code:        payment.MakeResponseCode(m.Bytes(deCode)),
 	}
 }
 

@@ -34,8 +34,8 @@ type report struct {
 }
 
 // maxReports bounds the queue of reports; what does not fit is counted as
-// dropped. A dropped late answer changes no outcome: its reversal is owed
-// already.
+// dropped. A dropped late answer changes no outcome, and its reversal is owed
+// already; only an approval after a decline is then left to reconciliation.
 const maxReports = 1024
 
 // logEvery and logBurst bound the lines a peer can make us write.
@@ -143,7 +143,7 @@ func (l *Link) unmatchedLine(e *echoed) string {
 
 // explain says why an answer matches nothing.
 func (t *table) explain(e *echoed, r rule) string {
-	if t.wasAnswered(e) {
+	if t.answered.has(e) {
 		return "its request was answered already"
 	}
 	near, element := t.nearest(e, r)

@@ -177,16 +177,31 @@ func TestWrongSTAN(t *testing.T) {
 	})
 }
 
-func TestDuplicateAnswer(t *testing.T) {
+// TestSecondAnswer: an acquirer that declines and then approves holds money for
+// what the gateway was told is declined. The journal must learn of it.
+func TestSecondAnswer(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, r *rig, hosts <-chan net.Conn) {
 		h := signedOn(t, hosts)
 		p := r.pending(1)
 		m := h.next()
 		h.answer(m, "51")
 		outcome(t, <-p)
-		h.answer(m, "00")
+		// A mere copy is nothing for the journal.
+		h.answer(m, "51")
 		if line := <-r.strange; !strings.Contains(line, "answered already") {
 			t.Errorf("the line says %q", line)
+		}
+		h.answer(m, "00")
+		synctest.Wait()
+		if len(r.late) != 1 || len(r.strange) != 0 {
+			t.Fatalf("%d late answers, %d that match nothing", len(r.late), len(r.strange))
+		}
+		if late := <-r.late; late.ID != (payment.ID{1}) || late.Attempt != 1 || late.Response.Code.String() != "00" || late.Response.Verdict.Action != payment.ActionApprove {
+			t.Errorf("%+v", late)
+		}
+		h.answer(m, "00")
+		if line := <-r.strange; !strings.Contains(line, "answered already") {
+			t.Errorf("the third answer's line says %q", line)
 		}
 		// The next request is not given the second answer.
 		p = r.pending(2)

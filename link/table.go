@@ -47,25 +47,15 @@ type table struct {
 	free   int32
 	used   int
 
-	// The last answered requests, so that the line about a second answer can
-	// say that it is one.
-	answered [lastAnswered]answeredKey
-	cursor   int
+	answered answered // the last that are over with their answer
 }
-
-type answeredKey struct {
-	stan        payment.STAN
-	transmitted payment.Transmitted
-}
-
-const lastAnswered = 256
 
 const noPlace = int32(-1)
 
 var errKeyTaken = errors.New("key taken")
 
 func newTable(size int) *table {
-	t := &table{places: make([]place, size), heads: make([]int32, chainsFor(size)), free: noPlace}
+	t := &table{places: make([]place, size), heads: make([]int32, chainsFor(size)), free: noPlace, answered: newAnswered()}
 	for i := range t.heads {
 		t.heads[i] = noPlace
 	}
@@ -182,22 +172,6 @@ func (t *table) owes(stan payment.STAN, rrn payment.RRN) bool {
 	for i := *t.chain(stan); i != noPlace; i = t.places[i].next {
 		k := &t.places[i].key
 		if k.owed && k.stan == stan && k.rrn == rrn {
-			return true
-		}
-	}
-	return false
-}
-
-// noteAnswered remembers for a while that a request had its answer.
-func (t *table) noteAnswered(k *key) {
-	t.answered[t.cursor] = answeredKey{k.stan, k.transmitted}
-	t.cursor = (t.cursor + 1) % lastAnswered
-}
-
-// wasAnswered says whether an answer is the second one of its request.
-func (t *table) wasAnswered(e *echoed) bool {
-	for _, k := range t.answered {
-		if e.stan != 0 && k.stan == e.stan && (k.transmitted == e.transmitted || e.transmitted == 0) {
 			return true
 		}
 	}
