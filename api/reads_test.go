@@ -108,6 +108,7 @@ func TestEvents(t *testing.T) {
 		`{"data":[{"at":"2026-11-23T04:05:57.000Z","kind":"intent","event":"opened","state":"open","attempt":{"number":1,"link":"visa-b","scheme":"visa","dialect":"visa","mti":"0100","stan":"000016","rrn":"632700000017","transmitted":"1123040557","send_by":null,"answer_by":null}}`,
 		`"kind":"outcome","event":"unknown","state":"reversing","outcome":{"attempt":2,"status":"unknown","cause":"timeout","amount":{"value":1051,"currency":"EUR"},"response_code":null,"approval_code":null,"reversal_reason":"timeout","processing_ms":38}}`,
 		`"kind":"reversal_owed","event":"unknown","state":"reversing","reversal":{"link":"visa-a","attempt":2,"reason":"timeout","stan":null,"transmitted":null,"tries":0,`,
+		`{"at":"2026-11-23T04:06:02.000Z","kind":"reversal_sent","state":"reversing","reversal":{"link":"visa-a","attempt":2,"reason":"timeout","stan":"000099","transmitted":"1123040600","tries":1,`,
 		`"kind":"late_answer","event":"late_approval","state":"reversing","response":{"response_code":"00","approval_code":"LATE01"}}`,
 		`{"at":"2026-11-23T04:06:04.000Z","kind":"reversal_ended","event":"reversal_acknowledged","state":"reversed","reversal":{"link":"visa-a","attempt":2,"reason":"timeout","stan":"000099","transmitted":"1123040601","tries":2,`,
 		`}],"has_more":false,"next":null}`,

@@ -67,8 +67,10 @@ func appendEntry(dst []byte, e *payment.Entry) []byte {
 	dst = appendInstant(dst, e.At)
 	dst = append(dst, `,"kind":`...)
 	dst = appendString(dst, e.Kind.String())
-	dst = append(dst, `,"event":`...)
-	dst = appendString(dst, e.Event.String())
+	if e.Kind != payment.EntryReversalSent { // a transmission is no event of the life cycle: it changes nothing
+		dst = append(dst, `,"event":`...)
+		dst = appendString(dst, e.Event.String())
+	}
 	dst = append(dst, `,"state":`...)
 	dst = appendString(dst, e.State.String())
 	if e.Intent != nil {
