@@ -110,6 +110,9 @@ func (m *model) open(i *payment.Intent) payment.Opened {
 		case k.id == i.ID:
 			return payment.Opened{Verdict: payment.OpenDecided, ID: k.id}
 		case holder.state == payment.StateNotSent:
+			if m.payments[i.ID] != nil {
+				return payment.Opened{Verdict: payment.OpenDecided, ID: i.ID}
+			}
 		case k.print != i.Fingerprint:
 			return payment.Opened{Verdict: payment.OpenConflict, ID: k.id}
 		case holder.state == payment.StateOpen:

@@ -144,6 +144,9 @@ func (m *Machine) admit(h *intentHead) payment.Opened {
 		if v := m.holder(h, &k); v != payment.OpenNew {
 			return payment.Opened{Verdict: v, ID: k.id}
 		}
+		if m.load(h.id) != nil { // it gave the key back itself, and so did who had it since
+			return payment.Opened{Verdict: payment.OpenDecided, ID: h.id}
+		}
 	}
 	if len(h.reference) > 0 && m.findKey(h.merchant, hashOf(domainReference, h.merchant, h.reference), &k) && k.kind == keyBarred {
 		return payment.Opened{Verdict: payment.OpenBarred}

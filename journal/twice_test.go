@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"authswitch/payment"
@@ -70,5 +71,31 @@ func TestSecondAnswerBeforeNext(t *testing.T) {
 	}
 	if r := b.acknowledge("cb-a", owed[0].Seq, payment.AdviceAcknowledged); r.State != payment.StateDeclined || len(b.owed("cb-a")) != 0 {
 		t.Errorf("acknowledged: %s, owed %+v", r.State, b.owed("cb-a"))
+	}
+}
+
+// TestProposedAgainAfterItsKeyWasUsed: a payment that gave its key back is
+// proposed once more when another one used the key and gave it back too. It
+// ended: its lines are not written over.
+func TestProposedAgainAfterItsKeyWasUsed(t *testing.T) {
+	b := newBench(t)
+	first := b.intent(1, b.session("n1"))
+	// Its id is of this day, so that only its key says that it was there.
+	binary.BigEndian.PutUint64(first.ID[:], uint64(b.now/1e6)<<16|0x7000)
+	second := *first
+	second.ID[15]++
+	for _, i := range []*payment.Intent{first, &second} {
+		if o := b.open(i); o.Verdict != payment.OpenNew {
+			t.Fatalf("verdict %d", o.Verdict)
+		}
+		b.settle(outcome(i, payment.EventNeverSent))
+	}
+	for _, i := range []*payment.Intent{first, &second} {
+		if o := b.open(i); o.Verdict != payment.OpenDecided || o.ID != i.ID {
+			t.Errorf("proposed again: verdict %d of %s", o.Verdict, o.ID)
+		}
+		if p := b.payment(i.ID); p.State != payment.StateNotSent {
+			t.Errorf("proposed again: %s", p.State)
+		}
 	}
 }
