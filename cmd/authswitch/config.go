@@ -38,8 +38,8 @@ type NodeConfig struct {
 type AdminConfig struct {
 	Listen string `yaml:"listen"` // 127.0.0.1:8081
 	// Profiling serves /debug/pprof/. Off: a profile costs CPU, and a dump of
-	// goroutines tells whoever reaches the port about our insides. Never a heap
-	// dump: that would hold card data.
+	// goroutines tells whoever reaches the port about our insides. What it
+	// serves of the heap is statistics, never contents.
 	Profiling bool `yaml:"pprof"`
 }
 
