@@ -51,6 +51,7 @@ func (d *Dialect) compileComposite(e *element, f *fieldFile, depth int) (*compos
 		}
 		c.elements = append(c.elements, piece)
 	}
+	c.index()
 	return c, nil
 }
 

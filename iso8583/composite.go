@@ -1,9 +1,12 @@
 package iso8583
 
+import "encoding/hex"
+
 // composite is the inner structure of an element.
 type composite struct {
 	kind      compositeKind
 	elements  []*element // in the order of the wire
+	keys      []uint32   // of elements by their ids as they travel (wireKey); nil where one is too long for a key
 	lead      *element   // a fixed piece before the list (Mastercard's DE 48)
 	idLen     int        // bytes of an id
 	idBinary  bool       // ids are bytes, written as hexadecimal digits in the dialect
@@ -205,14 +208,64 @@ func (c *composite) readListed(m *Message, of *element, id span, end int, parent
 	return from + length, err
 }
 
-// find is the listed piece of an id as it travelled.
+// find is the listed piece of an id as it travelled. The pieces are few, some
+// thirty at most: a run over words is faster than a map.
 func (c *composite) find(wire []byte) *element {
+	if c.keys != nil {
+		key := wireKey(wire)
+		for i, k := range c.keys {
+			if k == key {
+				return c.elements[i]
+			}
+		}
+		return nil
+	}
 	for _, e := range c.elements {
 		if c.sameID(e.id, wire) {
 			return e
 		}
 	}
 	return nil
+}
+
+// longestKey is how many bytes of an id fit a key beside their number.
+const longestKey = 3
+
+// wireKey is an id of up to longestKey bytes and its length in one word; a
+// longer one has the key of none.
+func wireKey(wire []byte) uint32 {
+	if len(wire) > longestKey {
+		return 0
+	}
+	key := uint32(len(wire)) << 24 //nolint:gosec // at most longestKey
+	for i, b := range wire {
+		key |= uint32(b) << (8 * i)
+	}
+	return key
+}
+
+// index makes the keys once the pieces are known.
+func (c *composite) index() {
+	keys := make([]uint32, len(c.elements))
+	for i, e := range c.elements {
+		wire := []byte(e.id)
+		switch {
+		case c.idBinary:
+			var err error
+			if wire, err = hex.DecodeString(e.id); err != nil {
+				return
+			}
+		case c.encode != nil:
+			for j, b := range wire {
+				wire[j] = c.encode[b]
+			}
+		}
+		if len(wire) == 0 || len(wire) > longestKey {
+			return
+		}
+		keys[i] = wireKey(wire)
+	}
+	c.keys = keys
 }
 
 func (c *composite) sameID(id string, wire []byte) bool {
