@@ -31,6 +31,8 @@ type fakeJournal struct {
 	stored  *payment.Settled // what stands in the journal, whatever is proposed
 	last    payment.Outcome
 	intents []payment.Intent
+
+	lateFails int // how many late answers are refused with err["late"] first
 }
 
 func (j *fakeJournal) Open(i *payment.Intent) (payment.Opened, error) {
@@ -82,6 +84,9 @@ func (j *fakeJournal) Cancel(c *payment.Cancellation) (payment.Cancelled, error)
 
 func (j *fakeJournal) Late(*payment.Late) error {
 	j.calls = append(j.calls, "late")
+	if len(j.calls) > j.lateFails {
+		return nil
+	}
 	return j.err["late"]
 }
 

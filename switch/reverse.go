@@ -1,6 +1,11 @@
 package switching
 
-import "authswitch/payment"
+import (
+	"errors"
+	"time"
+
+	"authswitch/payment"
+)
 
 // Reverse cancels a payment for its gateway. What it returns is durable; the
 // message to the acquirer is owed and leaves from the outbox, under no
@@ -16,11 +21,28 @@ func (s *Switch) Reverse(c *payment.Cancellation) (payment.Cancelled, error) {
 // Late journals an answer that came after its outcome was decided. It never
 // changes what the gateway was told; an approval arms the reversal again. It
 // is called by a link, off the path of any request, and may take its time.
+//
+// An approval after a decline is known to nobody else, so a journal that
+// cannot take it is asked again for a while.
 func (s *Switch) Late(l payment.Late) {
-	if err := s.Canceller.Late(&l); err != nil {
-		// The reversal is owed all the same, only without this answer's DE 38.
-		s.Log.Warn("late answer not journalled", "id", l.ID.String(), "link", l.Link, "error", err)
-		return
+	var err error
+	for range lateTries {
+		if err = s.Canceller.Late(&l); err == nil {
+			s.Log.Info("late answer", "id", l.ID.String(), "link", l.Link, "response_code", l.Response.Code.String())
+			return
+		}
+		if errors.Is(err, payment.ErrNotFound) {
+			break // no such payment or attempt: no later try finds it
+		}
+		time.Sleep(latePause)
 	}
-	s.Log.Info("late answer", "id", l.ID.String(), "link", l.Link, "response_code", l.Response.Code.String())
+	s.Log.Error("late answer not journalled: its approval, if it is one, must be looked for at the acquirer",
+		"id", l.ID.String(), "link", l.Link, "response_code", l.Response.Code.String(), "error", err)
 }
+
+// How long a late answer waits for the journal: 10 s, within which a store
+// either elects a leader or stops its node.
+const (
+	lateTries = 20
+	latePause = 500 * time.Millisecond
+)
