@@ -46,7 +46,7 @@ differential: ## our codec against moov's: a million random and 200,000 mutated 
 docs: ## write again what is generated from the sources: docs/limits.md
 	$(GO) run ./internal/limits
 
-bench: build ## measure the table of docs/performance.md (5 minutes, a quiet machine); writes bench/results.json, that page and the README
+bench: build ## measure the table of docs/performance.md (9 minutes, a quiet machine); writes bench/results.json, that page and the README
 	@bash scripts/bench
 
 soak: build ## ROUNDS (50) rounds of kill -9 under 1,000 authorizations/s, each verified

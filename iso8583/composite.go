@@ -237,7 +237,7 @@ func wireKey(wire []byte) uint32 {
 	if len(wire) > longestKey {
 		return 0
 	}
-	key := uint32(len(wire)) << 24 //nolint:gosec // at most longestKey
+	key := uint32(len(wire)) << 24
 	for i, b := range wire {
 		key |= uint32(b) << (8 * i)
 	}

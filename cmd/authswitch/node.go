@@ -52,6 +52,7 @@ type node struct {
 // Limits of a clean stop, one after the other.
 const (
 	stopDoor  = 15 * time.Second
+	stopLinks = 5 * time.Second
 	stopStore = 10 * time.Second
 )
 
@@ -280,6 +281,11 @@ func (n *node) stop() {
 	}
 	if n.stopSend != nil {
 		n.stopSend()
+		ctx, cancel := context.WithTimeout(context.Background(), stopLinks)
+		if err := n.byName.Drain(ctx); err != nil { // signs off; what is pending has its own deadline
+			n.log.Warn("links did not drain", "error", err)
+		}
+		cancel()
 		n.stopLink()
 		n.running.Wait()
 	}
