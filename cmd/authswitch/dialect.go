@@ -116,45 +116,35 @@ out: hexadecimal (spaces and line ends are ignored), or raw bytes. It is the
 frame without its length prefix. Card data is always masked.`,
 	}
 	c.PersistentFlags().StringVar(&dialect, "dialect", "ascii87", "the dialect's name, or a file's path")
-	c.AddCommand(
-		&cobra.Command{Use: "view [FILE]", Short: "Show a message's elements", Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	// each is a subcommand over one or two messages of the dialect.
+	each := func(use, short string, messages int, do func(w io.Writer, d *iso8583.Dialect, frames [][]byte) error) {
+		args := cobra.MaximumNArgs(1)
+		if messages > 1 {
+			args = cobra.ExactArgs(messages)
+		}
+		c.AddCommand(&cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := loadDialect(dialect)
 			if err != nil {
 				return err
 			}
-			frame, err := readMessage(cmd.InOrStdin(), args, 0)
-			if err != nil {
-				return err
+			frames := make([][]byte, messages)
+			for i := range frames {
+				if frames[i], err = readMessage(cmd.InOrStdin(), args, i); err != nil {
+					return err
+				}
 			}
-			return d.Describe(cmd.OutOrStdout(), frame)
-		}},
-		&cobra.Command{Use: "diff FILE FILE", Short: "Show the elements in which two messages differ", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := loadDialect(dialect)
-			if err != nil {
-				return err
-			}
-			a, err := readMessage(cmd.InOrStdin(), args, 0)
-			if err != nil {
-				return err
-			}
-			b, err := readMessage(cmd.InOrStdin(), args, 1)
-			if err != nil {
-				return err
-			}
-			return d.Diff(cmd.OutOrStdout(), a, b)
-		}},
-		&cobra.Command{Use: "validate [FILE]", Short: "Hold a message to its dialect", Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := loadDialect(dialect)
-			if err != nil {
-				return err
-			}
-			frame, err := readMessage(cmd.InOrStdin(), args, 0)
-			if err != nil {
-				return err
-			}
-			return reportFindings(cmd.OutOrStdout(), d.Validate(frame))
-		}},
-	)
+			return do(cmd.OutOrStdout(), d, frames)
+		}})
+	}
+	each("view [FILE]", "Show a message's elements", 1, func(w io.Writer, d *iso8583.Dialect, frames [][]byte) error {
+		return d.Describe(w, frames[0])
+	})
+	each("diff FILE FILE", "Show the elements in which two messages differ", 2, func(w io.Writer, d *iso8583.Dialect, frames [][]byte) error {
+		return d.Diff(w, frames[0], frames[1])
+	})
+	each("validate [FILE]", "Hold a message to its dialect", 1, func(w io.Writer, d *iso8583.Dialect, frames [][]byte) error {
+		return reportFindings(w, d.Validate(frames[0]))
+	})
 	return c
 }
 
