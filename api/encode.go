@@ -8,11 +8,6 @@ import (
 	"authswitch/query"
 )
 
-// EncoderVersion is the version of answer's form, kept in every outcome. A
-// change of the form takes a new number and keeps the old encoder beside the
-// new one: the same outcome gives the same bytes for ever.
-const EncoderVersion uint8 = 1
-
 // appendAnswer writes a network answer: nothing but what intent and outcome
 // hold goes into it, so that any node gives the same bytes at any time.
 func appendAnswer(dst []byte, p *payment.Payment) []byte {

@@ -113,7 +113,7 @@ func testPayment(a *payment.Authorization) payment.Payment {
 	}
 	p.Outcome = payment.Outcome{
 		ID: testID(), Attempt: 1, Event: payment.EventApproved, Status: payment.StatusApproved, Amount: p.Intent.Amount,
-		ProcessingMS: 38, At: testInstant, Encoder: EncoderVersion,
+		ProcessingMS: 38, At: testInstant, Encoder: payment.EncoderVersion,
 		Response: payment.Response{
 			Code: payment.MakeResponseCode([]byte("00")), ApprovalCode: payment.ApprovalCode{'A', '1', '2', '3', '4', '5'}, CVVResult: 'M',
 			Verdict: payment.Verdict{Action: payment.ActionApprove, Reason: payment.ReasonApproved},

@@ -171,7 +171,7 @@ func (s *sender) send(o *payment.Owed) {
 	if err != nil {
 		s.metrics.failed.Inc()
 		s.Log.Error("owed reversal without a readable payment", "id", o.ID.String(), "link", s.Link, "error", err)
-		time.Sleep(unreadablePause)
+		s.pause(unreadablePause)
 		return
 	}
 	if o.STAN == 0 && s.Dialect.SameSTAN() {
@@ -181,7 +181,7 @@ func (s *sender) send(o *payment.Owed) {
 	if !sent {
 		// The link is down or full, or the journal busy. Nothing was sent: a pause
 		// keeps an outage from becoming a busy loop.
-		s.pause()
+		s.pause(unavailablePause)
 		return
 	}
 	if verdict == payment.AdviceRepeat && response == nil {
@@ -222,8 +222,8 @@ func (s *sender) attempt(o *payment.Owed, i *payment.Intent) (claimed payment.Ow
 }
 
 // pause keeps a sender and its entry idle, but not past a stop.
-func (s *sender) pause() {
-	t := time.NewTimer(unavailablePause)
+func (s *sender) pause(d time.Duration) {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:

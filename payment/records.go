@@ -94,6 +94,12 @@ type Outcome struct {
 	Reversal     ReversalReason // not NoReversal: what is owed with this outcome
 }
 
+// EncoderVersion is the form of the answers that api writes today. It is kept
+// in every outcome: a change of the form takes a new number and keeps the old
+// encoder beside the new one, so that the same outcome gives the same bytes for
+// ever.
+const EncoderVersion uint8 = 1
+
 // Cause says why an outcome is unknown or was not sent.
 type Cause uint8
 

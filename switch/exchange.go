@@ -10,7 +10,7 @@ import (
 // an outcome. It decides nothing durably.
 func (s *Switch) exchange(a *payment.Authorization, w *work, l *lane, i *payment.Intent) {
 	w.outcome = payment.Outcome{
-		ID: i.ID, Attempt: i.Attempt, Session: i.Session, Amount: a.Amount, Encoder: encoderVersion,
+		ID: i.ID, Attempt: i.Attempt, Session: i.Session, Amount: a.Amount, Encoder: payment.EncoderVersion,
 	}
 	o := &w.outcome
 	err := s.Exchanger.Exchange(&w.slot, i, w.frame, &w.answer)
@@ -29,10 +29,6 @@ func (s *Switch) exchange(a *payment.Authorization, w *work, l *lane, i *payment
 		unknown(o, causeOf(err), payment.ReversalMalfunction)
 	}
 }
-
-// encoderVersion is written into every outcome, so that an answer can be
-// rendered again as it was first rendered after the encoder has changed.
-const encoderVersion = 1
 
 // causeOf names why there is no usable answer.
 func causeOf(err error) payment.Cause {

@@ -194,7 +194,7 @@ func awaitReady(ctx context.Context, url string) error {
 			}
 			last = strings.TrimSpace(string(body))
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // polling another process: there is nothing to wait on
 	}
 	return fmt.Errorf("not ready after %s: %s", devReady, last)
 }

@@ -60,7 +60,7 @@ func killRound(t *testing.T, d *instance, round int, random *rand.Rand) string {
 	if err := load.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second + time.Duration(random.Int64N(int64(4*time.Second))))
+	time.Sleep(time.Second + time.Duration(random.Int64N(int64(4*time.Second)))) // the random moment of the kill
 	pid := d.pid()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Errorf("round %d: kill %d: %v", round+1, pid, err)
