@@ -39,6 +39,7 @@ func reversedHistory(p *payment.Payment) []payment.Entry {
 		{At: at(5), State: payment.StateReversing, Event: payment.EventLateApproval, Kind: payment.EntryLateAnswer, Response: &late},
 		{At: at(6), State: payment.StateReversing, Event: payment.EventUnknown, Kind: payment.EntryReversalSent, Owed: &again},
 		{At: at(7), State: payment.StateReversed, Event: payment.EventReversalAcknowledged, Kind: payment.EntryReversalEnded, Owed: &again},
+		{At: at(8), State: payment.StateReversed, Event: payment.EventWrittenOff, Kind: payment.EntryWrittenOff, Owed: &again, WriteOff: &payment.WriteOff{Operator: "ana", Reason: "said \"no\" by letter"}},
 	}
 }
 
@@ -54,7 +55,7 @@ func TestGet(t *testing.T) {
 		`"reference":"ORDER-42","channel":"ecommerce","capture":"manual","created_at":"2026-11-23T04:05:57.000Z","attempts":[` +
 		`{"link":"visa-b","stan":"000016","rrn":"632700000017","transmitted":"1123040557","mti":"0100","result":"not_sent"},` +
 		`{"link":"visa-a","stan":"000017","rrn":"632700000017","transmitted":"1123040557","mti":"0100","result":"unknown"}],` +
-		`"reversals":[{"link":"visa-a","stan":"000099","transmitted":"1123040601","tries":2,"state":"acknowledged"}]}`
+		`"reversals":[{"link":"visa-a","stan":"000099","transmitted":"1123040601","tries":2,"state":"written_off"}]}`
 	for _, path := range []string{
 		"/v1/authorizations/" + testIDText, "/v1/authorizations", "/v1/authorizations?merchant=parcels&limit=2",
 		"/v1/authorizations?idempotency_key=" + testIdemKey, "/v1/authorizations?merchant=parcels&reference=ORDER-42",
@@ -111,7 +112,8 @@ func TestEvents(t *testing.T) {
 		`{"at":"2026-11-23T04:06:02.000Z","kind":"reversal_sent","state":"reversing","reversal":{"link":"visa-a","attempt":2,"reason":"timeout","stan":"000099","transmitted":"1123040600","tries":1,`,
 		`"kind":"late_answer","event":"late_approval","state":"reversing","response":{"response_code":"00","approval_code":"LATE01"}}`,
 		`{"at":"2026-11-23T04:06:04.000Z","kind":"reversal_ended","event":"reversal_acknowledged","state":"reversed","reversal":{"link":"visa-a","attempt":2,"reason":"timeout","stan":"000099","transmitted":"1123040601","tries":2,`,
-		`}],"has_more":false,"next":null}`,
+		`"kind":"written_off","event":"written_off","state":"reversed","reversal":{"link":"visa-a","attempt":2,`,
+		`,"write_off":{"operator":"ana","reason":"said \"no\" by letter"}}],"has_more":false,"next":null}`,
 	} {
 		if !strings.Contains(a.text, want) {
 			t.Errorf("no %s\nin %s", want, a.text)

@@ -89,6 +89,13 @@ func appendEntry(dst []byte, e *payment.Entry) []byte {
 	if e.Owed != nil {
 		dst = appendOwed(dst, e.Owed)
 	}
+	if w := e.WriteOff; w != nil {
+		dst = append(dst, `,"write_off":{"operator":`...)
+		dst = appendString(dst, w.Operator)
+		dst = append(dst, `,"reason":`...)
+		dst = appendString(dst, w.Reason)
+		dst = append(dst, '}')
+	}
 	return append(dst, '}')
 }
 

@@ -173,6 +173,7 @@ func FuzzApply(f *testing.F) {
 		KindCancel: AppendCancel(nil, &payment.Cancellation{Merchant: "parcels", RequestKey: []byte("u"), Key: i.Key, Reason: 1}),
 		KindClaim:  AppendClaim(nil, s, 1, "cb-a", 1, 2, 3), KindAcknowledge: AppendAcknowledge(nil, "cb-a", 1, &payment.Response{}, payment.AdviceNotFound),
 		KindLease: AppendLease(nil, s, "cb-a"), KindSweep: AppendSweep(nil, 1), KindForget: AppendForget(nil, 1),
+		KindWriteOff: AppendWriteOff(nil, &payment.WriteOff{ID: i.ID, Operator: "ana", Reason: "ticket 7"}),
 	} {
 		f.Add(byte(kind), body)
 	}

@@ -19,11 +19,15 @@ const (
 	KindLease       Kind = 9  // STANs and RRNs
 	KindSweep       Kind = 10 // intents open past their time become reversals
 	KindForget      Kind = 11 // old idempotency generations go
+	KindWriteOff    Kind = 60 // an operator ends a payment's exceptions by hand
 )
 
 // String is the kind's name in logs and tests.
 func (k Kind) String() string {
 	names := [...]string{"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget"}
+	if k == KindWriteOff {
+		return "write-off"
+	}
 	if k == 0 || int(k) >= len(names) {
 		return "unknown"
 	}
@@ -143,9 +147,9 @@ type Result struct {
 	Opened    payment.Opened
 	Settled   payment.Settled
 	Cancelled payment.Cancelled
-	State     payment.State // of KindAcknowledge and KindLate
+	State     payment.State // of KindAcknowledge, KindLate and KindWriteOff
 	Owed      payment.Owed
 	Numbers   payment.Numbers
-	Count     int   // payments that KindSweep and KindSession turned into reversals
+	Count     int   // payments that KindSweep and KindSession turned into reversals; exceptions that KindWriteOff ended
 	Err       error // ErrNotFound, ErrBusy, ErrUnavailable of payment: nothing was done
 }

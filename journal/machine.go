@@ -136,6 +136,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applySweep(&c, r)
 	case KindForget:
 		return m.applyForget(&c, r)
+	case KindWriteOff:
+		return m.applyWriteOff(&c, r)
 	}
 	return ErrCorrupt
 }

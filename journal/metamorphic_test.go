@@ -202,6 +202,8 @@ func describe(x *Result) string {
 		return fmt.Sprintf("%+v %v", x.Settled, x.Err)
 	case KindCancel:
 		return fmt.Sprintf("%+v", x.Cancelled)
+	case KindWriteOff:
+		return fmt.Sprint(x.Count, x.State, x.Err)
 	case KindLate, KindAcknowledge:
 		return fmt.Sprint(x.State, x.Err)
 	case KindClaim:
@@ -372,6 +374,14 @@ func (r *trial) outbox() (Kind, []byte, string) {
 		stan, sent := payment.STAN(r.rand.IntN(900)+1), payment.Transmitted(r.rand.IntN(1000))
 		o, err := r.model.claim(by, link, seq, stan, sent)
 		return KindClaim, AppendClaim(nil, by.session, by.number, link, seq, stan, sent), fmt.Sprintf("%+v %v", o, err)
+	}
+	if r.rand.IntN(6) == 0 {
+		w := payment.WriteOff{ID: number(999_999), Operator: "ana", Reason: "ticket 7"}
+		if o := r.model.owed[owedName(link, seq)]; o != nil {
+			w.ID = o.ID
+		}
+		count, state, err := r.model.writeOff(w.ID)
+		return KindWriteOff, AppendWriteOff(nil, &w), fmt.Sprint(count, state, err)
 	}
 	v := payment.AdviceVerdict(r.rand.IntN(4))
 	answer := payment.Response{Code: payment.MakeResponseCode([]byte{'0', '0' + byte(v)})}

@@ -367,6 +367,26 @@ func (m *model) claim(by claim, link payment.LinkName, seq uint64, stan payment.
 	return *o, nil
 }
 
+func (m *model) writeOff(id payment.ID) (count int, state payment.State, err error) {
+	p := m.payments[id]
+	if p == nil {
+		return 0, payment.StateNone, payment.ErrNotFound
+	}
+	for name, o := range m.owed {
+		if o.ID != id || !o.Exception {
+			continue
+		}
+		delete(m.owed, name)
+		delete(m.claims, name)
+		p.lines++
+		count++
+		if int(o.Attempt) == len(p.intents) {
+			p.state = payment.StateWrittenOff
+		}
+	}
+	return count, p.state, nil
+}
+
 func (m *model) acknowledge(link payment.LinkName, seq uint64, code payment.ResponseCode, v payment.AdviceVerdict) (payment.State, error) {
 	name := owedName(link, seq)
 	o := m.owed[name]

@@ -229,12 +229,17 @@ func (m *Machine) end(l *life, event payment.Event, o *owing, answer *payment.Re
 		}
 		l.state = next
 	}
+	m.drop(l, o)
+	m.writeOwed(l, payment.EntryReversalEnded, event, o, answer)
+}
+
+// drop takes an entry out of the outbox. The line that says why follows.
+func (m *Machine) drop(l *life, o *owing) {
 	link := string(o.Link)
 	m.lane(link).remove(o)
 	m.keyA = appendOwedKey(m.keyA[:0], o.Link, o.Seq)
 	m.view.writes.delete(m.keyA)
 	l.settled(link, o.Seq)
-	m.writeOwed(l, payment.EntryReversalEnded, event, o, answer)
 }
 
 // except makes a reversal one for a person to see. It stays owed.

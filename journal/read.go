@@ -93,6 +93,10 @@ func decodeEntry(value []byte) (payment.Entry, error) {
 			e.Response = new(payment.Response)
 			readResponse(&c, e.Response)
 		}
+	case payment.EntryWrittenOff:
+		e.Owed, e.WriteOff = new(payment.Owed), new(payment.WriteOff)
+		readOwed(&c, e.Owed)
+		readWriteOff(&c, e.WriteOff)
 	default:
 		return e, ErrCorrupt
 	}

@@ -36,6 +36,7 @@ func TestNames(t *testing.T) {
 		{"cause", namesOf(Cause.String, "invalid"), "[ timeout link_lost unparsable_answer rejected amount_mismatch session_ended overdue cancelled no_route too_late]"},
 		{"reversal", namesOf(ReversalReason.String, "invalid"), "[ timeout malfunction customer_cancellation partial late_response suspected_fraud]"},
 		{"entry", namesOf(func(k EntryKind) string { return (k + 1).String() }, "invalid"), "[intent outcome late_answer reversal_owed reversal_sent reversal_ended]"},
+		{"entry by hand", []string{EntryWrittenOff.String()}, "[written_off]"},
 		{"refusal", namesOf(func(k RefusalKind) string { return (k + 1).String() }, "unknown"), "[invalid key_conflict running no_route overloaded pending barred]"},
 	} {
 		if got := fmt.Sprint(c.names); got != c.want {

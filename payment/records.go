@@ -259,12 +259,14 @@ type Entry struct {
 	State State // after it
 	Event Event
 	// Kind says which of the fields below are set:
-	// intent, outcome, late_answer, reversal_owed, reversal_sent, reversal_ended.
+	// intent, outcome, late_answer, reversal_owed, reversal_sent, reversal_ended,
+	// written_off.
 	Kind     EntryKind
 	Intent   *Intent
 	Outcome  *Outcome
 	Response *Response
 	Owed     *Owed
+	WriteOff *WriteOff // without its ID, which is the payment's
 }
 
 // EntryKind is the kind of a history line.
@@ -295,6 +297,8 @@ func (k EntryKind) String() string {
 		return "reversal_sent"
 	case EntryReversalEnded:
 		return "reversal_ended"
+	case EntryWrittenOff:
+		return "written_off"
 	}
 	return "invalid"
 }

@@ -41,7 +41,7 @@ func newItem(p payment.Payment, history []payment.Entry) Item {
 			item.attempt(e)
 		case payment.EntryOutcome:
 			item.outcome(e)
-		case payment.EntryReversalOwed, payment.EntryReversalSent, payment.EntryReversalEnded:
+		case payment.EntryReversalOwed, payment.EntryReversalSent, payment.EntryReversalEnded, payment.EntryWrittenOff:
 			item.reversal(e)
 		}
 	}
@@ -110,14 +110,14 @@ func reversalState(e *payment.Entry) string {
 		return "owed"
 	case payment.EntryReversalSent:
 		return "sent"
+	case payment.EntryWrittenOff:
+		return "written_off"
 	}
 	switch e.Event {
 	case payment.EventOriginalNotFound:
 		return "not_found"
 	case payment.EventReversalExceptional:
 		return "exception"
-	case payment.EventWrittenOff:
-		return "written_off"
 	}
 	return "acknowledged"
 }

@@ -152,7 +152,7 @@ func TestItem(t *testing.T) {
 		{"not found", []payment.Entry{owed(reversalSent, 0, sent), owed(ended, payment.EventOriginalNotFound, sent)}, nil, []Reversal{{"a", 1, 5, 1, 1, "not_found"}}},
 		{"exception", []payment.Entry{owed(reversalSent, 0, again), owed(ended, payment.EventReversalExceptional, again)}, nil, []Reversal{{"a", 1, 5, 2, 2, "exception"}}},
 		{"exception, owed", []payment.Entry{owed(reversalSent, 0, again), owed(reversalOwed, payment.EventReversalExceptional, exception)}, nil, []Reversal{{"a", 1, 5, 2, 2, "exception"}}},
-		{"written off", []payment.Entry{owed(ended, payment.EventWrittenOff, again)}, nil, []Reversal{{"a", 1, 5, 2, 2, "written_off"}}},
+		{"written off", []payment.Entry{owed(payment.EntryWrittenOff, payment.EventWrittenOff, again)}, nil, []Reversal{{"a", 1, 5, 2, 2, "written_off"}}},
 		{"re-armed", []payment.Entry{owed(ended, payment.EventOriginalNotFound, sent), owed(reversalOwed, payment.EventLateApproval, second)}, nil, []Reversal{{"a", 1, 5, 1, 1, "not_found"}, {"a", 2, 0, 0, 0, "owed"}}},
 		{"lines without their part", []payment.Entry{{Kind: payment.EntryIntent}, {Kind: payment.EntryOutcome}, {Kind: ended}, {Kind: payment.EntryLateAnswer}, outcome(3, payment.StatusApproved, 0)}, nil, nil},
 	} {
