@@ -9,7 +9,7 @@
 //
 // Deciders: wheel, table, memory, numbers, machine, core. They have no
 // goroutine, no clock and no I/O, are tested by the conversations in testdata,
-// and can be driven by a simulation as they are. Shells: Link and connection,
+// and are driven by the simulation as they are, through Decider. Shells: Link and connection,
 // which own the goroutines, the sockets and the only lock.
 //
 // Order of locks: Link.mu is the only one. Nothing that can block is called

@@ -15,24 +15,52 @@ func (c *connection) hear(payload []byte, m *iso8583.Message) {
 		return
 	}
 	err := l.dialect.Unpack(m, payload)
-	if err != nil && !readable(err) {
+	switch kindOf(m, err) {
+	case frameReject:
+		c.hearReject(m)
+	case frameNetwork:
+		c.hearNetwork(m)
+	case frameAnswer:
+		c.hearAnswer(m, err)
+	case frameNone:
 		c.unparsable(err)
-		return
+	case frameBroken:
+		c.unparsable(err)
+		c.refuse(m)
+	case frameRequest:
+		c.refuse(m)
+	}
+}
+
+// frameKind is what an unpacked frame is to a link.
+type frameKind uint8
+
+const (
+	frameNone    frameKind = iota // no message, or nobody can tell whose
+	frameReject                   // the peer refuses a message of ours as such
+	frameNetwork                  // an 0800 or 0810
+	frameAnswer                   // a response to a request of ours
+	frameBroken                   // a request that cannot be unpacked to its end
+	frameRequest                  // a request: none is served here
+)
+
+// kindOf tells the kinds apart by the message and what Unpack said about it.
+func kindOf(m *iso8583.Message, err error) frameKind {
+	if err != nil && !readable(err) {
+		return frameNone
 	}
 	mti := m.MTI()
 	switch {
 	case m.Rejected() || mti.Class() == iso8583.ClassAdministrative:
-		c.hearReject(m)
+		return frameReject
 	case mti.Class() == iso8583.ClassNetwork && err == nil:
-		c.hearNetwork(m)
+		return frameNetwork
 	case mti.IsResponse() && mti.Class() != iso8583.ClassNetwork:
-		c.hearAnswer(m, err)
+		return frameAnswer
 	case err != nil:
-		c.unparsable(err)
-		c.refuse(m)
-	default:
-		c.refuse(m)
+		return frameBroken
 	}
+	return frameRequest
 }
 
 // readable says whether a message that could not be unpacked to its end can

@@ -103,9 +103,9 @@ func (w *Worker) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	for range senders * w.cfg.Window {
 		running.Go(func() {
-			s := &sender{Deps: &w.deps, metrics: w.metrics, places: w.places, stop: ctx.Done()}
+			c := &Carrier{Deps: &w.deps, metrics: w.metrics, places: w.places, stop: ctx.Done()}
 			for o := range work {
-				s.send(&o)
+				pause(c.Carry(&o), ctx.Done())
 				done <- o.Seq
 			}
 		})
@@ -151,8 +151,10 @@ func (w *Worker) wait(ctx context.Context, poll <-chan time.Time, done <-chan ui
 	}
 }
 
-// sender is one of a worker's goroutines, with its reused memory.
-type sender struct {
+// Carrier makes one attempt at one entry after the other, as a straight line
+// that waits only in Journal and Sender: each goroutine of a Worker has one, and
+// a simulation drives one as it is.
+type Carrier struct {
 	*Deps
 	metrics *metrics
 	places  chan struct{}
@@ -163,16 +165,25 @@ type sender struct {
 	answer  iso8583.Message
 }
 
-// send makes one attempt at one entry. Every failure leaves it owed: the claim
-// has already set the time of the next attempt, and without a claim nothing
-// has changed.
-func (s *sender) send(o *payment.Owed) {
+// NewCarrier is a carrier without a worker. It is used by one caller at a time.
+func NewCarrier(deps Deps) (*Carrier, error) {
+	m, err := newMetrics(deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Carrier{Deps: &deps, metrics: m, places: make(chan struct{}, 1)}, nil
+}
+
+// Carry makes one attempt at one entry, and says how long its caller and the
+// entry should rest after it. Every failure leaves it owed: the claim has
+// already set the time of the next attempt, and without a claim nothing has
+// changed.
+func (s *Carrier) Carry(o *payment.Owed) (rest time.Duration) {
 	p, err := s.Journal.Payment(o.ID)
 	if err != nil {
 		s.metrics.failed.Inc()
 		s.Log.Error("owed reversal without a readable payment", "id", o.ID.String(), "link", s.Link, "error", err)
-		s.pause(unreadablePause)
-		return
+		return unreadablePause
 	}
 	if o.STAN == 0 && s.Dialect.SameSTAN() {
 		o.STAN = p.Intent.STAN
@@ -181,25 +192,25 @@ func (s *sender) send(o *payment.Owed) {
 	if !sent {
 		// The link is down or full, or the journal busy. Nothing was sent: a pause
 		// keeps an outage from becoming a busy loop.
-		s.pause(unavailablePause)
-		return
+		return unavailablePause
 	}
 	if verdict == payment.AdviceRepeat && response == nil {
-		return // no answer: the claim's due time brings the repeat
+		return 0 // no answer: the claim's due time brings the repeat
 	}
 	s.metrics.results[verdict].Inc()
 	state, err := s.Journal.Acknowledge(s.Link, o.Seq, response, verdict)
 	if err != nil {
 		s.metrics.failed.Inc()
 		s.Log.Warn("reversal's answer not journalled; it will be repeated", "id", o.ID.String(), "link", s.Link, "error", err)
-		return
+		return 0
 	}
 	s.report(&claimed, response, verdict, state)
+	return 0
 }
 
 // attempt claims an entry and sends it, inside one place of the window. Not
 // sent: nothing was claimed either.
-func (s *sender) attempt(o *payment.Owed, i *payment.Intent) (claimed payment.Owed, r *payment.Response, v payment.AdviceVerdict, sent bool) {
+func (s *Carrier) attempt(o *payment.Owed, i *payment.Intent) (claimed payment.Owed, r *payment.Response, v payment.AdviceVerdict, sent bool) {
 	select {
 	case s.places <- struct{}{}:
 		defer func() { <-s.places }()
@@ -222,12 +233,15 @@ func (s *sender) attempt(o *payment.Owed, i *payment.Intent) (claimed payment.Ow
 }
 
 // pause keeps a sender and its entry idle, but not past a stop.
-func (s *sender) pause(d time.Duration) {
+func pause(d time.Duration, stop <-chan struct{}) {
+	if d == 0 {
+		return
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-s.stop:
+	case <-stop:
 	}
 }
 
@@ -239,7 +253,7 @@ const (
 
 // transmit packs a claimed entry, sends it and reads the answer. A nil response
 // with AdviceRepeat means that no usable answer came.
-func (s *sender) transmit(o *payment.Owed, i *payment.Intent) (*payment.Response, payment.AdviceVerdict) {
+func (s *Carrier) transmit(o *payment.Owed, i *payment.Intent) (*payment.Response, payment.AdviceVerdict) {
 	defer s.card.Wipe()
 	if err := s.Vault.Open(&s.card, i.Sealed, i.ID); err != nil {
 		s.Sender.Release(&s.slot)
@@ -281,7 +295,7 @@ func (s *sender) transmit(o *payment.Owed, i *payment.Intent) (*payment.Response
 
 // report logs what a person should see: the end of a reversal that had trouble,
 // and every exception.
-func (s *sender) report(o *payment.Owed, r *payment.Response, v payment.AdviceVerdict, state payment.State) {
+func (s *Carrier) report(o *payment.Owed, r *payment.Response, v payment.AdviceVerdict, state payment.State) {
 	attributes := []any{"id", o.ID.String(), "link", s.Link, "stan", o.STAN.String(), "tries", o.Tries, "response_code", r.Code.String(), "state", state.String()}
 	switch {
 	case v == payment.AdviceExceptional || state == payment.StateException:
