@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"authswitch/cmd/authswitch/auditcmd"
 	"authswitch/cmd/authswitch/benchcmd"
 	"authswitch/cmd/authswitch/routecmd"
 	"authswitch/cmd/authswitch/simcmd"
@@ -46,7 +47,7 @@ func exitCode(err error) int {
 	if exit, ok := errors.AsType[*benchcmd.ExitError](err); ok {
 		return exit.Code
 	}
-	if errors.Is(err, errUsage) || errors.Is(err, routecmd.ErrUsage) {
+	if errors.Is(err, errUsage) || errors.Is(err, routecmd.ErrUsage) || errors.Is(err, auditcmd.ErrUsage) {
 		return exitUsage
 	}
 	return exitFailed
@@ -74,7 +75,7 @@ Exit codes: 0 done, 1 failed, 2 a mistake in the words of the call.`,
 		commands  []*cobra.Command
 	}{
 		{"run", "Run a switch:", []*cobra.Command{devCommand(), serveCommand(), configCommand()}},
-		{"operate", "Look after one that runs:", []*cobra.Command{authorizeCommand(), transactionCommand(), linkCommand(), routecmd.Commands(tableOf)}},
+		{"operate", "Look after one that runs:", []*cobra.Command{authorizeCommand(), transactionCommand(), linkCommand(), routecmd.Commands(tableOf), auditcmd.Command()}},
 		{"integrate", "Bring an acquirer on, and prove it:", []*cobra.Command{dialectCommand(), messageCommand(), simcmd.Command(), benchcmd.Commands()}},
 		{"other", "And:", []*cobra.Command{versionCommand()}},
 	} {
