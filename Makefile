@@ -17,7 +17,15 @@ help: ## show this list
 setup: ## install what a bare Debian machine with Go lacks, and fetch the modules
 	@bash scripts/setup
 
-build: $(BIN)/authswitch ## build bin/authswitch (static, no cgo)
+build: $(BIN)/authswitch hsmd ## build bin/authswitch (static, no cgo) and bin/hsmd (PKCS#11: needs a C compiler)
+
+# Without a C compiler there is a switch and no security module: said, and failed.
+hsmd:
+	@command -v $${CC:-cc} >/dev/null || { echo "bin/hsmd is not built: its PKCS#11 library needs a C compiler; make setup installs one (bin/authswitch is there)" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(BIN)/hsmd
+
+$(BIN)/hsmd: $(SOURCES) go.mod go.sum
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/hsmd
 
 $(BIN)/authswitch: $(SOURCES) go.mod go.sum
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/authswitch
@@ -55,4 +63,4 @@ soak: build ## ROUNDS (50) rounds of kill -9 under 1,000 authorizations/s, each 
 clean: ## remove what was built
 	rm -rf $(BIN) dist
 
-.PHONY: help setup build demo test check lint fuzz differential docs bench soak clean
+.PHONY: help setup build hsmd demo test check lint fuzz differential docs bench soak clean

@@ -15,8 +15,8 @@ import (
 //
 // Only blocks whose MAC held get in, so a flood of bad ones takes no place.
 type Cache struct {
-	engine *Engine
-	limit  int
+	from  Loader
+	limit int
 
 	mu     sync.Mutex
 	keys   map[[sha256.Size]byte]*list.Element
@@ -28,9 +28,15 @@ type kept struct {
 	key    *Key
 }
 
-// NewCache keeps at most limit keys of an engine.
-func NewCache(e *Engine, limit int) *Cache {
-	return &Cache{engine: e, limit: max(1, limit), keys: map[[sha256.Size]byte]*list.Element{}}
+// Loader opens key blocks: an Engine, or several where a local master key is
+// being replaced.
+type Loader interface {
+	Load(block []byte) (*Key, error)
+}
+
+// NewCache keeps at most limit opened keys.
+func NewCache(from Loader, limit int) *Cache {
+	return &Cache{from: from, limit: max(1, limit), keys: map[[sha256.Size]byte]*list.Element{}}
 }
 
 // Key is the opened key of a block. It must not be wiped by the caller: others
@@ -40,7 +46,7 @@ func (c *Cache) Key(block []byte) (*Key, error) {
 	if k := c.find(digest); k != nil {
 		return k, nil
 	}
-	k, err := c.engine.Load(block) // without the lock: a miss must not hold up hits
+	k, err := c.from.Load(block) // without the lock: a miss must not hold up hits
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +88,13 @@ func (c *Cache) Forget(block []byte) {
 	if e := c.keys[digest]; e != nil {
 		c.drop(e)
 	}
+}
+
+// Len is how many keys are kept.
+func (c *Cache) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.keys)
 }
 
 // Wipe overwrites and forgets all keys. No operation may be at work any more.

@@ -42,6 +42,7 @@ type Key struct {
 	mac       *mac.MAC        // M1, M3, M6
 	tdesBase  *dukpt.TDESBase // B0
 	aesBase   *dukpt.AESBase  // B0
+	aead      cipher.AEAD     // D0, AES
 	table     issuer.Table    // V1
 	tableIsOf bool
 }
@@ -131,6 +132,9 @@ func (e *Engine) expand(h *tr31.Header, k *key.Key) (*Key, error) {
 		} else {
 			out.aesBase, err = dukpt.NewAESBase(k)
 		}
+	case tr31.DataEncryption:
+		out.material = *k
+		out.aead, err = dataCipher(k)
 	case tr31.PINIBM3624:
 		out.material = *k
 		out.table, out.tableIsOf, err = boundTable(h)

@@ -110,7 +110,7 @@ func (c *checker) imported(r rule, spec *ast.ImportSpec) {
 		return
 	}
 	if target == "C" {
-		c.breaks(spec.Pos(), "cgo: the switch is one static binary; what needs C belongs into the security module")
+		c.breaks(spec.Pos(), "cgo: the switch is one static binary, and even the security module reaches C only through the library of hsm/token")
 		return
 	}
 	if strings.Contains(strings.Split(target, "/")[0], ".") {

@@ -58,6 +58,12 @@ func rules() []rule {
 		{"hsm/tr31", []string{"hsm/key", "hsm/mac"}},
 		{"hsm/issuer", []string{"hsm/key", "hsm/mac"}},
 		{"hsm/engine", []string{"hsm/dukpt", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/pinblock", "hsm/tr31"}},
+		{"hsm/wire", nil},
+		// The switch's side: no key, no algorithm, no C.
+		{"hsm", []string{"card", "hsm/wire"}},
+		// hsmd's side. The root of trust is handed in: only cmd/hsmd knows PKCS#11.
+		{"hsm/token", []string{"hsm/key", "hsm/mac"}},
+		{"hsm/server", []string{"hsm/audit", "hsm/dukpt", "hsm/engine", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/pinblock", "hsm/tr31", "hsm/wire"}},
 		{"hsm/selftest", []string{"hsm/dukpt", "hsm/engine", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/pinblock", "hsm/tr31"}},
 		// The module's book. It knows words about keys, and no key.
 		{"hsm/audit", nil},
@@ -70,6 +76,7 @@ func rules() []rule {
 		{"cmd/authswitch/benchcmd", []string{"bench"}},
 		{"cmd/authswitch/routecmd", []string{"card", "payment", "routing"}},
 		{"cmd/authswitch/simcmd", []string{"iso8583/dialects", "sim"}},
+		{"cmd/hsmd", []string{"hsm/audit", "hsm/engine", "hsm/key", "hsm/selftest", "hsm/server", "hsm/token", "hsm/tr31"}},
 		{"internal/archtest", nil},
 		{"internal/limits", nil},
 	}
@@ -95,7 +102,8 @@ func libraries() []library {
 		{"github.com/valyala/fastjson", []string{"bench", "sim"}, "", "JSON without reflection where it is hot"},
 		{"github.com/cockroachdb/pebble/v2", []string{"store"}, "", "the state beneath the journal"},
 		{"github.com/hashicorp/raft", []string{"store"}, "", "the order of the journal"},
-		{"github.com/prometheus/client_golang", []string{"api", "cmd/...", "link", "outbox", "store", "switch"}, "", "metrics; deciders have none"},
+		{"github.com/prometheus/client_golang", []string{"api", "cmd/...", "hsm", "hsm/server", "link", "outbox", "store", "switch"}, "", "metrics; deciders have none"},
+		{"github.com/miekg/pkcs11", []string{"hsm/token"}, "", "the token; the one library that needs a C compiler, so nothing of the switch may reach it"},
 		{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench"}, "", "latencies without averages"},
 		{"github.com/spf13/cobra", []string{"cmd/..."}, "", "the command line"},
 		{"go.yaml.in/yaml/v3", []string{"bench/table", "cmd/...", "iso8583", "sim"}, "", "configuration, dialect and scenario files"},
@@ -110,7 +118,7 @@ func libraries() []library {
 func deciders() []string {
 	return []string{
 		"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query",
-		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/selftest",
+		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/selftest", "hsm/wire",
 	}
 }
 
