@@ -173,7 +173,10 @@ func FuzzApply(f *testing.F) {
 		KindCancel: AppendCancel(nil, &payment.Cancellation{Merchant: "parcels", RequestKey: []byte("u"), Key: i.Key, Reason: 1}),
 		KindClaim:  AppendClaim(nil, s, 1, "cb-a", 1, 2, 3), KindAcknowledge: AppendAcknowledge(nil, "cb-a", 1, &payment.Response{}, payment.AdviceNotFound),
 		KindLease: AppendLease(nil, s, "cb-a"), KindSweep: AppendSweep(nil, 1), KindForget: AppendForget(nil, 1),
-		KindWriteOff: AppendWriteOff(nil, &payment.WriteOff{ID: i.ID, Operator: "ana", Reason: "ticket 7"}),
+		KindWriteOff:   AppendWriteOff(nil, &payment.WriteOff{ID: i.ID, Operator: "ana", Reason: "ticket 7"}),
+		KindKeyPut:     AppendKeyPut(nil, workingKey(1)),
+		KindKeyAdvance: AppendKeyAdvance(nil, &payment.KeyAdvance{ID: 1, To: payment.KeyActive, Overlap: 1, Officers: [2]string{"a", "b"}}),
+		KindKeyRewrap:  AppendKeyRewrap(nil, 1, workingKey(1).Block, []byte("D"), 2), KindKeySweep: AppendKeySweep(nil),
 	} {
 		f.Add(byte(kind), body)
 	}
@@ -184,6 +187,7 @@ func FuzzApply(f *testing.F) {
 		b.open(i)
 		b.open(owed)
 		b.settle(outcome(owed, payment.EventUnknown))
+		b.do(KindKeyPut, AppendKeyPut(nil, workingKey(1)))
 		entry := EndEntry(AddCommand(BeginEntry(nil, b.now), Kind(kind), body))
 		if _, err := b.m.Apply(entry, nil); err != nil {
 			return

@@ -24,11 +24,11 @@ const (
 
 // String is the kind's name in logs and tests.
 func (k Kind) String() string {
-	names := [...]string{"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget"}
-	if k == KindWriteOff {
-		return "write-off"
+	names := [...]string{
+		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget",
+		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off",
 	}
-	if k == 0 || int(k) >= len(names) {
+	if int(k) >= len(names) || names[k] == "" {
 		return "unknown"
 	}
 	return names[k]
@@ -150,6 +150,7 @@ type Result struct {
 	State     payment.State // of KindAcknowledge, KindLate and KindWriteOff
 	Owed      payment.Owed
 	Numbers   payment.Numbers
-	Count     int   // payments that KindSweep and KindSession turned into reversals; exceptions that KindWriteOff ended
-	Err       error // ErrNotFound, ErrBusy, ErrUnavailable of payment: nothing was done
+	Count     int          // payments that KindSweep and KindSession turned into reversals; exceptions that KindWriteOff ended; keys that KindKeySweep retired
+	Key       *payment.Key // of the key commands; must not be changed
+	Err       error        // ErrNotFound, ErrBusy, ErrUnavailable of payment: nothing was done
 }

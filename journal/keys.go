@@ -17,6 +17,7 @@ import (
 //	                               key each claim would be a put and a delete, and drains write little else
 //	n | link                       STAN ranges, RRN counter, outbox sequence
 //	e | node                       the node's session
+//	c | kind | id                  configuration; kind k: working keys, one line a key
 //	m                              applied index, entry time, oldest open payment, last session
 const (
 	tableLines     = 'j'
@@ -26,7 +27,10 @@ const (
 	tableOwed      = 's'
 	tableNumbers   = 'n'
 	tableSessions  = 'e'
+	tableConfig    = 'c'
 	tableMeta      = 'm'
+
+	configKey = 'k' // kind of tableConfig
 )
 
 func appendLineKey(b []byte, id payment.ID, line uint32) []byte {

@@ -30,6 +30,7 @@ type Machine struct {
 	keys    recent
 	seen    seen
 	lanes   map[string]*lane
+	working keyTable
 	decided []payment.ID // since the last flush: who waits for them is told
 
 	// Scratch, so that Apply allocates nothing.
@@ -138,6 +139,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyForget(&c, r)
 	case KindWriteOff:
 		return m.applyWriteOff(&c, r)
+	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep:
+		return m.applyKey(kind, &c, r)
 	}
 	return ErrCorrupt
 }
@@ -210,7 +213,7 @@ func (m *Machine) Load() error {
 		return err
 	}
 	for _, load := range [...]func() error{
-		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays,
+		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys,
 	} {
 		if err := load(); err != nil {
 			return err

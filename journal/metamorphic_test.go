@@ -208,8 +208,10 @@ func describe(x *Result) string {
 		return fmt.Sprint(x.State, x.Err)
 	case KindClaim:
 		return fmt.Sprintf("%+v %v", x.Owed, x.Err)
-	case KindSweep, KindForget:
+	case KindSweep, KindForget, KindKeySweep:
 		return fmt.Sprint(x.Count)
+	case KindKeyPut, KindKeyAdvance, KindKeyRewrap:
+		return describeKey(x.Key, x.Err)
 	}
 	return "?"
 }
@@ -260,6 +262,9 @@ func (r *trial) intent() *payment.Intent {
 func (r *trial) command() (Kind, []byte, string) {
 	p := r.pick()
 	at := r.rand.IntN(100)
+	if r.rand.IntN(12) == 0 {
+		return r.keyCommand()
+	}
 	if len(r.model.nodes) == 0 || at < 3 {
 		node := []payment.NodeID{"n1", "n2"}[r.rand.IntN(2)]
 		s, count := r.model.session(node)
@@ -404,6 +409,7 @@ func (r *trial) compare() {
 			r.t.Errorf("seed %d: %q has %d lines, want %d (%v)", r.seed, id[:], len(h), p.lines, err)
 		}
 	}
+	r.compareKeys()
 	for _, link := range []payment.LinkName{"cb-a", "visa-b"} {
 		due := r.machine.Due(link, r.model.now, 1<<20, nil)
 		all := r.machine.Due(link, 1<<62, 1<<20, nil)

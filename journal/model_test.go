@@ -21,6 +21,7 @@ type model struct {
 	owed     map[string]*payment.Owed // by link/seq
 	claims   map[string]claim
 	seqs     map[payment.LinkName]uint64
+	working  []payment.Key // by number, from 1
 }
 
 type modelPayment struct {

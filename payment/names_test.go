@@ -37,6 +37,8 @@ func TestNames(t *testing.T) {
 		{"reversal", namesOf(ReversalReason.String, "invalid"), "[ timeout malfunction customer_cancellation partial late_response suspected_fraud]"},
 		{"entry", namesOf(func(k EntryKind) string { return (k + 1).String() }, "invalid"), "[intent outcome late_answer reversal_owed reversal_sent reversal_ended]"},
 		{"entry by hand", []string{EntryWrittenOff.String()}, "[written_off]"},
+		{"key usage", namesOf(KeyUsage.String, "invalid"), "[none zone zone-block pin mac derivation data blind-index cvv pin-offset pvv emv]"},
+		{"key state", namesOf(KeyState.String, "invalid"), "[absent pending active decrypt-only retired destroyed]"},
 		{"refusal", namesOf(func(k RefusalKind) string { return (k + 1).String() }, "unknown"), "[invalid key_conflict running no_route overloaded pending barred]"},
 	} {
 		if got := fmt.Sprint(c.names); got != c.want {

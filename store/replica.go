@@ -35,6 +35,7 @@ type replica struct {
 	reading sync.WaitGroup // of keys, beside the machine
 	closing atomic.Bool
 
+	ring     keyRing
 	waiting  awaiting
 	pool     sync.Pool // *applied
 	response []any
@@ -54,6 +55,7 @@ func (r *replica) load() error {
 		return fmt.Errorf("state: %w", err)
 	}
 	r.machine = m
+	r.ring.publish(m)
 	view := r.state.NewSnapshot()
 	r.reading.Go(func() {
 		keys, err := journal.ReadKeys(snapshotReader{view}, func() bool { return !r.closing.Load() })
@@ -159,6 +161,7 @@ func (r *replica) flush(index uint64, responses []any) {
 		}
 		return
 	}
+	r.ring.publish(r.machine)
 	r.waiting.decided(r.machine.Decided())
 }
 

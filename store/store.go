@@ -212,9 +212,9 @@ func (s *Store) snapshot() {
 
 func (s *Store) sweep() {
 	now, margin, kept := s.clock.now(), int64(s.cfg.OverdueMargin), int64(s.cfg.KeyRetention)
-	var overdue, stale bool
+	var overdue, stale, over bool
 	s.replica.withMachine(func(m *journal.Machine) {
-		overdue, stale = m.Overdue(now, margin), m.Stale(now, kept)
+		overdue, stale, over = m.Overdue(now, margin), m.Stale(now, kept), m.KeysOver(now)
 	})
 	if overdue {
 		w := s.batch.waiter(journal.KindSweep)
@@ -224,6 +224,11 @@ func (s *Store) sweep() {
 	if stale {
 		w := s.batch.waiter(journal.KindForget)
 		w.body = journal.AppendForget(w.body, kept)
+		s.upkeep(w)
+	}
+	if over {
+		w := s.batch.waiter(journal.KindKeySweep)
+		w.body = journal.AppendKeySweep(w.body)
 		s.upkeep(w)
 	}
 }

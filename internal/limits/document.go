@@ -81,6 +81,7 @@ func fixed() []struct{ folder, constant, unit string } {
 		{"journal", "MaxCommand", "bytes"},
 		{"journal", "MaxEntry", "bytes"},
 		{"journal", "maxSealed", "bytes"},
+		{"journal", "maxKeys", "keys"},
 		{"journal", "maxText", "bytes"},
 		{"journal", "HistoryLimit", "events"},
 		{"switch", "maxCodes", "codes"},

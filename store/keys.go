@@ -1,0 +1,97 @@
+package store
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"authswitch/journal"
+	"authswitch/payment"
+)
+
+// keyRing hands out the working keys: made anew behind Apply when a command
+// changed one, read without a lock.
+type keyRing struct {
+	current atomic.Pointer[payment.KeyRing]
+
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next change
+}
+
+// publish makes the ring of what the machine has. It is called with the
+// replica's lock held, once the state is written.
+func (k *keyRing) publish(m *journal.Machine) {
+	if !m.KeysChanged() {
+		return
+	}
+	k.current.Store(payment.NewKeyRing(m.Applied(), m.WorkingKeys()))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.changed != nil {
+		close(k.changed)
+		k.changed = nil
+	}
+}
+
+// Ring is the working keys that can be used now. It may be kept for as long as
+// one message takes.
+func (s *Store) Ring() *payment.KeyRing { return s.replica.ring.current.Load() }
+
+// KeysChange returns a channel that is closed when Ring next changes. Ask for it
+// before Ring: else a change between the two is missed.
+func (s *Store) KeysChange() <-chan struct{} {
+	k := &s.replica.ring
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.changed == nil {
+		k.changed = make(chan struct{})
+	}
+	return k.changed
+}
+
+// WorkingKeys is every key there is or was, by number. The records must not be
+// changed.
+func (s *Store) WorkingKeys() (keys []*payment.Key) {
+	s.replica.withMachine(func(m *journal.Machine) { keys = m.WorkingKeys() })
+	return keys
+}
+
+// PutKey keeps a key, pending. Where the same key is kept already the answer is
+// that one and payment.ErrKeyKnown, unless it is the very same block on the same
+// link for the same use: then the command was proposed twice.
+func (s *Store) PutKey(k *payment.Key) (*payment.Key, error) {
+	if err := journal.CheckKey(k); err != nil {
+		return nil, err
+	}
+	w := s.batch.waiter(journal.KindKeyPut)
+	w.body = journal.AppendKeyPut(w.body, k)
+	return s.keyCommand(w)
+}
+
+// AdvanceKey moves a key to its next state: payment.ErrKeyState and
+// payment.ErrKeyDates say why not. A key that is in that state already is no
+// error.
+func (s *Store) AdvanceKey(a *payment.KeyAdvance) (*payment.Key, error) {
+	w := s.batch.waiter(journal.KindKeyAdvance)
+	w.body = journal.AppendKeyAdvance(w.body, a)
+	return s.keyCommand(w)
+}
+
+// RewrapKey replaces a key's block by the same key under another local master
+// key; payment.ErrKeyChanged when its block is not the one that was rewrapped.
+func (s *Store) RewrapKey(id payment.KeyID, was, block []byte, master uint32) (*payment.Key, error) {
+	w := s.batch.waiter(journal.KindKeyRewrap)
+	w.body = journal.AppendKeyRewrap(w.body, id, was, block, master)
+	return s.keyCommand(w)
+}
+
+func (s *Store) keyCommand(w *waiter) (*payment.Key, error) {
+	w.result = journal.Result{} // a refusal before the journal leaves it as it is
+	err := s.batch.propose(w, s.cfg.CommitTimeout)
+	var k *payment.Key
+	if !errors.Is(err, payment.ErrPending) {
+		k = w.result.Key
+	}
+	s.give(w, err)
+	return k, err
+}
