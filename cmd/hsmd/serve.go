@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"authswitch/hsm/audit"
+	"authswitch/hsm/desk"
 	"authswitch/hsm/server"
 	"authswitch/hsm/token"
 )
@@ -62,14 +63,25 @@ func serve(ctx context.Context, path string) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s, err := newServer(c, r, book, registry, log)
-	if err == nil {
-		err = run(ctx, c, s, book, registry, log)
-	}
+	err = serveWith(ctx, c, r, book, registry, log)
 	if closed := book.Close(); err == nil && closed != nil {
 		err = fmt.Errorf("close the audit log: %w", closed)
 	}
 	return err
+}
+
+// serveWith builds the desk and the server around an open root and book, and
+// runs them.
+func serveWith(ctx context.Context, c *Config, r token.Keeper, book *audit.Log, registry *prometheus.Registry, log *slog.Logger) error {
+	var late combiner
+	d, err := openDesk(c, r, book, late.combine)
+	if err != nil {
+		return err
+	}
+	if late.server, err = newServer(c, r, book, d, registry, log); err != nil {
+		return err
+	}
+	return run(ctx, c, late.server, book, d, registry, log)
 }
 
 // signer signs checkpoints of the audit log in the token.
@@ -90,7 +102,7 @@ func openBook(c *Config, r token.Root) (*audit.Log, error) {
 	})
 }
 
-func newServer(c *Config, r token.Keeper, book *audit.Log, registry *prometheus.Registry, log *slog.Logger) (*server.Server, error) {
+func newServer(c *Config, r token.Keeper, book *audit.Log, officers *desk.Desk, registry *prometheus.Registry, log *slog.Logger) (*server.Server, error) {
 	d, err := r.Describe()
 	if err != nil {
 		return nil, err
@@ -102,7 +114,7 @@ func newServer(c *Config, r token.Keeper, book *audit.Log, registry *prometheus.
 		log.Warn("#### TEST KEYS were let in under this root of trust: never take a real card or a real key here. ####")
 	}
 	return server.New(c.Limits, server.Deps{
-		Root: r, Keeper: r, Book: book, Now: time.Now, Random: rand.Reader, Log: log, Registerer: registry,
+		Root: r, Keeper: r, Book: book, Now: time.Now, Random: rand.Reader, Log: log, Registerer: registry, Admin: deskOperations(officers),
 		About: server.About{
 			Version: version, Profile: c.Profile, Kind: d.Kind, Manufacturer: d.Manufacturer, Model: d.Model,
 			Serial: d.Serial, Label: d.Label, Library: d.Library, TestKeys: d.TestKeys,
@@ -111,7 +123,7 @@ func newServer(c *Config, r token.Keeper, book *audit.Log, registry *prometheus.
 }
 
 // run opens the doors, and closes them at the end.
-func run(ctx context.Context, c *Config, s *server.Server, book *audit.Log, registry *prometheus.Registry, log *slog.Logger) error {
+func run(ctx context.Context, c *Config, s *server.Server, book *audit.Log, officers *desk.Desk, registry *prometheus.Registry, log *slog.Logger) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var doors sync.WaitGroup
@@ -143,6 +155,8 @@ func run(ctx context.Context, c *Config, s *server.Server, book *audit.Log, regi
 	log.Info("serving", "run", len(c.Run), "admin", len(c.Admin), "profile", c.Profile, "version", version)
 	t := time.NewTicker(checkpointEvery)
 	defer t.Stop()
+	clock := time.NewTicker(deskEvery)
+	defer clock.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -151,6 +165,8 @@ func run(ctx context.Context, c *Config, s *server.Server, book *audit.Log, regi
 			}
 			log.Info("stopping")
 			return nil
+		case <-clock.C:
+			officers.Tick()
 		case <-t.C:
 			if _, err := book.Checkpoint(); err != nil {
 				log.Error("the audit log is not signed", "error", err)

@@ -95,6 +95,7 @@ type line struct {
 	Reason     string   `json:"reason,omitempty"`
 	Outcome    Outcome  `json:"outcome,omitempty"`
 	Checkpoint string   `json:"checkpoint,omitempty"` // name of the signing key
+	State      string   `json:"state,omitempty"`      // of a checkpoint: what was noted last
 	Previous   string   `json:"previous"`
 	Signature  []byte   `json:"signature,omitempty"` // ASN.1, of a checkpoint
 	Hash       string   `json:"hash,omitempty"`

@@ -66,7 +66,8 @@ type Log struct {
 	mu       sync.Mutex
 	last     Place
 	pending  *flight
-	unsigned int // entries since the last checkpoint
+	unsigned int    // entries since the last checkpoint
+	state    string // what every checkpoint carries
 	closed   bool
 	broken   error
 }
@@ -146,7 +147,7 @@ func (l *Log) chain(entry *line) ([]byte, error) {
 // sign chains a checkpoint. The caller holds mu: the chain must not grow
 // between the digest and the line.
 func (l *Log) sign() error {
-	entry := line{Sequence: l.last.Sequence + 1, At: l.o.Now().UTC().Format(timeForm), Checkpoint: l.o.KeyName, Previous: l.last.Hash.String()}
+	entry := line{Sequence: l.last.Sequence + 1, At: l.o.Now().UTC().Format(timeForm), Checkpoint: l.o.KeyName, State: l.state, Previous: l.last.Hash.String()}
 	digest, err := entry.toSign()
 	if err != nil {
 		return err
@@ -184,6 +185,37 @@ func (l *Log) Checkpoint() (Place, error) {
 		return Place{}, err
 	}
 	return place, l.rotate()
+}
+
+// Note signs a checkpoint that carries a state, and so do all after it. It is
+// for what must not be put back to an earlier one: a file that is older than
+// the state in the head of the book was.
+func (l *Log) Note(state string) (Place, error) {
+	l.mu.Lock()
+	err := l.usable()
+	if err == nil && len(state) > maxText {
+		err = fmt.Errorf("%w: a state of %d bytes", ErrEvent, len(state))
+	}
+	if err == nil {
+		before := l.state
+		l.state = state
+		if err = l.sign(); err != nil {
+			l.state = before
+		}
+	}
+	place, f := l.last, l.pending
+	l.mu.Unlock()
+	if err != nil {
+		return Place{}, err
+	}
+	return place, l.settle(f)
+}
+
+// State is what was noted last; empty when nothing ever was.
+func (l *Log) State() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
 }
 
 // Head is the last entry.

@@ -21,7 +21,7 @@ func Open(path string, o Options) (*Log, error) {
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = defaultSegment
 	}
-	head, err := ReadHead(path+headSuffix, o.Public)
+	head, err := readHead(path+headSuffix, o.Public)
 	if err != nil {
 		return nil, err
 	}
@@ -46,10 +46,10 @@ func Open(path string, o Options) (*Log, error) {
 }
 
 // resume checks what is there and finds where the chain goes on.
-func (l *Log) resume(whole []byte, head *Place, o Options) error {
+func (l *Log) resume(whole []byte, head *record, o Options) error {
 	v := VerifyOptions{Public: o.Public, Partial: true}
 	if head != nil {
-		v.Known = []Place{*head}
+		v.Known = []Place{head.place()}
 	}
 	report, faults := verify(whole, v)
 	if report.Entries == 0 && head != nil && !closedAt(l.path, head.Sequence) {
@@ -63,7 +63,11 @@ func (l *Log) resume(whole []byte, head *Place, o Options) error {
 	case report.Entries > 0:
 		l.last, l.started = report.Last, report.First
 	case head != nil: // the file was closed at this checkpoint, and the next begun
-		l.last = *head
+		l.last = head.place()
+	}
+	l.state = report.State
+	if head != nil && head.Sequence >= report.Signed {
+		l.state = head.State
 	}
 	l.unsigned = report.Unsigned
 	return nil
@@ -102,9 +106,18 @@ func split(content []byte) (whole, torn []byte) {
 	return content[:end], content[end:]
 }
 
-// ReadHead reads the head file beside a book: the last checkpoint that was
-// signed. It is nil where none was yet.
+// ReadHead reads the head file beside a book: where the last checkpoint that
+// was signed stands. It is nil where none was yet.
 func ReadHead(path string, public *ecdsa.PublicKey) (*Place, error) {
+	head, err := readHead(path, public)
+	if err != nil || head == nil {
+		return nil, err
+	}
+	place := head.place()
+	return &place, nil
+}
+
+func readHead(path string, public *ecdsa.PublicKey) (*record, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -112,11 +125,11 @@ func ReadHead(path string, public *ecdsa.PublicKey) (*Place, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log's head: %w", err)
 	}
-	place, fault := parseHead(text, public)
+	head, fault := parseHead(text, public)
 	if fault != nil {
 		return nil, fmt.Errorf("%w: %s: %s", ErrTampered, path, fault)
 	}
-	return &place, nil
+	return head, nil
 }
 
 // segment is the name of a closed file.

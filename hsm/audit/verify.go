@@ -59,6 +59,7 @@ type Report struct {
 	Signed      uint64 // the last entry under a checkpoint
 	Unsigned    int    // entries after it
 	Checked     bool   // signatures were checked
+	State       string // of the last checkpoint
 }
 
 // Verify reads the lines of one file. Faults come in the order of the book.
@@ -74,15 +75,15 @@ func Verify(content []byte, o VerifyOptions) (Report, []Fault) {
 	return report, faults
 }
 
-func parseHead(text []byte, public *ecdsa.PublicKey) (Place, *Fault) {
+func parseHead(text []byte, public *ecdsa.PublicKey) (*record, *Fault) {
 	r, err := read(bytes.TrimSuffix(text, []byte("\n")), 0)
 	if err != nil || r.Checkpoint == "" {
-		return Place{}, &Fault{Kind: Unreadable, Detail: "the head file is not a checkpoint"}
+		return nil, &Fault{Kind: Unreadable, Detail: "the head file is not a checkpoint"}
 	}
 	if !r.whole || public != nil && !ecdsa.VerifyASN1(public, r.toSign[:], r.Signature) {
-		return Place{}, &Fault{Kind: Forged, Sequence: r.Sequence, Detail: "the head file's signature is not the audit key's"}
+		return nil, &Fault{Kind: Forged, Sequence: r.Sequence, Detail: "the head file's signature is not the audit key's"}
 	}
-	return r.place(), nil
+	return &r, nil
 }
 
 // book is what verify works on.
@@ -226,6 +227,7 @@ func (b *book) signatures() Report {
 		unsigned = 0
 		report.Checkpoints++
 		report.Signed = r.Sequence
+		report.State = r.State
 	}
 	report.Unsigned = unsigned
 	return report

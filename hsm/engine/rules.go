@@ -58,6 +58,25 @@ func fits(h *tr31.Header) error {
 	return fmt.Errorf("%w: %s", ErrUsage, h.Usage)
 }
 
+// Permitted says whether a key of these attributes and this many bytes is kept
+// at all, before anybody brings it.
+func Permitted(a Attributes, bytes int) error {
+	h := a.header()
+	if err := fits(&h); err != nil {
+		return err
+	}
+	for _, r := range usageRules() {
+		if r.usage != a.Usage {
+			continue
+		}
+		if a.Algorithm == key.TDES && bytes%8 == 0 && strings.Contains(r.tdesBytes, fmt.Sprint(bytes/8)) ||
+			a.Algorithm == key.AES && (bytes == 16 || bytes == 24 || bytes == 32) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %d bits for %s %c", ErrKeyLength, 8*bytes, a.Usage, a.Algorithm)
+}
+
 // material makes a Key of what a block held, if its length is one for the usage
 // and, for TDES, it is a key that is kept.
 func material(h *tr31.Header, secret key.Secret) (key.Key, error) {

@@ -64,6 +64,10 @@ func rules() []rule {
 		// hsmd's side. The root of trust is handed in: only cmd/hsmd knows PKCS#11.
 		{"hsm/token", []string{"hsm/key", "hsm/mac"}},
 		{"hsm/server", []string{"hsm/audit", "hsm/dukpt", "hsm/engine", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/pinblock", "hsm/tr31", "hsm/wire"}},
+		// The people: what they may do is decided without clock and disk, and kept
+		// at a desk that has both.
+		{"hsm/ceremony", []string{"hsm/engine", "hsm/key", "hsm/tr31", "hsm/wire"}},
+		{"hsm/desk", []string{"hsm/audit", "hsm/ceremony", "hsm/engine", "hsm/key", "hsm/tr31", "hsm/wire"}},
 		{"hsm/selftest", []string{"hsm/dukpt", "hsm/engine", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/pinblock", "hsm/tr31"}},
 		// The module's book. It knows words about keys, and no key.
 		{"hsm/audit", nil},
@@ -76,7 +80,7 @@ func rules() []rule {
 		{"cmd/authswitch/benchcmd", []string{"bench"}},
 		{"cmd/authswitch/routecmd", []string{"card", "payment", "routing"}},
 		{"cmd/authswitch/simcmd", []string{"iso8583/dialects", "sim"}},
-		{"cmd/hsmd", []string{"hsm/audit", "hsm/engine", "hsm/key", "hsm/selftest", "hsm/server", "hsm/token", "hsm/tr31"}},
+		{"cmd/hsmd", []string{"hsm/audit", "hsm/ceremony", "hsm/desk", "hsm/engine", "hsm/key", "hsm/selftest", "hsm/server", "hsm/token", "hsm/tr31", "hsm/wire"}},
 		{"internal/archtest", nil},
 		{"internal/limits", nil},
 	}
@@ -107,6 +111,7 @@ func libraries() []library {
 		{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench"}, "", "latencies without averages"},
 		{"github.com/spf13/cobra", []string{"cmd/..."}, "", "the command line"},
 		{"go.yaml.in/yaml/v3", []string{"bench/table", "cmd/...", "iso8583", "sim"}, "", "configuration, dialect and scenario files"},
+		{"golang.org/x/crypto/argon2", []string{"hsm/ceremony"}, "", "an officer's key of a passphrase: Argon2id, RFC 9106"},
 		{"golang.org/x/sync", []string{"..."}, "", "goroutines with an owner"},
 		{"golang.org/x/time", []string{"..."}, "", "rates"},
 	}
@@ -118,7 +123,7 @@ func libraries() []library {
 func deciders() []string {
 	return []string{
 		"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query",
-		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/selftest", "hsm/wire",
+		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/ceremony", "hsm/selftest", "hsm/wire",
 	}
 }
 
