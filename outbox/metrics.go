@@ -15,6 +15,7 @@ type metrics struct {
 	unanswered    prometheus.Counter                           // handed over, no usable answer
 	notSent       prometheus.Counter                           // no byte left
 	failed        prometheus.Counter                           // ours: not claimed, not encoded, not journalled
+	waiting       prometheus.Counter                           // the security module is away
 }
 
 // newMetrics registers a worker's counters. The labels that tell links apart
@@ -45,6 +46,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		unanswered: results.WithLabelValues("unanswered"),
 		notSent:    results.WithLabelValues("not_sent"),
 		failed:     results.WithLabelValues("failed"),
+		waiting:    results.WithLabelValues("waits_for_hsm"),
 	}, nil
 }
 

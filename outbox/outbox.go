@@ -37,9 +37,14 @@ type Sender interface {
 	Release(s *payment.Slot)
 }
 
-// Opener gives the clear card number back for the time of one encoding.
+// Opener gives the clear card number back for the time of one message.
 type Opener interface {
-	Open(c *card.Card, sealed []byte, id payment.ID) error
+	// Open opens the card of a payment. payment.ErrUnavailable: not now, because
+	// the security module is away; what is owed waits.
+	Open(c *card.Card, i *payment.Intent) error
+	// Forget says that a payment owes nothing any more: a card that was held in
+	// memory for it can go.
+	Forget(id payment.ID)
 }
 
 // Config of one worker. The zero value is usable.
@@ -188,6 +193,12 @@ func (s *Carrier) Carry(o *payment.Owed) (rest time.Duration) {
 	if o.STAN == 0 && s.Dialect.SameSTAN() {
 		o.STAN = p.Intent.STAN
 	}
+	// The card first: an attempt that is claimed is one that can leave, and no
+	// place is held while the security module is asked.
+	defer s.card.Wipe()
+	if err := s.Vault.Open(&s.card, &p.Intent); err != nil {
+		return s.unopened(o, err)
+	}
 	claimed, response, verdict, sent := s.attempt(o, &p.Intent)
 	if !sent {
 		// The link is down or full, or the journal busy. Nothing was sent: a pause
@@ -203,6 +214,9 @@ func (s *Carrier) Carry(o *payment.Owed) (rest time.Duration) {
 		s.metrics.failed.Inc()
 		s.Log.Warn("reversal's answer not journalled; it will be repeated", "id", o.ID.String(), "link", s.Link, "error", err)
 		return 0
+	}
+	if state == payment.StateReversed {
+		s.Vault.Forget(o.ID)
 	}
 	s.report(&claimed, response, verdict, state)
 	return 0
@@ -232,6 +246,18 @@ func (s *Carrier) attempt(o *payment.Owed, i *payment.Intent) (claimed payment.O
 	return claimed, r, v, true
 }
 
+// unopened says why an entry must wait. That the security module is away is not
+// said for each: its own metrics and the age of what is owed tell.
+func (s *Carrier) unopened(o *payment.Owed, err error) (rest time.Duration) {
+	if errors.Is(err, payment.ErrUnavailable) {
+		s.metrics.waiting.Inc()
+		return unavailablePause
+	}
+	s.metrics.failed.Inc()
+	s.Log.Error("owed reversal: sealed card cannot be opened", "id", o.ID.String(), "link", s.Link, "error", err)
+	return unreadablePause
+}
+
 // pause keeps a sender and its entry idle, but not past a stop.
 func pause(d time.Duration, stop <-chan struct{}) {
 	if d == 0 {
@@ -254,13 +280,6 @@ const (
 // transmit packs a claimed entry, sends it and reads the answer. A nil response
 // with AdviceRepeat means that no usable answer came.
 func (s *Carrier) transmit(o *payment.Owed, i *payment.Intent) (*payment.Response, payment.AdviceVerdict) {
-	defer s.card.Wipe()
-	if err := s.Vault.Open(&s.card, i.Sealed, i.ID); err != nil {
-		s.Sender.Release(&s.slot)
-		s.metrics.failed.Inc()
-		s.Log.Error("reversal: sealed card cannot be opened", "id", o.ID.String(), "link", s.Link, "error", err)
-		return nil, payment.AdviceRepeat
-	}
 	frame, err := s.Dialect.EncodeReversal(s.frame[:0], o, i, &s.card)
 	if err != nil {
 		s.Sender.Release(&s.slot)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,9 +164,22 @@ func (b *book) left() int {
 }
 
 // opener gives back the one card of the tests.
-type opener struct{ err error }
+type opener struct {
+	err       error
+	away      *atomic.Int32 // so many times the security module is away first
+	forgotten *atomic.Int32
+}
 
-func (o opener) Open(c *card.Card, _ []byte, _ payment.ID) error {
+func (o opener) Forget(payment.ID) {
+	if o.forgotten != nil {
+		o.forgotten.Add(1)
+	}
+}
+
+func (o opener) Open(c *card.Card, _ *payment.Intent) error {
+	if o.away != nil && o.away.Add(-1) >= 0 {
+		return payment.ErrUnavailable
+	}
 	c.PAN, _ = card.ParsePAN([]byte("4111111111111111"))
 	c.Expiry, _ = card.ParseExpiry([]byte("3012"))
 	return o.err
@@ -252,7 +266,7 @@ func TestRepeatedUntilAcknowledged(t *testing.T) {
 	}
 	counted(t, registry, "reversal_transmissions_total", map[string]float64{"first": 1, "repeat": 3})
 	counted(t, registry, "reversal_results_total", map[string]float64{
-		"acknowledged": 1, "not_found": 0, "exception": 0, "repeat_asked": 1, "unanswered": 2, "not_sent": 0, "failed": 0,
+		"acknowledged": 1, "not_found": 0, "exception": 0, "repeat_asked": 1, "unanswered": 2, "not_sent": 0, "failed": 0, "waits_for_hsm": 0,
 	})
 	for i := 2; i < len(a.seen); i++ {
 		if a.seen[i].at.Sub(a.seen[i-1].at) <= a.seen[i-1].at.Sub(a.seen[i-2].at) {
@@ -369,6 +383,20 @@ func TestSealedCardUnreadable(t *testing.T) {
 	if len(a.seen) != 0 || b.left() != 1 {
 		t.Errorf("%d left, %d owed", len(a.seen), b.left())
 	}
+}
+
+// While the security module is away nothing is claimed, so nothing counts as
+// sent; when it is back the first transmission leaves, and the card that was
+// held for it is forgotten.
+func TestWaitsForTheSecurityModule(t *testing.T) {
+	a, b := &acquirer{script: []string{"00"}}, &book{}
+	o := opener{away: &atomic.Int32{}, forgotten: &atomic.Int32{}}
+	o.away.Store(20)
+	registry := carry(t, 1, a, b, o, 4, 10*time.Second, nil)
+	if len(a.seen) != 1 || b.left() != 0 || o.forgotten.Load() != 1 {
+		t.Errorf("%d left, %d owed, %d forgotten", len(a.seen), b.left(), o.forgotten.Load())
+	}
+	counted(t, registry, "reversal_transmissions_total", map[string]float64{"first": 1, "repeat": 0})
 }
 
 // The plan never has two messages of one payment in flight.

@@ -24,7 +24,9 @@ func (s *Switch) Authorize(a *payment.Authorization, out *payment.Payment) error
 	defer s.give(w)
 	w.stages.start(a.ReceivedAt)
 
-	s.describe(a, w, &out.Intent)
+	if err := s.describe(a, w, &out.Intent); err != nil {
+		return refusalUnavailable()
+	}
 	l, err := s.firstRoute(a, w, &out.Intent)
 	if err != nil {
 		return s.refuse(a, out, err)
@@ -82,12 +84,16 @@ func (s *Switch) settle(a *payment.Authorization, w *work, l *lane, out *payment
 	var settled payment.Settled
 	var err error
 	if o.Reversal != payment.NoReversal {
+		s.Sealer.Hold(&a.Card, o.ID) // before: once it is owed, the outbox wants the card
 		settled, err = s.Journal.Reverse(o)
 	} else {
 		settled, err = s.Journal.Close(o)
 	}
 	if err != nil {
 		return refusalPending(o.ID)
+	}
+	if o.Reversal == payment.NoReversal && settled.State == payment.StateReversing {
+		s.Sealer.Hold(&a.Card, o.ID) // its gateway cancelled it meanwhile
 	}
 	w.stages.mark(stageClose, s.Now())
 	return s.told(w, l, settled, out)
@@ -109,11 +115,13 @@ func (s *Switch) told(w *work, l *lane, settled payment.Settled, out *payment.Pa
 }
 
 // describe fills the intent with what does not depend on the route.
-func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) {
+func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) (err error) {
 	if a.ID.IsZero() {
 		a.ID = s.Mint()
 	}
-	w.sealed = s.Sealer.Seal(w.sealed[:0], &a.Card, a.ID)
+	if w.sealed, err = s.Sealer.Seal(w.sealed[:0], &a.Card, a.Merchant, a.ID); err != nil {
+		return err
+	}
 	*i = payment.Intent{
 		ID:         a.ID,
 		Session:    s.Session(),
@@ -134,6 +142,7 @@ func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) 
 	}
 	i.Fingerprint = s.Sealer.Fingerprint(a, i.BlindIndex)
 	copy(i.Last4[:], a.Card.PAN.Last4())
+	return nil
 }
 
 // firstRoute picks the first route with room and encodes for it. Its errors

@@ -194,11 +194,17 @@ func answerASCII87(l *fakeLinks, w wire, i *payment.Intent, m *iso8583.Message) 
 	}
 }
 
-// fakeSealer seals nothing and says so.
-type fakeSealer struct{}
+// fakeSealer seals nothing and says so; it remembers what it was told to hold.
+type fakeSealer struct{ held *[]payment.ID }
 
-func (fakeSealer) Seal(dst []byte, _ *card.Card, _ payment.ID) []byte {
-	return append(dst, "sealed"...)
+func (f fakeSealer) Hold(_ *card.Card, id payment.ID) {
+	if f.held != nil {
+		*f.held = append(*f.held, id)
+	}
+}
+
+func (fakeSealer) Seal(dst []byte, _ *card.Card, _ payment.MerchantID, _ payment.ID) ([]byte, error) {
+	return append(dst, "sealed"...), nil
 }
 func (fakeSealer) BlindIndex(*card.PAN) [32]byte { return [32]byte{1} }
 func (fakeSealer) Fingerprint(*payment.Authorization, [32]byte) [32]byte {
@@ -212,6 +218,7 @@ type rig struct {
 	records *fakeRecords
 	links   *fakeLinks
 	clock   *atomic.Int64
+	sealed  []payment.ID // held for their reversal
 }
 
 const startOfTest = payment.Instant(1_795_500_000_000_000_000) // 2026-11-24
@@ -237,7 +244,7 @@ func newRig(t testing.TB, script map[payment.LinkName][]wire) *rig {
 		t.Fatal(err)
 	}
 	r.Switch, err = switching.New(switching.Deps{
-		Journal: r.journal, Canceller: r.journal, Records: r.records, Exchanger: r.links, Sealer: fakeSealer{},
+		Journal: r.journal, Canceller: r.journal, Records: r.records, Exchanger: r.links, Sealer: fakeSealer{&r.sealed},
 		Table: &table, Lanes: []switching.Lane{{Name: "a", Dialect: dialect}, {Name: "b", Dialect: dialect}},
 		Node: "n1", Session: func() payment.Session { return 7 }, Now: now, Mint: minter.Mint,
 		Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),

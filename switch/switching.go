@@ -58,11 +58,15 @@ type Exchanger interface {
 	Release(s *payment.Slot)
 }
 
-// Sealer protects card data before it is made durable.
+// Sealer protects card data before it is made durable. Seal's error means that
+// there is no key to seal with: nothing can be taken on.
 type Sealer interface {
-	Seal(dst []byte, c *card.Card, id payment.ID) []byte
+	Seal(dst []byte, c *card.Card, merchant payment.MerchantID, id payment.ID) ([]byte, error)
 	BlindIndex(p *card.PAN) [32]byte
 	Fingerprint(a *payment.Authorization, index [32]byte) [32]byte
+	// Hold keeps a card in memory for a while, because its payment is about to be
+	// reversed: what is sealed opens only while the security module is there.
+	Hold(c *card.Card, id payment.ID)
 }
 
 // Lane is what the switch must know of a link.

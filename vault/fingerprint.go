@@ -13,9 +13,14 @@ import (
 // or not: their hash would be a stored form of them (PCI DSS 3.3.1), and a
 // three-digit code is found from its hash in a moment.
 //
-// Also left out is what is not in the body: id, gateway, key and times.
+// Also left out is what is not in the body: id, gateway, key and times. Zero
+// while the vault has no key.
 func (v *Vault) Fingerprint(a *payment.Authorization, index [32]byte) [32]byte {
-	s := v.scratch.Get().(*scratch)
+	k := v.keys.Load()
+	if k == nil {
+		return [32]byte{}
+	}
+	s := k.scratch.Get().(*scratch)
 	m := append(s.message[:0], labelFingerprint)
 	m = appendField(m, a.Merchant)
 	m = appendField(m, a.Reference)
@@ -33,7 +38,7 @@ func (v *Vault) Fingerprint(a *payment.Authorization, index [32]byte) [32]byte {
 	m = appendField(m, a.StoredCredential.Usage)
 	m = appendField(m, a.StoredCredential.NetworkTransactionID)
 	sum := s.authenticate(m)
-	v.scratch.Put(s)
+	k.scratch.Put(s)
 	return sum
 }
 

@@ -141,7 +141,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := testCard(t, "4111111111111111", "2712")
-	sealed := first.Seal(nil, c, testID)
+	sealed := seal(t, first, nil, c, testID)
 	second, err := Load(root, path, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestLoad(t *testing.T) {
 	if first.BlindIndex(&c.PAN) != second.BlindIndex(&c.PAN) {
 		t.Error("the index key changed")
 	}
-	if a, b := first.Seal(nil, c, testID), second.Seal(nil, c, testID); bytes.Equal(a[5:17], b[5:17]) {
+	if a, b := seal(t, first, nil, c, testID), seal(t, second, nil, c, testID); bytes.Equal(a[5:17], b[5:17]) {
 		t.Error("two processes draw the same nonces")
 	}
 	if info, _ := os.Stat(path); info.Mode() != 0o600 {
@@ -274,9 +274,9 @@ func FuzzOpenKeys(f *testing.F) {
 func FuzzOpenEnvelope(f *testing.F) {
 	v := knownVault(f)
 	c := testCard(f, "4970100000000154", "2712")
-	f.Add(v.Seal(nil, c, testID))
-	f.Add([]byte{envelopeVersion})
-	first := v.Seal(nil, c, testID)
+	f.Add(seal(f, v, nil, c, testID))
+	f.Add([]byte{versionFile})
+	first := seal(f, v, nil, c, testID)
 	f.Fuzz(func(t *testing.T, sealed []byte) {
 		var out card.Card
 		if err := v.Open(&out, sealed, testID); err == nil && !bytes.Equal(sealed[:5], first[:5]) {

@@ -14,6 +14,18 @@ import (
 
 var testID = payment.ID{0x01, 0x99, 0xa0, 0xb1, 0xc2, 0xd3, 0x70, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0x2a}
 
+const testMerchant = payment.MerchantID("parcels")
+
+// seal seals for the test's payment.
+func seal(t testing.TB, v *Vault, dst []byte, c *card.Card, id payment.ID) []byte {
+	t.Helper()
+	sealed, err := v.Seal(dst, c, testMerchant, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
+}
+
 func testCard(t testing.TB, pan, expiry string) *card.Card {
 	t.Helper()
 	c := new(card.Card)
@@ -48,7 +60,7 @@ func knownVault(t testing.TB) *Vault {
 func TestKnownAnswers(t *testing.T) {
 	v := knownVault(t)
 	c := testCard(t, "4970100000000154", "2712")
-	sealed := v.Seal(nil, c, testID)
+	sealed := seal(t, v, nil, c, testID)
 	want := "01bcabe38d15440acab601948e000000004a1ff37c6950f26534cad0d1dcfdc6e969d09bfc522853183dd4da72b5680765bc567ca5feb6a257c9"
 	if hex.EncodeToString(sealed) != want {
 		t.Errorf("envelope\n%x\nwant\n%s", sealed, want)
@@ -72,7 +84,7 @@ func TestRoundTrip(t *testing.T) {
 		{"6250941006528599", "2912"},
 	} {
 		in := testCard(t, c.pan, c.expiry)
-		sealed := v.Seal([]byte("before"), in, testID)
+		sealed := seal(t, v, []byte("before"), in, testID)
 		if len(sealed) != len("before")+SealedSize || string(sealed[:6]) != "before" {
 			t.Fatalf("%v: Seal does not append one envelope", in.PAN)
 		}
@@ -89,7 +101,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 	var none, out card.Card
-	if err := v.Open(&out, v.Seal(nil, &none, testID), testID); err != nil || out.PAN.Present() {
+	if err := v.Open(&out, seal(t, v, nil, &none, testID), testID); err != nil || out.PAN.Present() {
 		t.Errorf("an absent card: %v", err)
 	}
 }
@@ -98,7 +110,7 @@ func TestRoundTrip(t *testing.T) {
 // refused envelope leaves the card as it was.
 func TestTamper(t *testing.T) {
 	v := knownVault(t)
-	sealed := v.Seal(nil, testCard(t, "4970100000000154", "2712"), testID)
+	sealed := seal(t, v, nil, testCard(t, "4970100000000154", "2712"), testID)
 	var out card.Card
 	refuse := func(what string, b []byte, id payment.ID, want error) {
 		t.Helper()
@@ -134,10 +146,10 @@ func TestTamper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refuse("another vault's", stranger.Seal(nil, testCard(t, "4111111111111111", ""), testID), testID, ErrUnknownKey)
+	refuse("another vault's", seal(t, stranger, nil, testCard(t, "4111111111111111", ""), testID), testID, ErrUnknownKey)
 	// The same id, another key: the tag is what refuses.
-	stranger.keys[0].id = v.keys[0].id
-	refuse("another key's", stranger.Seal(nil, testCard(t, "4111111111111111", ""), testID), testID, ErrAltered)
+	stranger.keys.Load().data.id = v.keys.Load().data.id
+	refuse("another key's", seal(t, stranger, nil, testCard(t, "4111111111111111", ""), testID), testID, ErrAltered)
 }
 
 // A vault with an older and a newer data key opens both and seals under the
@@ -154,10 +166,10 @@ func TestTwoDataKeys(t *testing.T) {
 	before, after, only := open(older), open(older, newer), open(newer)
 	c := testCard(t, "4111111111111111", "2712")
 	var out card.Card
-	if err := after.Open(&out, before.Seal(nil, c, testID), testID); err != nil {
+	if err := after.Open(&out, seal(t, before, nil, c, testID), testID); err != nil {
 		t.Errorf("sealed under the older key: %v", err)
 	}
-	sealed := after.Seal(nil, c, testID)
+	sealed := seal(t, after, nil, c, testID)
 	if err := only.Open(&out, sealed, testID); err != nil {
 		t.Errorf("not sealed under the newer key: %v", err)
 	}
@@ -176,10 +188,10 @@ func TestPlaintextIsChecked(t *testing.T) {
 		"\x104970100000000154\x00\x00\x00\x042713",
 		"\x104970100000000154\x00\x00\x00\x032712",
 	} {
-		var s scratch
-		copy(s.plain[:], plain)
+		sealed := make([]byte, PlainSize)
+		copy(sealed, plain)
 		var c card.Card
-		if err := s.readPlain(&c); !errors.Is(err, ErrEnvelope) || c.PAN.Present() {
+		if err := ReadPlain(&c, sealed); !errors.Is(err, ErrEnvelope) || c.PAN.Present() {
 			t.Errorf("%v", err)
 		}
 	}
@@ -189,7 +201,7 @@ func TestPlaintextIsChecked(t *testing.T) {
 func TestNonces(t *testing.T) {
 	v := knownVault(t)
 	c := testCard(t, "4111111111111111", "2712")
-	nonce := func() string { return string(v.Seal(nil, c, testID)[1+keyIDSize : headerSize]) }
+	nonce := func() string { return string(seal(t, v, nil, c, testID)[1+keyIDSize : headerSize]) }
 	seen := map[string]bool{}
 	for _, start := range []uint64{0, 1<<32 - 500, 7<<32 - 500} {
 		v.counter.Store(start)
@@ -221,7 +233,7 @@ func TestConcurrentUse(t *testing.T) {
 		nonces[g] = map[string]bool{}
 		group.Go(func() {
 			for range 2000 {
-				sealed := v.Seal(nil, c, testID)
+				sealed := seal(t, v, nil, c, testID)
 				nonces[g][string(sealed[1+keyIDSize:headerSize])] = true
 				var out card.Card
 				if err := v.Open(&out, sealed, testID); err != nil || string(out.PAN.RevealPAN()) != "4970100000000154" {
@@ -248,12 +260,13 @@ func TestConcurrentUse(t *testing.T) {
 // No card data stays in the scratch space that goes back to the pool.
 func TestScratchIsWiped(t *testing.T) {
 	v := knownVault(t)
-	s := v.scratch.Get().(*scratch)
+	k := v.keys.Load()
+	s := k.scratch.Get().(*scratch)
 	c := testCard(t, "4970100000000154", "2712")
 	v.nextNonce(s)
-	v.seal(nil, s, c, testID)
+	k.seal(nil, s, c, testMerchant, testID)
 	s.authenticate(append(s.message[:0], c.PAN.RevealPAN()...))
-	for _, b := range [][]byte{s.plain[:], s.message[:cap(s.message)], s.data[:], s.sum[:]} {
+	for _, b := range [][]byte{s.plain[:], s.message[:cap(s.message)], s.data[:cap(s.data)], s.sum[:]} {
 		if bytes.Contains(b, []byte("497010")) {
 			t.Error("card number left in scratch space")
 		}
@@ -269,7 +282,7 @@ func TestAllocations(t *testing.T) {
 	v := knownVault(t)
 	a := testAuthorization(t)
 	dst := make([]byte, 0, SealedSize)
-	sealed := v.Seal(nil, &a.Card, testID)
+	sealed := seal(t, v, nil, &a.Card, testID)
 	var index [32]byte
 	var out card.Card
 	limit := 0.0
@@ -277,7 +290,7 @@ func TestAllocations(t *testing.T) {
 		limit = 20
 	}
 	for name, f := range map[string]func(){
-		"Seal":        func() { v.Seal(dst, &a.Card, testID) },
+		"Seal":        func() { _, _ = v.Seal(dst, &a.Card, testMerchant, testID) },
 		"BlindIndex":  func() { index = v.BlindIndex(&a.Card.PAN) },
 		"Fingerprint": func() { index = v.Fingerprint(a, index) },
 		"Open":        func() { _ = v.Open(&out, sealed, testID) },
@@ -294,7 +307,7 @@ func BenchmarkSeal(b *testing.B) {
 	dst := make([]byte, 0, SealedSize)
 	b.ReportAllocs()
 	for b.Loop() {
-		v.Seal(dst, c, testID)
+		_, _ = v.Seal(dst, c, testMerchant, testID)
 	}
 }
 

@@ -5,11 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +26,7 @@ import (
 	"authswitch/store"
 	switching "authswitch/switch"
 	"authswitch/vault"
+	"authswitch/vault/stored"
 )
 
 // node is one running switch: its parts, in the order they were built.
@@ -37,6 +36,7 @@ type node struct {
 	registry *prometheus.Registry
 	vault    *vault.Vault
 	store    *store.Store
+	cards    *stored.Cards
 	links    []*link.Link
 	byName   *link.Set
 	core     *switching.Switch
@@ -44,9 +44,10 @@ type node struct {
 	admin    *admin
 	failed   chan error // a part that cannot go on
 
-	running  sync.WaitGroup // links and outbox workers
-	stopSend context.CancelFunc
-	stopLink context.CancelFunc
+	running   sync.WaitGroup // links and outbox workers
+	stopCards func()
+	stopSend  context.CancelFunc
+	stopLink  context.CancelFunc
 }
 
 // Limits of a clean stop, one after the other.
@@ -70,39 +71,13 @@ func startNode(ctx context.Context, cfg *Config, log *slog.Logger) (*node, error
 	if err := writePID(cfg.Node.DataDir); err != nil {
 		return nil, err
 	}
-	for _, build := range []func(context.Context) error{n.openVault, n.openStore, n.buildCore, n.startLinks, n.openDoors} {
+	for _, build := range []func(context.Context) error{n.openVault, n.openStore, n.openCards, n.buildCore, n.startLinks, n.openDoors} {
 		if err := build(ctx); err != nil {
 			n.stop()
 			return nil, err
 		}
 	}
 	return n, nil
-}
-
-func (n *node) openVault(context.Context) error {
-	root, err := vault.OpenKeyFile(n.cfg.Vault.KeyFile, rand.Reader)
-	if err != nil {
-		return err
-	}
-	keys := filepath.Join(n.cfg.Node.DataDir, "vault.keys")
-	if err := refuseLostKeys(keys, filepath.Join(n.cfg.Store.Dir, "state")); err != nil {
-		return err
-	}
-	n.vault, err = vault.Load(root, keys, rand.Reader)
-	return err
-}
-
-// refuseLostKeys keeps a node whose wrapped data keys are gone from drawing new
-// ones beside a journal that was sealed under the old: what is owed could never
-// be opened again.
-func refuseLostKeys(keys, state string) error {
-	if _, err := os.Stat(keys); !errors.Is(err, fs.ErrNotExist) {
-		return nil // there, or Load says what is wrong with it
-	}
-	if _, err := os.Stat(state); err == nil {
-		return fmt.Errorf("%s is missing, but %s holds payments sealed under its keys: restore it from the backup", keys, state)
-	}
-	return nil
 }
 
 func (n *node) openStore(ctx context.Context) error {
@@ -158,7 +133,7 @@ func (n *node) buildCore(context.Context) error {
 		return err
 	}
 	n.core, err = switching.New(switching.Deps{
-		Journal: n.store, Canceller: n.store, Records: n.store, Exchanger: n.byName, Sealer: n.vault,
+		Journal: n.store, Canceller: n.store, Records: n.store, Exchanger: n.byName, Sealer: n.cards,
 		Table: &current, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
 		Now: wallClock, Mint: minter.Mint, Log: n.log, Registerer: n.registry,
 	})
@@ -195,7 +170,7 @@ func (n *node) startLinks(ctx context.Context) error {
 			}
 		})
 		worker, err := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
-			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Sender: l, Vault: n.vault, Now: wallClock, Log: n.log,
+			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Sender: l, Vault: n.cards, Now: wallClock, Log: n.log,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.Name()), "scheme": l.Config().Scheme}, n.registry),
 		})
 		if err != nil {
@@ -288,6 +263,9 @@ func (n *node) stop() {
 		cancel()
 		n.stopLink()
 		n.running.Wait()
+	}
+	if n.stopCards != nil {
+		n.stopCards()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopStore)
 	defer cancel()

@@ -31,6 +31,7 @@ import (
 	"authswitch/store"
 	switching "authswitch/switch"
 	"authswitch/vault"
+	"authswitch/vault/stored"
 )
 
 // lanes are the node's links: each scheme's own dialect puts a security code
@@ -190,7 +191,11 @@ func (w *world) start(life int) *node {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	keys, err := vault.Load(root, w.path("vault.keys"), stream("vault"))
+	sealed, err := vault.Load(root, w.path("vault.keys"), stream("vault"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	keys, err := stored.New(stored.Config{}, stored.Deps{Vault: sealed, Now: wallClock, Ring: func() *payment.KeyRing { return nil }})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -236,7 +241,7 @@ func (w *world) start(life int) *node {
 }
 
 // build makes links, routes and the switch.
-func (n *node) build(keys *vault.Vault, stream func(string) io.Reader) []*link.Link {
+func (n *node) build(keys *stored.Cards, stream func(string) io.Reader) []*link.Link {
 	must := func(err error) {
 		if err != nil {
 			n.t.Fatal(err)
