@@ -20,13 +20,16 @@ const (
 	KindSweep       Kind = 10 // intents open past their time become reversals
 	KindForget      Kind = 11 // old idempotency generations go
 	KindWriteOff    Kind = 60 // an operator ends a payment's exceptions by hand
+
+	// Those of the cluster itself begin at 100.
+	KindEndSession Kind = 100 // a session whose node fell silent ends
 )
 
 // String is the kind's name in logs and tests.
 func (k Kind) String() string {
 	names := [...]string{
 		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget",
-		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off",
+		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindEndSession: "end-session",
 	}
 	if int(k) >= len(names) || names[k] == "" {
 		return "unknown"

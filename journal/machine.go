@@ -22,6 +22,7 @@ type Machine struct {
 	applied uint64          // index of the last flush
 	last    payment.Session // the newest session ever begun
 	nodes   map[string]payment.Session
+	begun   map[string]begun // by which process, for those in nodes that said so
 	numbers map[string]*numbers
 	days    []uint32 // generations of idempotency keys, oldest first
 
@@ -47,7 +48,7 @@ type Machine struct {
 func New(state Reader) *Machine {
 	return &Machine{
 		view: view{state: state, writes: newWrites()}, names: names{},
-		nodes: map[string]payment.Session{}, numbers: map[string]*numbers{}, lanes: map[string]*lane{},
+		nodes: map[string]payment.Session{}, begun: map[string]begun{}, numbers: map[string]*numbers{}, lanes: map[string]*lane{},
 		open: map[payment.ID]*life{}, ids: heap[payment.ID]{less: func(a, b *payment.ID) bool { return bytes.Compare(a[:], b[:]) < 0 }},
 		keys: newRecent(RecentKeys),
 	}
@@ -141,6 +142,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyWriteOff(&c, r)
 	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep:
 		return m.applyKey(kind, &c, r)
+	case KindEndSession:
+		return m.applyEndSession(&c, r)
 	}
 	return ErrCorrupt
 }
@@ -259,6 +262,9 @@ func (m *Machine) loadSessions() error {
 		node := string(c.text())
 		v := cursor{b: value}
 		m.nodes[node] = payment.Session(v.u64())
+		if len(v.b) > 0 {
+			m.begun[node] = readBegun(&v)
+		}
 		return v.end()
 	})
 }

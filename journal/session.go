@@ -21,25 +21,10 @@ func (m *Machine) alive(s payment.Session) bool {
 	return false
 }
 
-// applySession begins a session: the node's earlier one ends, and what it left
-// open becomes owed reversals in this command.
-func (m *Machine) applySession(c *cursor, r *Result) error {
-	c.version(commandVersion)
-	node := c.text()
-	if err := c.end(); err != nil {
-		return err
-	}
-	if earlier, ok := m.nodes[string(node)]; ok {
-		r.Count = m.endSession(earlier)
-	}
-	m.last++
-	m.nodes[string(node)] = m.last
-	m.view.writes.set(appendSessionKey(nil, node), put64(nil, uint64(m.last)))
-	r.Session = m.last
-	return nil
-}
-
 func (m *Machine) endSession(s payment.Session) int {
+	if s == 0 {
+		return 0 // ended already
+	}
 	count := m.expireAll(payment.EventSessionEnded, payment.CauseSessionEnded, func(l *life) bool { return l.session == s })
 	links := make([]string, 0, len(m.numbers))
 	for link := range m.numbers {

@@ -17,6 +17,7 @@ type core struct {
 	framer   *framer
 	beats    bool // echoes are frames of length zero: the dialect has no other
 	codec    networkCodec
+	mayWrite func(payment.Session) bool // nil: always
 	table    *table
 	memory   *memory
 	numbers  numbers
@@ -262,6 +263,12 @@ func (c *core) send(p *place, r request, now moment, wall payment.Instant) (*sta
 	if len(r.frame) == 0 || len(r.frame) > c.framer.largest {
 		return nil, errFrame
 	}
+	if p.session = 0; r.intent != nil && !p.key.owed {
+		p.session = r.intent.Session
+	}
+	if c.sessionOver(p) {
+		return nil, errSessionOver
+	}
 	st := c.stations[p.connection]
 	if !st.accepting() {
 		other, err := c.pick(p.key.owed)
@@ -311,6 +318,8 @@ func (c *core) take(st *station, now moment, wall payment.Instant) (batch []byte
 			p := &c.table.places[seg.place]
 			if now > p.sendBy || wall > p.sendByWall {
 				c.takeOut(p, errExpired, now)
+			} else if c.sessionOver(p) {
+				c.takeOut(p, errSessionOver, now)
 			} else {
 				p.state = placeWritten
 				p.answerBy = min(p.answerBy, after(now, c.cfg.AnswerTimeout))
@@ -330,6 +339,10 @@ func (c *core) take(st *station, now moment, wall payment.Instant) (batch []byte
 	st.segments = st.segments[:0]
 	return batch, frames
 }
+
+// sessionOver says whether the others may have reversed what this place is to
+// write: nothing is written then.
+func (c *core) sessionOver(p *place) bool { return c.mayWrite != nil && !c.mayWrite(p.session) }
 
 // takeOut removes a queued request: proof that no byte of it left.
 func (c *core) takeOut(p *place, err error, now moment) {

@@ -49,11 +49,12 @@ var (
 	errUnparsable = fmt.Errorf("%w: %w", payment.ErrUnknownOutcome, ErrUnparsable)
 	errRejected   = fmt.Errorf("%w: %w: %w", payment.ErrUnknownOutcome, payment.ErrRejected, ErrRejected)
 
-	errExpired   = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrExpired)
-	errUnwritten = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrNoConnection)
-	errDuplicate = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrDuplicate)
-	errFrame     = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrFrame)
-	errSlot      = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrSlot)
+	errExpired     = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrExpired)
+	errSessionOver = fmt.Errorf("%w: the node's session is over", payment.ErrNotSent)
+	errUnwritten   = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrNoConnection)
+	errDuplicate   = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrDuplicate)
+	errFrame       = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrFrame)
+	errSlot        = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrSlot)
 
 	errNotReady  = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNoConnection)
 	errNoNumbers = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNumbers)

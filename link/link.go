@@ -35,6 +35,10 @@ type Deps struct {
 	// Both are called from one goroutine of the link and may block.
 	Late         func(l payment.Late)
 	LateReversal func(link payment.LinkName, seq uint64, r *payment.Response)
+	// MayWrite says whether a request of a session may still be written; 0 is
+	// what is owed, and belongs to none. It is asked under the link's lock, right
+	// before each write. nil: always.
+	MayWrite func(payment.Session) bool
 	// Unmatched, if set, takes an answer that matches nothing this process
 	// remembers, with the line that was logged about it.
 	Unmatched  func(m *iso8583.Message, line string)
@@ -94,6 +98,7 @@ func New(cfg Config, d *iso8583.Dialect, deps Deps) (*Link, error) {
 	}
 	l.deps.Log = l.deps.Log.With("link", string(cfg.Name))
 	l.core = newCore(cfg, ruleOf(d.Correlation()), f, l.codec, l.codec.abilities(), random)
+	l.core.mayWrite = deps.MayWrite
 	for _, st := range l.core.stations {
 		l.connections = append(l.connections, newConnection(l, st))
 	}
@@ -309,5 +314,16 @@ func (l *Link) DropNumbers() {
 	l.mu.Lock()
 	l.core.numbers.drop()
 	l.askForNumbers()
+	l.mu.Unlock()
+}
+
+// Cut drops every connection at once, with what is in its buffers: this process
+// was stopped, and what it was about to write may be somebody else's by now.
+// The connections are dialed again.
+func (l *Link) Cut() {
+	l.mu.Lock()
+	for _, c := range l.connections {
+		c.abort()
+	}
 	l.mu.Unlock()
 }

@@ -79,6 +79,13 @@ func (s *Set) DropNumbers() {
 	}
 }
 
+// Cut drops every connection of every link.
+func (s *Set) Cut() {
+	for _, l := range s.links {
+		l.Cut()
+	}
+}
+
 // Reserve is Link.Reserve on slot.Link.
 func (s *Set) Reserve(slot *payment.Slot, id payment.ID, attempt uint8) error {
 	l := s.links[slot.Link]

@@ -28,7 +28,8 @@ type place struct {
 	key        key
 	id         payment.ID
 	attempt    uint8
-	seq        uint64 // of what is owed
+	seq        uint64          // of what is owed
+	session    payment.Session // that must not be over when it is written; 0: none's
 	sendBy     moment
 	answerBy   moment
 	sendByWall payment.Instant

@@ -18,6 +18,7 @@ import (
 // command leaves at once.
 type batcher struct {
 	raft    *raft.Raft
+	remote  func(batch []*waiter) (*applied, error) // proposes through the leader; nil: there is no other node
 	now     func() payment.Instant
 	limits  limits
 	measure measures
@@ -63,8 +64,8 @@ const (
 	abandoned
 )
 
-func newBatcher(r *raft.Raft, now func() payment.Instant, l limits, m measures, applied *sync.Pool) *batcher {
-	b := &batcher{raft: r, now: now, limits: l, measure: m, applied: applied}
+func newBatcher(r *raft.Raft, remote func([]*waiter) (*applied, error), now func() payment.Instant, l limits, m measures, applied *sync.Pool) *batcher {
+	b := &batcher{raft: r, remote: remote, now: now, limits: l, measure: m, applied: applied}
 	b.ready.L = &b.mu
 	b.over = make(chan struct{})
 	b.flights = make([][]*waiter, l.inflight)
@@ -246,8 +247,7 @@ func (b *batcher) commit(slot int, batch []*waiter) {
 			b.answer(batch, response, unknown)
 			return
 		}
-		notAppended := errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrEnqueueTimeout) || errors.Is(err, raft.ErrLeadershipTransferInProgress)
-		unknown = unknown || !notAppended
+		unknown = unknown || !notAppended(err)
 		if errors.Is(err, raft.ErrRaftShutdown) || time.Since(began) > b.limits.commit {
 			b.landed(slot)
 			b.refuse(batch, err, unknown)
@@ -261,6 +261,9 @@ func (b *batcher) commit(slot int, batch []*waiter) {
 const retryPause = 20 * time.Millisecond
 
 func (b *batcher) attempt(batch []*waiter) (*applied, error) {
+	if b.remote != nil && b.raft.State() != raft.Leader {
+		return b.remote(batch)
+	}
 	bodies := 0
 	for _, w := range batch {
 		bodies += len(w.body)

@@ -22,6 +22,9 @@ func (s *Store) Open(i *payment.Intent) (payment.Opened, error) {
 	if err := journal.CheckIntent(i); err != nil {
 		return payment.Opened{}, err
 	}
+	if !s.MayWrite(i.Session) {
+		return payment.Opened{Verdict: payment.OpenSessionEnded}, nil
+	}
 	limit := min(s.cfg.CommitTimeout, time.Duration(i.SendBy-s.deps.Now()))
 	if limit <= 0 {
 		return payment.Opened{}, fmt.Errorf("%w: send-by has passed", payment.ErrUnavailable)

@@ -12,9 +12,10 @@ import (
 type Config struct {
 	Node payment.NodeID `yaml:"node"`
 	Dir  string         `yaml:"data_dir"`
-	// Address is where the other members reach this one's Raft; empty: the
-	// cluster is this process alone and nothing listens.
-	Address string `yaml:"raft_address"`
+	// Address is where the other members reach this one, and Members are those
+	// that the cluster begins with; both are empty where this node is alone.
+	Address string   `yaml:"-"`
+	Members []Member `yaml:"-"`
 
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"` // 150 ms without a word from the leader, then a member stands for election
 	CommitTimeout    time.Duration `yaml:"commit_timeout"`    // 5 s: then a caller is told that the outcome is pending

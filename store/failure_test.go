@@ -109,9 +109,13 @@ func TestForeignEntry(t *testing.T) {
 
 // TestStalledDisk: a member of a cluster stops, a lone one waits.
 func TestStalledDisk(t *testing.T) {
-	for _, address := range []string{"127.0.0.1:0", ""} {
+	for _, address := range []string{"n1", ""} {
 		cfg := testConfig("node")
 		cfg.Address, cfg.StallTimeout = address, 50*time.Millisecond
+		var connect func(Book) (Network, error)
+		if address != "" {
+			connect = newFabric().connect(address)
+		}
 		failed := make(chan error, 1)
 		words := make(chan string, 1)
 		log := slog.New(slog.NewTextHandler(writer(func(b []byte) {
@@ -119,7 +123,7 @@ func TestStalledDisk(t *testing.T) {
 				words <- line // a second one would block: it is said once
 			}
 		}), nil))
-		s, err := Start(t.Context(), cfg, Deps{Now: wallClock, FS: vfs.NewMem(), Log: log, Fail: func(err error) { failed <- err }})
+		s, err := Start(t.Context(), cfg, Deps{Now: wallClock, FS: vfs.NewMem(), Log: log, Connect: connect, Fail: func(err error) { failed <- err }})
 		must(t, err)
 		s.log.storing.Store(1) // as if a write had begun with the store
 		if address != "" {
@@ -243,16 +247,5 @@ func TestConfig(t *testing.T) {
 	}
 	if _, err := Start(t.Context(), Config{}, Deps{Now: wallClock}); err == nil {
 		t.Error("started with nothing configured")
-	}
-}
-
-// TestTCP is the same member behind a real socket.
-func TestTCP(t *testing.T) {
-	cfg := testConfig("node")
-	cfg.Address = "127.0.0.1:0"
-	s := start(t, vfs.NewMem(), cfg)
-	defer stop(t, s)
-	if o, err := s.Open(intent(1)); err != nil || o.Verdict != payment.OpenNew {
-		t.Fatalf("%+v %v", o, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -33,16 +34,25 @@ func (s *Store) startRaft() error {
 		return fmt.Errorf("read the raft log: %w", err)
 	}
 	if !known {
-		self := raft.Configuration{Servers: []raft.Server{{ID: config.LocalID, Address: transport.LocalAddr()}}}
-		if err := raft.BootstrapCluster(config, s.log, s.log, store, transport, self); err != nil {
+		first, err := s.firstMembers(transport.LocalAddr())
+		if err != nil {
+			return err
+		}
+		if err := raft.BootstrapCluster(config, s.log, s.log, store, transport, first); err != nil {
 			return fmt.Errorf("bootstrap the cluster: %w", err)
 		}
 	}
 	if s.raft, err = raft.NewRaft(config, s.replica, s.log, s.log, store, transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	s.running.Store(s.raft)
+	if s.network != nil {
+		s.leader = &leaderLink{dial: func(ctx context.Context, address string) (net.Conn, error) {
+			return s.network.Dial(ctx, StreamCommands, address)
+		}}
+	}
 	m := newMeasures()
-	s.batch = newBatcher(s.raft, s.clock.now, limits{
+	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock.now, limits{
 		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
 	for _, c := range [...]prometheus.Collector{m.commit, m.batch, s.gauges()} {
@@ -84,37 +94,25 @@ func (s *Store) raftConfig() *raft.Config {
 	// The state is its own snapshot: it is never thrown away at start.
 	c.NoSnapshotRestoreOnStart = true
 	c.NoLegacyTelemetry = true
-	c.LogOutput = &raftWords{s.deps.Log.With("from", "raft")}
+	c.Logger = raftLogger(s.deps.Log, c.LogLevel)
 	return c
 }
 
 const aloneTimeout = 20 * time.Millisecond
 
 // alone says that no other member can reach this one.
-func (s *Store) alone() bool { return s.cfg.Address == "" && s.deps.Transport == nil }
+func (s *Store) alone() bool { return s.deps.Connect == nil && s.deps.Transport == nil }
 
 func (s *Store) transport() (raft.Transport, error) {
 	switch {
-	case s.deps.Transport != nil:
+	case s.deps.Transport != nil && s.deps.Connect == nil:
 		return s.deps.Transport, nil
 	case s.alone():
 		_, t := raft.NewInmemTransport(raft.ServerAddress(s.cfg.Node))
 		s.close = t.Close
 		return t, nil
 	}
-	address, err := net.ResolveTCPAddr("tcp", s.cfg.Address)
-	if err != nil {
-		return nil, fmt.Errorf("raft address: %w", err)
-	}
-	// One RPC in flight: pipelining can wedge a follower.
-	t, err := raft.NewTCPTransportWithConfig(s.cfg.Address, address, &raft.NetworkTransportConfig{
-		MaxPool: 3, MaxRPCsInFlight: 1, Timeout: 10 * time.Second,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listen for raft on %s: %w", s.cfg.Address, err)
-	}
-	s.close = t.Close
-	return t, nil
+	return s.connect()
 }
 
 func (s *Store) members() int {
@@ -123,6 +121,11 @@ func (s *Store) members() int {
 		return 0
 	}
 	return len(future.Configuration().Servers)
+}
+
+// raftLogger writes Raft's lines into the node's log, from a level on.
+func raftLogger(log *slog.Logger, level string) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.LevelFromString(level), Output: &raftWords{log.With("from", "raft")}})
 }
 
 // raftWords turns Raft's log lines into the node's.

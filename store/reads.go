@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"authswitch/journal"
@@ -8,11 +10,12 @@ import (
 )
 
 // Reads see everything that a command of this node was answered before they
-// began.
+// began. What is not found here is looked for again once this replica has
+// caught up with the leader: only then does it not exist.
 
 // Payment reads one payment.
 func (s *Store) Payment(id payment.ID) (p payment.Payment, err error) {
-	err = s.replica.read(func(r journal.Reader) error {
+	err = s.look(func(r journal.Reader) error {
 		p, err = journal.ReadPayment(r, id)
 		return err
 	})
@@ -21,7 +24,7 @@ func (s *Store) Payment(id payment.ID) (p payment.Payment, err error) {
 
 // History reads what happened to a payment, oldest first.
 func (s *Store) History(id payment.ID) (h []payment.Entry, err error) {
-	err = s.replica.read(func(r journal.Reader) error {
+	err = s.look(func(r journal.Reader) error {
 		h, err = journal.ReadHistory(r, id)
 		return err
 	})
@@ -30,7 +33,7 @@ func (s *Store) History(id payment.ID) (h []payment.Entry, err error) {
 
 // ByKey finds the payment that holds an idempotency key.
 func (s *Store) ByKey(m payment.MerchantID, key []byte) (id payment.ID, err error) {
-	err = s.replica.read(func(r journal.Reader) error {
+	err = s.look(func(r journal.Reader) error {
 		id, err = journal.ReadByKey(r, m, key)
 		return err
 	})
@@ -39,7 +42,7 @@ func (s *Store) ByKey(m payment.MerchantID, key []byte) (id payment.ID, err erro
 
 // ByReference lists the payments with a merchant's reference, newest first.
 func (s *Store) ByReference(m payment.MerchantID, reference []byte) (ids []payment.ID, err error) {
-	err = s.replica.read(func(r journal.Reader) error {
+	err = s.look(func(r journal.Reader) error {
 		ids, err = journal.ReadByReference(r, m, reference)
 		return err
 	})
@@ -49,7 +52,7 @@ func (s *Store) ByReference(m payment.MerchantID, reference []byte) (ids []payme
 // List lists a merchant's payments, newest first, from the one after the last
 // that was seen; from the newest where that is zero.
 func (s *Store) List(m payment.MerchantID, after payment.ID, limit int) (ids []payment.ID, more bool, err error) {
-	err = s.replica.read(func(r journal.Reader) error {
+	err = s.look(func(r journal.Reader) error {
 		ids, more, err = journal.ReadList(r, m, after, limit)
 		return err
 	})
@@ -61,8 +64,23 @@ func (s *Store) List(m payment.MerchantID, after payment.ID, limit int) (ids []p
 // that was set back is behind of.
 func (s *Store) Due(link payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
 	now = max(now, s.clock.now())
-	s.replica.withMachine(func(m *journal.Machine) { dst = m.Due(link, now, limit, dst) })
-	return dst
+	if s.replica.applied.Load() < s.replica.seen.Load() {
+		// What this node claimed last is due until that is applied here, too.
+		ctx, cancel := context.WithTimeout(context.Background(), dueWithin)
+		defer cancel()
+		if s.replica.await(ctx, s.replica.seen.Load()) != nil {
+			return dst
+		}
+	}
+	from := len(dst)
+	s.replica.withMachine(func(m *journal.Machine) {
+		nodes := m.Nodes()
+		dst = m.Due(link, now, limit*max(nodes, 1), dst)
+		if nodes > 1 {
+			dst = append(dst[:from], m.Mine(s.cfg.Node, now, dst[from:])...)
+		}
+	})
+	return dst[:min(len(dst), from+limit)]
 }
 
 // Owing says how much link owes, since when, and how much of it needs a person.
@@ -89,4 +107,57 @@ func (s *Store) Await(id payment.ID, until payment.Instant) error {
 		s.replica.waiting.remove(id, decided)
 		return payment.ErrPending
 	}
+}
+
+// dueWithin bounds one look at what is due; the next one comes soon.
+const dueWithin = 200 * time.Millisecond
+
+// readWithin bounds a read's wait for this replica to catch up.
+const readWithin = 2 * time.Second
+
+// look reads this replica.
+func (s *Store) look(f func(journal.Reader) error) error {
+	if s.replica.applied.Load() < s.replica.seen.Load() {
+		ctx, cancel := context.WithTimeout(context.Background(), readWithin)
+		defer cancel()
+		if err := s.replica.await(ctx, s.replica.seen.Load()); err != nil {
+			return err
+		}
+	}
+	err := s.replica.read(f)
+	if !errors.Is(err, payment.ErrNotFound) || s.alone() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readWithin)
+	defer cancel()
+	if err := s.catchUp(ctx); err != nil {
+		return err
+	}
+	return s.replica.read(f)
+}
+
+// Fresh is the store for those who show how a payment stands: they are not
+// answered from a replica that lags.
+type Fresh struct{ *Store }
+
+// Payment reads one payment as of now.
+func (f Fresh) Payment(id payment.ID) (payment.Payment, error) {
+	if err := f.now(); err != nil {
+		return payment.Payment{}, err
+	}
+	return f.Store.Payment(id)
+}
+
+// History reads what happened to a payment until now, oldest first.
+func (f Fresh) History(id payment.ID) ([]payment.Entry, error) {
+	if err := f.now(); err != nil {
+		return nil, err
+	}
+	return f.Store.History(id)
+}
+
+func (f Fresh) now() error {
+	ctx, cancel := context.WithTimeout(context.Background(), readWithin)
+	defer cancel()
+	return f.catchUp(ctx)
 }

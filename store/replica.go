@@ -35,7 +35,8 @@ type replica struct {
 	reading sync.WaitGroup // of keys, beside the machine
 	closing atomic.Bool
 
-	ring     keyRing
+	ring keyRing
+	progress
 	waiting  awaiting
 	pool     sync.Pool // *applied
 	response []any
@@ -56,6 +57,7 @@ func (r *replica) load() error {
 	}
 	r.machine = m
 	r.ring.publish(m)
+	r.reached(m.Applied())
 	view := r.state.NewSnapshot()
 	r.reading.Go(func() {
 		keys, err := journal.ReadKeys(snapshotReader{view}, func() bool { return !r.closing.Load() })
@@ -163,6 +165,7 @@ func (r *replica) flush(index uint64, responses []any) {
 	}
 	r.ring.publish(r.machine)
 	r.waiting.decided(r.machine.Decided())
+	r.reached(index)
 }
 
 // stateBatch and stateReader are the journal's view of Pebble.

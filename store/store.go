@@ -9,6 +9,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ import (
 
 	"authswitch/journal"
 	"authswitch/payment"
+	"authswitch/session"
 )
 
 // Deps is what the store takes from its surroundings.
@@ -35,9 +37,18 @@ type Deps struct {
 	Registerer prometheus.Registerer
 	// Schemes name the scheme of each link, for the labels of what is owed.
 	Schemes map[payment.LinkName]string
-	// Transport between members; nil: Raft's TCP on Config.Address, or none
-	// beyond this process where that is empty.
+	// Connect opens the network between the members. Nil: this node is alone.
+	Connect func(Book) (Network, error)
+	// Transport carries Raft beside that network; nil: the network does.
 	Transport raft.Transport
+	// Steady is the clock of leases, in nanoseconds since any moment. It goes on
+	// while the machine sleeps. Nil: Go's, which does not.
+	Steady func() int64
+	// Stopped is called when this process did not run for more than a second:
+	// what is in a socket's buffer may be of a session that ended meanwhile.
+	// Lost and Renewed are called when the session is lost and when the next
+	// has begun.
+	Stopped, Lost, Renewed func()
 	// Fail is called once, when this node must stop: a stalled disk, an entry
 	// it does not understand, a state it cannot write.
 	Fail func(error)
@@ -52,15 +63,24 @@ type Store struct {
 	replica    *replica
 	clock      *clock
 	raft       *raft.Raft
-	close      func() error // the transport
+	running    atomic.Pointer[raft.Raft] // raft, for those who may come before it
+	network    Network
+	close      func() error // the transport and the network
 	batch      *batcher
-	session    atomic.Uint64
+	leader     *leaderLink // nil where this node is alone
+	commands   *commandServer
+	reads      shared
+	own        sessions
+	process    [16]byte // names this process among those that ran this node
 	claims     atomic.Uint64
 	failing    sync.Once
 	collectors []prometheus.Collector
 
-	stop    context.CancelFunc
-	running sync.WaitGroup // watchdog, leader loop
+	lastLeader    raft.ServerID // of watchLeader
+	leaderChanges atomic.Uint64
+
+	stop       context.CancelFunc
+	goroutines sync.WaitGroup
 }
 
 // ErrBehind means that the state and the newest snapshot are both older than
@@ -74,7 +94,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	if err := errors.Join(cfg.Validate()...); err != nil {
 		return nil, err
 	}
-	if cfg.Address == "" && deps.Transport == nil {
+	if deps.Connect == nil && deps.Transport == nil {
 		// Alone there is no network to fill while the disk writes: one batch at
 		// the disk, one that forms.
 		set(&cfg.BatchesInFlight, 2)
@@ -82,6 +102,10 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	cfg = cfg.withDefaults()
 	deps = deps.withDefaults()
 	s := &Store{cfg: cfg, deps: deps, clock: &clock{wall: deps.Now}, close: func() error { return nil }}
+	s.own.lease = session.NewLease(0)
+	if _, err := io.ReadFull(deps.Rand, s.process[:]); err != nil {
+		return nil, fmt.Errorf("name this process: %w", err)
+	}
 	if err := s.openDisk(); err != nil {
 		return nil, errors.Join(err, s.closeDisk())
 	}
@@ -90,14 +114,27 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.running.Add(1)
-	go s.watchDisk(running)
-	if err := s.lead(ctx); err != nil {
+	s.run(running, s.watchDisk, s.keep)
+	if !s.alone() {
+		s.run(running, s.watchLeader, s.leadSessions)
+		s.startCommandServer()
+	}
+	if err := s.join(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop(ctx))
 	}
-	s.running.Add(1)
-	go s.keep(running)
+	if !s.alone() {
+		s.own.beat.Store(int64(s.steady()))
+		s.run(running, s.keepPulse, s.keepSession)
+	}
 	return s, nil
+}
+
+// run starts goroutines that end with the context and that Stop waits for.
+func (s *Store) run(ctx context.Context, functions ...func(context.Context)) {
+	for _, f := range functions {
+		s.goroutines.Add(1)
+		go f(ctx)
+	}
 }
 
 func (d Deps) withDefaults() Deps {
@@ -109,6 +146,13 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Registerer == nil {
 		d.Registerer = prometheus.NewRegistry()
+	}
+	if d.Rand == nil {
+		d.Rand = rand.Reader
+	}
+	if d.Steady == nil {
+		began := time.Now()
+		d.Steady = func() int64 { return int64(time.Second + time.Since(began)) }
 	}
 	return d
 }
@@ -123,7 +167,33 @@ func (s *Store) fail(err error) {
 	})
 }
 
-// lead waits for this node's cluster to have a leader and begins the session.
+// join begins this node's session and waits until everything before it is
+// applied here.
+func (s *Store) join(ctx context.Context) error {
+	limit := s.cfg.StartTimeout
+	if s.alone() {
+		if err := s.lead(ctx); err != nil {
+			return err
+		}
+		return s.begin(limit)
+	}
+	deadline := time.Now().Add(limit)
+	for {
+		err := s.begin(session.Length)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return errors.Join(err, context.Cause(ctx))
+		}
+	}
+	wait, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return s.replica.await(wait, s.replica.seen.Load())
+}
+
+// lead waits for this node to lead, and for all that was committed to be
+// applied before the first command of ours.
 func (s *Store) lead(ctx context.Context) error {
 	for s.raft.State() != raft.Leader {
 		select {
@@ -132,31 +202,17 @@ func (s *Store) lead(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	// All that was committed is applied before the first command of ours.
 	if err := s.raft.Barrier(s.cfg.StartTimeout).Error(); err != nil {
 		return fmt.Errorf("apply the log: %w", err)
 	}
-	w := s.batch.waiter(journal.KindSession)
-	w.body = journal.AppendSession(w.body, s.cfg.Node)
-	if err := s.batch.propose(w, s.cfg.StartTimeout); err != nil {
-		return fmt.Errorf("begin a session: %w", err)
-	}
-	s.session.Store(uint64(w.result.Session))
-	if w.result.Count > 0 {
-		s.deps.Log.Warn("payments of the earlier session are reversed", "count", w.result.Count)
-	}
-	s.batch.release(w)
 	return nil
 }
-
-// Session is this node's epoch; Open and Close carry it.
-func (s *Store) Session() payment.Session { return payment.Session(s.session.Load()) }
 
 // watchDisk stops the node when a write of the log hangs: a leader whose disk
 // stalls goes on heartbeating and freezes its cluster. A lone member freezes
 // nobody and nobody could take over: it says so and waits for its disk.
 func (s *Store) watchDisk(ctx context.Context) {
-	defer s.running.Done()
+	defer s.goroutines.Done()
 	tick := time.NewTicker(s.cfg.StallTimeout / 10)
 	defer tick.Stop()
 	said := false
@@ -184,7 +240,7 @@ func (s *Store) watchDisk(ctx context.Context) {
 // intents open past their time become reversals, old idempotency generations
 // go.
 func (s *Store) keep(ctx context.Context) {
-	defer s.running.Done()
+	defer s.goroutines.Done()
 	tick := time.NewTicker(s.cfg.SweepEvery)
 	defer tick.Stop()
 	for {
@@ -252,20 +308,28 @@ func (s *Store) upkeep(w *waiter) {
 func (s *Store) Stop(ctx context.Context) error {
 	s.batch.close()
 	s.stop()
-	s.running.Wait()
+	s.goroutines.Wait()
 	if s.members() > 1 && s.raft.State() == raft.Leader {
 		// A plain stop would cost the others an election.
 		if err := s.raft.LeadershipTransfer().Error(); err != nil {
 			s.deps.Log.WarnContext(ctx, "stop without a successor", "error", err)
 		}
 	}
-	s.snapshot()
+	if s.raft != nil {
+		s.snapshot()
+	}
 	return errors.Join(s.stopRaft(), s.closeDisk())
 }
 
 func (s *Store) stopRaft() error {
 	for _, c := range s.collectors {
 		s.deps.Registerer.Unregister(c)
+	}
+	if s.leader != nil {
+		s.leader.close()
+	}
+	if s.commands != nil {
+		s.commands.close()
 	}
 	var err error
 	if s.raft != nil {

@@ -21,6 +21,7 @@ type Config struct {
 	Admin     AdminConfig              `yaml:"admin"`
 	Vault     VaultConfig              `yaml:"vault"`
 	Store     store.Config             `yaml:"store"`
+	Cluster   ClusterConfig            `yaml:"cluster"` // none: this node is alone
 	Links     []LinkConfig             `yaml:"links"`
 	BINs      string                   `yaml:"bins"` // CSV; empty: the built-in table of published prefixes
 	Merchants []MerchantConfig         `yaml:"merchants"`
@@ -101,6 +102,7 @@ func (c *Config) complete(dir string) {
 	}
 	c.API = c.API.WithDefaults()
 	c.Store.Node = c.Node.ID
+	c.Cluster.complete(&c.Store, dir)
 	if c.Store.Dir == "" {
 		c.Store.Dir = c.Node.DataDir
 	}

@@ -37,6 +37,7 @@ func (c *Config) Validate() []error {
 		fault("vault.pepper_file: needed")
 	}
 	faults = append(faults, c.validateStore()...)
+	faults = append(faults, c.Cluster.validate(c.Node.ID)...)
 	faults = append(faults, c.API.Validate()...)
 	faults = append(faults, validateListen("admin.listen", c.Admin.Listen)...)
 	faults = append(faults, validateListen("api.listen", c.API.Listen)...)

@@ -21,6 +21,7 @@ import (
 type devOptions struct {
 	keep     string
 	portBase int
+	nodes    int
 	json     bool
 	simCodec string
 }
@@ -30,6 +31,11 @@ const (
 	portAPI   = 0
 	portAdmin = 1
 	portSim   = 10
+	portPeer  = 30
+	// Each node has the API's and the admin port of the one before it plus so
+	// many; the simulators begin after the fifth's.
+	portsPerNode = 2
+	maxDevNodes  = 5
 )
 
 // devReady is how long everything may take to be ready.
@@ -39,8 +45,8 @@ func devCommand() *cobra.Command {
 	var o devOptions
 	c := &cobra.Command{
 		Use:   "dev",
-		Short: "Run a node and acquirer simulators on this machine, for trying things out",
-		Long: `Starts a switch node and one simulator for each link (two for CB, one each for
+		Short: "Run a node, or a cluster, and acquirer simulators on this machine",
+		Long: `Starts a switch node (--nodes 3: a cluster of three) and one simulator for each link (two for CB, one each for
 Visa, Mastercard and American Express), each a process of its own, on loopback,
 and prints URLs, a key and a ready curl. Without --keep everything lives in a
 fresh temporary directory that is removed after a clean stop.`,
@@ -52,6 +58,7 @@ fresh temporary directory that is removed after a clean stop.`,
 	f := c.Flags()
 	f.StringVar(&o.keep, "keep", "", "keep data in this directory, and use what is there")
 	f.IntVar(&o.portBase, "port-base", 8080, "first of the hundred ports to use")
+	f.IntVar(&o.nodes, "nodes", 1, "how many nodes: 1, or a cluster of 3 or 5")
 	f.BoolVar(&o.json, "json", false, "print one line of JSON when ready")
 	f.StringVar(&o.simCodec, "sim-codec", "fast", "codec of the simulators: fast, or moov (independent of the switch's)")
 	return c
@@ -90,6 +97,9 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 	if o.portBase < 1024 || o.portBase > 65435 {
 		return fmt.Errorf("%w: --port-base %d: ports must lie between 1024 and 65535", errUsage, o.portBase)
 	}
+	if o.nodes < 1 || o.nodes > maxDevNodes || o.nodes%2 == 0 {
+		return fmt.Errorf("%w: --nodes %d: 1, 3 or 5: an even number survives no more deaths than one less", errUsage, o.nodes)
+	}
 	if o.simCodec != "fast" && o.simCodec != "moov" {
 		return fmt.Errorf("%w: --sim-codec %q: fast or moov", errUsage, o.simCodec)
 	}
@@ -120,11 +130,18 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 	nodes, stopNodes := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNodes()
 	nodeFamily := &nursery{exe: family.exe, log: log, starts: family.starts}
-	nodeFamily.keep(nodes, layout.node)
-
-	err = awaitReady(ctx, layout.info.Admin+"/ready")
+	for _, c := range layout.nodes {
+		nodeFamily.keep(nodes, c)
+	}
+	for i := range layout.info.Nodes {
+		n := &layout.info.Nodes[i]
+		if err = awaitReady(ctx, n.Admin+"/ready"); err != nil {
+			err = fmt.Errorf("node %s: %w", n.ID, err)
+			break
+		}
+		n.PID = readPID(n.DataDir)
+	}
 	if err == nil {
-		layout.info.Nodes[0].PID = readPID(layout.info.Nodes[0].DataDir)
 		err = sayReady(out, layout.info, o.json)
 	}
 	if err == nil {
@@ -219,12 +236,16 @@ func sayReady(out io.Writer, info devInfo, asJSON bool) error {
 	for i, l := range info.Links {
 		links[i] = fmt.Sprintf("  %-13s %-11s %-12s %s", l.Name, l.Scheme, l.Dialect, l.Address)
 	}
+	more := ""
+	for _, n := range info.Nodes[1:] {
+		more += fmt.Sprintf("  and %s   %s, admin %s\n", n.ID, n.API, n.Admin)
+	}
 	_, err := fmt.Fprintf(out, `
 authswitch is ready.
 
   API      %s
   admin    %s/metrics  (/live, /ready)
-  key      %s
+%s  key      %s
   merchant %s
   data     %s
 
@@ -239,6 +260,6 @@ curl -sS %s/v1/authorizations -H 'Authorization: Bearer %s' \
   -d '{"merchant":"%s","reference":"ORDER-42","amount":{"value":1000,"currency":"EUR"},"channel":"ecommerce","card":{"number":"4111111111111111","expiry":"3012","cvv":"123"}}'
 
 Stop with Ctrl-C.
-`, info.API, info.Admin, info.Key, info.Merchant, info.DataDir, strings.Join(links, "\n"), info.API, info.Key, info.Merchant)
+`, info.API, info.Admin, more, info.Key, info.Merchant, info.DataDir, strings.Join(links, "\n"), info.API, info.Key, info.Merchant)
 	return err
 }

@@ -24,7 +24,7 @@ import (
 type devLayout struct {
 	info       devInfo
 	simulators []child
-	node       child
+	nodes      []child
 	addresses  []string // that the processes will listen on
 }
 
@@ -63,13 +63,10 @@ func writeDevFiles(dir string, o devOptions) (*devLayout, error) {
 		Key: key, Merchant: devMerchant, DataDir: dir,
 	}}
 	config := Config{
-		Node:     NodeConfig{ID: "n1", DataDir: filepath.Join(dir, "n1")},
-		API:      api.Config{Listen: hostPort(o.portBase + portAPI), Budget: devAnswerTimeout + 5*time.Second},
-		Admin:    AdminConfig{Listen: hostPort(o.portBase + portAdmin)},
+		API:      api.Config{Budget: devAnswerTimeout + 5*time.Second},
 		Vault:    VaultConfig{KeyFile: filepath.Join(dir, "vault.key"), PepperFile: filepath.Join(dir, "pepper")},
 		Gateways: []merchant.GatewayConfig{{ID: "dev", KeyHashes: []string{hash}, Merchants: []payment.MerchantID{devMerchant}}},
 	}
-	l.addresses = []string{config.API.Listen, config.Admin.Listen}
 	for i, d := range devLinks {
 		address := hostPort(o.portBase + portSim + i)
 		l.addresses = append(l.addresses, address)
@@ -89,15 +86,9 @@ func writeDevFiles(dir string, o devOptions) (*devLayout, error) {
 		l.simulators = append(l.simulators, child{name: "sim " + string(d.name), args: []string{"sim", "run", scenario}, logs: os.Stderr})
 	}
 	config.Merchants = []MerchantConfig{devMerchantConfig()}
-	if err := os.MkdirAll(config.Node.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make node's directory: %w", err)
-	}
-	file := filepath.Join(dir, "n1.yaml")
-	if err := writeYAML(file, config); err != nil {
+	if err := l.writeNodes(dir, o, config); err != nil {
 		return nil, err
 	}
-	l.node = child{name: "node n1", args: []string{"serve", "--config", file}, logs: os.Stderr}
-	l.info.Nodes = []devNode{{ID: "n1", API: l.info.API, Admin: l.info.Admin, DataDir: config.Node.DataDir}}
 	return l, nil
 }
 

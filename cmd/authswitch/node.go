@@ -39,6 +39,7 @@ type node struct {
 	cards    *stored.Cards
 	links    []*link.Link
 	byName   *link.Set
+	linkSet  atomic.Pointer[link.Set] // byName, for the store, which starts before it
 	core     *switching.Switch
 	door     *api.Server
 	admin    *admin
@@ -88,7 +89,8 @@ func (n *node) openStore(ctx context.Context) error {
 	var err error
 	n.store, err = store.Start(ctx, n.cfg.Store, store.Deps{
 		Now: wallClock, Rand: rand.Reader, Log: n.log, Registerer: n.registry, Schemes: schemes,
-		Fail: func(err error) { n.failed <- fmt.Errorf("store: %w", err) },
+		Fail:    func(err error) { n.failed <- fmt.Errorf("store: %w", err) },
+		Connect: n.connect(), Steady: bootTime, Stopped: n.cutLinks, Renewed: n.dropNumbers,
 	})
 	return err
 }
@@ -120,6 +122,7 @@ func (n *node) buildCore(context.Context) error {
 		l, err := link.New(c.Config, d, link.Deps{
 			Now: wallClock, Rand: rand.Reader, Dial: (&net.Dialer{}).DialContext, Log: n.log, Registerer: n.registry, Dials: budget,
 			Lease:        n.store.Lease,
+			MayWrite:     n.mayWrite,
 			Late:         func(l payment.Late) { n.core.Late(l) },
 			LateReversal: n.lateReversal,
 		})
@@ -132,6 +135,7 @@ func (n *node) buildCore(context.Context) error {
 	if n.byName, err = link.NewSet(n.links...); err != nil {
 		return err
 	}
+	n.linkSet.Store(n.byName)
 	n.core, err = switching.New(switching.Deps{
 		Journal: n.store, Canceller: n.store, Records: n.store, Exchanger: n.byName, Sealer: n.cards,
 		Table: &current, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
@@ -192,7 +196,8 @@ func (n *node) openDoors(context.Context) error {
 		return err
 	}
 	go n.report("admin port", n.admin.serve)
-	reader := query.New(n.store, n.store)
+	fresh := store.Fresh{Store: n.store}
+	reader := query.New(fresh, fresh)
 	n.door, err = api.New(n.cfg.API, api.Deps{
 		Authorizer: n.core, Reverser: n.core, Gateways: directory, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
 	})
@@ -235,7 +240,7 @@ func (n *node) linkViews() []api.Link {
 // missing is what keeps the node from being ready: every link must have signed
 // on once, so that a first request finds its route.
 func (n *node) missing() []string {
-	var missing []string
+	missing := n.store.Missing()
 	for _, l := range n.links {
 		if s := l.Status(); s.State != link.Ready || s.NumbersLeft == 0 {
 			missing = append(missing, fmt.Sprintf("link %s is %s with %d trace numbers", l.Name(), s.State, s.NumbersLeft))

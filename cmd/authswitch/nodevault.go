@@ -13,12 +13,15 @@ import (
 	"authswitch/vault/stored"
 )
 
+// vaultKeys are the wrapped data keys, in the node's directory.
+const vaultKeys = "vault.keys"
+
 func (n *node) openVault(context.Context) error {
 	root, err := vault.OpenKeyFile(n.cfg.Vault.KeyFile, rand.Reader)
 	if err != nil {
 		return err
 	}
-	keys := filepath.Join(n.cfg.Node.DataDir, "vault.keys")
+	keys := filepath.Join(n.cfg.Node.DataDir, vaultKeys)
 	if err := refuseLostKeys(keys, filepath.Join(n.cfg.Store.Dir, "state")); err != nil {
 		return err
 	}

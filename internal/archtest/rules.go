@@ -36,7 +36,9 @@ func rules() []rule {
 		{"merchant", []string{"payment"}},
 		// The replicated state never sees a card: what is journalled is sealed.
 		{"journal", []string{"payment"}},
-		{"store", []string{"journal", "payment"}},
+		{"session", []string{"payment"}},
+		{"peer", nil},
+		{"store", []string{"journal", "payment", "session"}},
 		{"query", []string{"payment"}},
 		// The wire and the steps over it. They meet the store by interfaces.
 		{"link", []string{"iso8583", "payment"}},
@@ -75,7 +77,7 @@ func rules() []rule {
 		// Whoever wires sees all parts. Nothing imports cmd.
 		{"cmd/authswitch", []string{
 			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd", "iso8583", "iso8583/dialects",
-			"journal", "link", "merchant", "outbox", "payment", "query", "routing", "store", "switch", "vault", "vault/stored",
+			"journal", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "store", "switch", "vault", "vault/stored",
 		}},
 		{"cmd/authswitch/auditcmd", []string{"hsm/audit"}},
 		{"cmd/authswitch/benchcmd", []string{"bench"}},
@@ -109,6 +111,8 @@ func libraries() []library {
 		{"github.com/hashicorp/raft", []string{"store"}, "", "the order of the journal"},
 		{"github.com/prometheus/client_golang", []string{"api", "cmd/...", "hsm", "hsm/server", "link", "outbox", "store", "switch", "vault/stored"}, "", "metrics; deciders have none"},
 		{"github.com/miekg/pkcs11", []string{"hsm/token"}, "", "the token; the one library that needs a C compiler, so nothing of the switch may reach it"},
+		{"github.com/hashicorp/go-hclog", []string{"store"}, "", "what Raft logs through; it comes with it"},
+		{"golang.org/x/sys/unix", []string{"cmd/..."}, "", "the clock that goes on in suspend; it comes with raft and pebble"},
 		{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench"}, "", "latencies without averages"},
 		{"github.com/spf13/cobra", []string{"cmd/..."}, "", "the command line"},
 		{"go.yaml.in/yaml/v3", []string{"bench/table", "cmd/...", "iso8583", "sim"}, "", "configuration, dialect and scenario files"},
@@ -125,6 +129,7 @@ func deciders() []string {
 	return []string{
 		"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query",
 		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/ceremony", "hsm/selftest", "hsm/wire",
+		"session",
 	}
 }
 

@@ -1,0 +1,308 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+
+	"authswitch/payment"
+)
+
+// fabric is a network in memory whose lines can be cut.
+type fabric struct {
+	mu    sync.Mutex
+	ends  map[string]*fabricEnd
+	cuts  map[[2]string]bool // from, to
+	conns map[net.Conn][2]string
+}
+
+func newFabric() *fabric {
+	return &fabric{ends: map[string]*fabricEnd{}, cuts: map[[2]string]bool{}, conns: map[net.Conn][2]string{}}
+}
+
+type fabricEnd struct {
+	f       *fabric
+	address string
+	mu      sync.Mutex
+	streams map[string]*fabricListener
+}
+
+func (f *fabric) connect(address string) func(Book) (Network, error) {
+	return func(Book) (Network, error) {
+		e := &fabricEnd{f: f, address: address, streams: map[string]*fabricListener{}}
+		for _, s := range []string{StreamRaft, StreamCommands} {
+			e.streams[s] = &fabricListener{conns: make(chan net.Conn, 16), over: make(chan struct{}), address: address}
+		}
+		f.mu.Lock()
+		f.ends[address] = e
+		f.mu.Unlock()
+		return e, nil
+	}
+}
+
+func (e *fabricEnd) Accept(stream string) net.Listener { return e.streams[stream] }
+
+func (e *fabricEnd) Dial(_ context.Context, stream, to string) (net.Conn, error) {
+	f := e.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	peer := f.ends[to]
+	if peer == nil || f.cuts[[2]string{e.address, to}] || f.cuts[[2]string{to, e.address}] {
+		return nil, errors.New("no route")
+	}
+	here, there := net.Pipe()
+	select {
+	case peer.streams[stream].conns <- there:
+	default:
+		return nil, errors.New("refused")
+	}
+	f.conns[here] = [2]string{e.address, to}
+	return here, nil
+}
+
+func (e *fabricEnd) Close() error {
+	e.f.mu.Lock()
+	defer e.f.mu.Unlock()
+	delete(e.f.ends, e.address)
+	for c, between := range e.f.conns {
+		if between[0] == e.address || between[1] == e.address {
+			_ = c.Close()
+			delete(e.f.conns, c)
+		}
+	}
+	return nil
+}
+
+// isolate cuts a node off, both ways.
+func (f *fabric) isolate(address string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for other := range f.ends {
+		if other != address {
+			f.cuts[[2]string{address, other}] = true
+		}
+	}
+	for c, between := range f.conns {
+		if between[0] == address || between[1] == address {
+			_ = c.Close()
+			delete(f.conns, c)
+		}
+	}
+}
+
+func (f *fabric) heal() {
+	f.mu.Lock()
+	clear(f.cuts)
+	f.mu.Unlock()
+}
+
+type fabricListener struct {
+	conns   chan net.Conn
+	over    chan struct{}
+	once    sync.Once
+	address string
+}
+
+func (l *fabricListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.over:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *fabricListener) Close() error   { l.once.Do(func() { close(l.over) }); return nil }
+func (l *fabricListener) Addr() net.Addr { return address(l.address) }
+
+// trio is three stores in this process.
+type trio struct {
+	t      *testing.T
+	f      *fabric
+	stores []*Store
+	disks  []*vfs.MemFS
+}
+
+func startTrio(t *testing.T) *trio {
+	t.Helper()
+	c := &trio{t: t, f: newFabric(), stores: make([]*Store, 3)}
+	var group sync.WaitGroup
+	for n := range c.stores {
+		c.disks = append(c.disks, vfs.NewMem())
+		group.Go(func() { c.start(n) })
+	}
+	group.Wait()
+	t.Cleanup(func() {
+		for n := range c.stores {
+			if c.stores[n] != nil {
+				_ = c.stores[n].Stop(context.Background())
+			}
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	return c
+}
+
+func trioName(n int) payment.NodeID { return payment.NodeID(fmt.Sprintf("n%d", n+1)) }
+
+func (c *trio) start(n int) {
+	cfg := testConfig("node")
+	cfg.Node, cfg.Address, cfg.HeartbeatTimeout, cfg.StartTimeout = trioName(n), string(trioName(n)), 300*time.Millisecond, 60*time.Second
+	for m := range c.stores {
+		cfg.Members = append(cfg.Members, Member{trioName(m), string(trioName(m))})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := Start(ctx, cfg, Deps{
+		Now: wallClock, FS: c.disks[n], Connect: c.f.connect(cfg.Address),
+		Fail: func(err error) { c.t.Errorf("%s failed: %v", cfg.Node, err) },
+	})
+	if err != nil {
+		c.t.Errorf("start %s: %v", cfg.Node, err)
+		return
+	}
+	c.stores[n] = s
+}
+
+// leader waits for one that the others see, too.
+func (c *trio) leader() int {
+	c.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for n, s := range c.stores {
+			if s != nil && s.raft.State() == raft.Leader && s.own.ready.Load() == s.raft.CurrentTerm() {
+				return n
+			}
+		}
+	}
+	c.t.Fatal("no leader")
+	return 0
+}
+
+// TestEveryNodeServes: what one node was answered, every other one reads, and
+// the same payment is one payment wherever it is proposed.
+func TestEveryNodeServes(t *testing.T) {
+	c := startTrio(t)
+	c.leader()
+	for n, s := range c.stores {
+		i := intent(10 + n)
+		if o, err := s.Open(i); err != nil || o.Verdict != payment.OpenNew {
+			t.Fatalf("%s: open: %+v %v", s.cfg.Node, o, err)
+		}
+		// Its own node reads it at once.
+		if p, err := s.Payment(i.ID); err != nil || p.State != payment.StateOpen || p.Intent.Node != s.cfg.Node {
+			t.Fatalf("%s reads %+v %v", s.cfg.Node, p, err)
+		}
+		for _, other := range c.stores {
+			again := intent(10 + n)
+			again.ID = paymentID(100 + n)
+			if other != s {
+				if o, err := other.Open(again); err != nil || o.Verdict != payment.OpenRunning || o.ID != i.ID {
+					t.Fatalf("%s: the same key: %+v %v", other.cfg.Node, o, err)
+				}
+			}
+			// Not found here is never said before this replica caught up.
+			if _, err := other.Payment(i.ID); err != nil {
+				t.Fatalf("%s does not find it: %v", other.cfg.Node, err)
+			}
+		}
+		r, err := s.Close(approval(i))
+		if err != nil || r.Outcome.Status != payment.StatusApproved {
+			t.Fatalf("close: %+v %v", r, err)
+		}
+		for _, other := range c.stores {
+			p, err := Fresh{other}.Payment(i.ID)
+			if err != nil || p.Outcome.Status != payment.StatusApproved {
+				t.Fatalf("%s reads %+v %v", other.cfg.Node, p, err)
+			}
+		}
+		numbers, err := s.Lease(t.Context(), "cb-a")
+		if err != nil || numbers.LastSTAN == 0 {
+			t.Fatalf("lease: %+v %v", numbers, err)
+		}
+	}
+}
+
+// TestLeaderStops: the others go on, and whoever comes back finds its session
+// ended and takes another.
+func TestLeaderStops(t *testing.T) {
+	c := startTrio(t)
+	old := c.leader()
+	other := c.stores[(old+1)%3]
+	must(t, c.stores[old].Stop(context.Background()))
+	c.stores[old] = nil
+	for n := range 20 {
+		i := intent(n)
+		if o, err := other.Open(i); err != nil || o.Verdict != payment.OpenNew {
+			t.Fatalf("open %d: %+v %v", n, o, err)
+		}
+	}
+	c.start(old)
+	if p, err := c.stores[old].Payment(paymentID(19)); err != nil || p.State != payment.StateOpen {
+		t.Fatalf("%+v %v", p, err)
+	}
+}
+
+// TestCutOffNodeLosesItsSession: a node that is cut off may not write when its
+// lease is over, and only then do the others reverse what it left open.
+func TestCutOffNodeLosesItsSession(t *testing.T) {
+	c := startTrio(t)
+	leader := c.leader()
+	lost := c.stores[(leader+1)%3]
+	i := intent(1)
+	i.AnswerBy += payment.Instant(time.Minute)
+	if o, err := lost.Open(i); err != nil || o.Verdict != payment.OpenNew {
+		t.Fatalf("%+v %v", o, err)
+	}
+	session := i.Session
+	c.f.isolate(lost.cfg.Address)
+	cut := time.Now()
+	other := c.stores[(leader+2)%3]
+	for {
+		mayWrite := lost.MayWrite(session)
+		p, err := other.Payment(i.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.State == payment.StateReversing {
+			if mayWrite {
+				t.Fatal("reversed while its node may write it")
+			}
+			if p.Outcome.Cause != payment.CauseSessionEnded {
+				t.Errorf("cause %s", p.Outcome.Cause)
+			}
+			break
+		}
+		if time.Since(cut) > 20*time.Second {
+			t.Fatal("a silent node's payment is still open")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if o, err := lost.Open(intent(2)); err != nil || o.Verdict != payment.OpenSessionEnded {
+		t.Errorf("an open of a node that is cut off: %+v %v", o, err)
+	}
+	c.f.heal()
+	for deadline := time.Now().Add(20 * time.Second); !lost.MayWrite(lost.Session()); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no new session after healing")
+		}
+	}
+	if lost.MayWrite(session) {
+		t.Error("the old session may write again")
+	}
+	// The answer that came meanwhile changes nothing.
+	if r, err := lost.Close(approval(i)); err != nil || r.Outcome.Status != payment.StatusUnknown || !r.SessionEnded {
+		t.Errorf("a late close: %+v %v", r, err)
+	}
+	if o, err := lost.Open(intent(3)); err != nil || o.Verdict != payment.OpenNew {
+		t.Errorf("an open in the new session: %+v %v", o, err)
+	}
+}

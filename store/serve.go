@@ -1,0 +1,198 @@
+package store
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// commandServer answers the other members: it orders their commands while this
+// node leads, and says that it does not otherwise.
+type commandServer struct {
+	s       *Store
+	ln      net.Listener
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	closed bool
+}
+
+// askedAtOnce is how many questions of one member are under way; the next one
+// waits in its connection.
+const askedAtOnce = 32
+
+func (s *Store) startCommandServer() {
+	if s.network == nil {
+		return
+	}
+	c := &commandServer{s: s, ln: s.network.Accept(StreamCommands), conns: map[net.Conn]bool{}}
+	s.commands = c
+	c.running.Go(c.accept)
+}
+
+func (c *commandServer) accept() {
+	for {
+		conn, err := c.ln.Accept()
+		if err != nil {
+			return // closed: a mesh's listener has no other error
+		}
+		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			_ = conn.Close()
+			return
+		}
+		c.conns[conn] = true
+		c.mu.Unlock()
+		c.running.Go(func() { c.serve(conn) })
+	}
+}
+
+func (c *commandServer) close() {
+	c.mu.Lock()
+	c.closed = true
+	for conn := range c.conns {
+		hangUp(conn)
+	}
+	c.mu.Unlock()
+	_ = c.ln.Close()
+	c.running.Wait()
+}
+
+// serve reads questions in order and answers them as they are done.
+func (c *commandServer) serve(conn net.Conn) {
+	a := &answers{conn: conn}
+	places := make(chan struct{}, askedAtOnce)
+	var pending sync.WaitGroup
+	r := bufio.NewReaderSize(conn, 64<<10)
+	var buffer []byte
+	for {
+		kind, number, payload, b, err := readWire(r, buffer)
+		buffer = b
+		if err != nil {
+			break
+		}
+		places <- struct{}{}
+		wait := c.begin(kind, payload)
+		pending.Go(func() {
+			defer func() { <-places }()
+			a.send(kind, number, wait)
+		})
+	}
+	hangUp(conn)
+	pending.Wait()
+	c.mu.Lock()
+	delete(c.conns, conn)
+	c.mu.Unlock()
+}
+
+// begin starts a question in the order of its arrival; what it returns waits
+// for the answer and appends its payload.
+func (c *commandServer) begin(kind byte, payload []byte) func([]byte) []byte {
+	s := c.s
+	switch kind {
+	case askPropose:
+		entry, err := entryOf(payload, s.clock.now())
+		if err != nil || s.raft.State() != raft.Leader {
+			return say(statusNotDone)
+		}
+		future := s.raft.Apply(entry, enqueueLimit)
+		return func(b []byte) []byte { return s.answerProposal(b, future) }
+	case askKeepalive:
+		k, err := readKeepalive(payload)
+		if err != nil {
+			return say(statusNotDone)
+		}
+		return func(b []byte) []byte {
+			answer, err := s.hear(k)
+			if err != nil {
+				return append(b, statusNotDone)
+			}
+			return appendAnswer(b, answer)
+		}
+	case askRead:
+		return func(b []byte) []byte {
+			index, err := s.leaderIndex()
+			if err != nil {
+				return append(b, statusNotDone)
+			}
+			return binary.BigEndian.AppendUint64(append(b, statusDone), index)
+		}
+	}
+	return say(statusNotDone)
+}
+
+func say(status byte) func([]byte) []byte {
+	return func(b []byte) []byte { return append(b, status) }
+}
+
+func (s *Store) answerProposal(b []byte, future raft.ApplyFuture) []byte {
+	if err := future.Error(); err != nil {
+		if notAppended(err) {
+			return append(b, statusNotDone)
+		}
+		return append(b, statusUnknown)
+	}
+	a, ok := future.Response().(*applied)
+	if !ok || a == nil {
+		return append(b, statusUnknown)
+	}
+	defer s.replica.pool.Put(a)
+	if a.err != nil {
+		return append(b, statusUnknown)
+	}
+	answer, err := appendResults(b, future.Index(), a.results)
+	if err != nil {
+		s.deps.Log.Error("a result cannot travel", "error", err)
+		return append(b[:len(b):len(b)], statusUnknown)
+	}
+	return answer
+}
+
+// notAppended says whether an error of Raft proves that nothing was appended.
+func notAppended(err error) bool {
+	return errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrEnqueueTimeout) || errors.Is(err, raft.ErrLeadershipTransferInProgress) ||
+		errors.Is(err, errNoLeader) || errors.Is(err, errRefused)
+}
+
+// leaderIndex is up to where a reader must have applied to see all that was
+// decided before it asked.
+func (s *Store) leaderIndex() (uint64, error) {
+	if s.own.ready.Load() != s.raft.CurrentTerm() {
+		return 0, errRefused // what earlier leaders answered may not be applied here yet
+	}
+	// The index first: what is decided while leadership is verified came later.
+	index := s.replica.applied.Load()
+	if err := s.raft.VerifyLeader().Error(); err != nil {
+		return 0, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return index, nil
+}
+
+// answers writes the answers of one connection, whole and one at a time.
+type answers struct {
+	conn net.Conn
+	mu   sync.Mutex
+	out  []byte
+}
+
+func (a *answers) send(kind byte, number uint64, wait func([]byte) []byte) {
+	// Waiting is outside of the lock; only the writing is inside.
+	payload := wait(nil)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.out = endFrame(append(beginFrame(a.out, kind|answerBit, number), payload...))
+	if a.conn.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+		return
+	}
+	if _, err := a.conn.Write(a.out); err != nil {
+		hangUp(a.conn) // the reader ends, and with it the connection
+	}
+}
