@@ -234,10 +234,16 @@ func compareRandom(d *Dialect, spec *moov.MessageSpec, b *Builder, ours *Message
 	if err := d.Unpack(ours, frame); err != nil {
 		return fmt.Errorf("our Unpack of our Pack: %w\n%x", err, frame)
 	}
+	return sameInMoov(d, spec, ours, frame)
+}
+
+// sameInMoov wants moov to read a frame as ours was read from it, and to pack
+// the same bytes again.
+func sameInMoov(d *Dialect, spec *moov.MessageSpec, ours *Message, frame []byte) error {
 	body := frame[d.headerLen:]
 	theirs := moov.NewMessage(spec)
 	if err := moovUnpack(theirs, body); err != nil {
-		return fmt.Errorf("moov does not read ours: %w\n%x", err, body)
+		return fmt.Errorf("moov does not read it: %w\n%x", err, body)
 	}
 	if err := sameValues(ours, theirs); err != nil {
 		return fmt.Errorf("%w\n%x", err, body)

@@ -130,6 +130,10 @@ func (s *script) command(verb string, plain []string, arguments map[string]strin
 		if verb == "dialed" {
 			st.life++
 		}
+	case "hold":
+		s.core.setHold(s.now, map[string]Hold{"none": NoHold, "drained": HoldDrained, "signed-off": HoldSignedOff}[first(plain)])
+	case "sign-on":
+		s.core.signOn(s.now)
 	case "disconnect":
 		s.core.lost(s.now, st)
 	case "accept", "refuse":

@@ -27,6 +27,7 @@ type core struct {
 	asking   payment.STAN    // trace number of the last 0800: of class 8, so it meets no payment's key
 	scratch  []byte
 	orders   []order
+	hold     Hold // of an operator
 	counters Counters
 }
 
@@ -83,6 +84,9 @@ func (c *core) busy(stan payment.STAN) bool { return c.table.holds(stan) || c.me
 
 // pick is the ready connection with the most room for new work.
 func (c *core) pick(owed bool) (*station, error) {
+	if !owed && c.hold != NoHold {
+		return nil, errHeld
+	}
 	var best *station
 	ready := false
 	for _, s := range c.stations {

@@ -28,6 +28,8 @@ var (
 	ErrExpired = payment.ErrExpired
 	// ErrNoConnection means that no connection is signed on.
 	ErrNoConnection = errors.New("no connection is ready")
+	// ErrHeld means that an operator keeps new work from the link.
+	ErrHeld = errors.New("an operator holds the link")
 	// ErrDuplicate means that a request with this key is in flight.
 	ErrDuplicate = errors.New("a request with this key is in flight")
 	// ErrFrame means that a frame is empty or longer than the dialect allows.
@@ -57,6 +59,7 @@ var (
 	errSlot        = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrSlot)
 
 	errNotReady  = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNoConnection)
+	errHeld      = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrHeld)
 	errNoNumbers = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNumbers)
 	errFull      = fmt.Errorf("%w: the window is full", payment.ErrBusy)
 	errInFlight  = fmt.Errorf("%w: %w", payment.ErrBusy, ErrDuplicate)

@@ -100,6 +100,7 @@ func (c *core) network(now moment, st *station, n payment.NetworkMessage, m *iso
 func (c *core) echoed(now moment, st *station) moment {
 	if st.machine.echoAt != 0 {
 		st.echoRTT = now - st.machine.lastEcho
+		st.echoes++
 	}
 	c.event(now, st, eventEchoAnswered)
 	return st.echoRTT

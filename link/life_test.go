@@ -162,7 +162,7 @@ func TestDrain(t *testing.T) {
 		if len(hosts) != 0 {
 			t.Fatal("a drained link dials")
 		}
-		r.link.Enable()
+		r.link.Hold(NoHold)
 		signedOn(t, hosts)
 	})
 }

@@ -55,6 +55,7 @@ func (l *Link) readings() []prometheus.Collector {
 	c := &l.core.counters
 	return []prometheus.Collector{
 		gauge("link_state", "0 down, 1 connected, 2 draining, 3 suspect, 4 ready; the best of its connections.", func() float64 { return float64(l.core.state()) }),
+		gauge("link_held", "An operator's hold: 0 none, 1 drained, 2 signed off.", func() float64 { return float64(l.core.hold) }),
 		gauge("link_in_flight", "Requests and reversals that have a place in the window.", func() float64 { return float64(l.core.table.used) }),
 		counter("link_window_refusals_total", "Reservations refused because the window was full.", func() uint64 { return c.Refusals }),
 		counter("link_late_answers_total", "Answers that came after their outcome was decided.", func() uint64 { return c.Late }),

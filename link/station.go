@@ -19,6 +19,7 @@ type station struct {
 	writing    bool // the writer is awake and will take what is appended
 
 	echoRTT    moment
+	echoes     uint64                         // that were answered
 	asked      [networkFunctions]payment.STAN // trace number of our last 0800, 0 when answered
 	heartbeats struct {
 		ours     bool   // one of ours is not echoed yet

@@ -15,6 +15,7 @@ type Status struct {
 	Dialect        payment.DialectName `json:"dialect"`
 	Address        string              `json:"address"`
 	State          State               `json:"state"` // the best of its connections
+	Hold           Hold                `json:"hold"`  // of an operator
 	SignedOn       bool                `json:"signed_on"`
 	InFlight       int                 `json:"in_flight"` // requests
 	Owed           int                 `json:"reversals_in_flight"`
@@ -32,6 +33,7 @@ type ConnectionStatus struct {
 	InFlight  int           `json:"in_flight"`
 	Owed      int           `json:"reversals_in_flight"`
 	EchoRTT   time.Duration `json:"echo_rtt_ns"` // of the last echo, 0 before the first
+	Echoes    uint64        `json:"echoes"`      // that were answered
 	LastError string        `json:"last_error,omitempty"`
 }
 
@@ -51,7 +53,7 @@ func (l *Link) Status() Status {
 	now := l.now()
 	s := Status{
 		Name: l.cfg.Name, Scheme: l.cfg.Scheme, Dialect: l.cfg.Dialect, Address: l.cfg.Address,
-		State:  l.core.state(),
+		State: l.core.state(), Hold: l.core.hold,
 		Window: l.cfg.Window * l.cfg.Connections, ReversalWindow: l.cfg.ReversalWindow * l.cfg.Connections,
 		NumbersLeft: l.core.numbers.left(), Counters: l.core.counters,
 	}
@@ -61,7 +63,7 @@ func (l *Link) Status() Status {
 		s.Owed += st.owed
 		s.Connections = append(s.Connections, ConnectionStatus{
 			State: st.machine.state, For: elapsed(st.machine.since, now), InFlight: st.inFlight, Owed: st.owed,
-			EchoRTT: time.Duration(st.echoRTT), LastError: st.lastError,
+			EchoRTT: time.Duration(st.echoRTT), Echoes: st.echoes, LastError: st.lastError,
 		})
 	}
 	return s
@@ -69,20 +71,11 @@ func (l *Link) Status() Status {
 
 // Drain signs off: no new work, pending work finishes by its own deadlines,
 // then the connections close and stay closed. It returns at once; Drained
-// waits.
+// waits. It is how a node stops; Hold is an operator's.
 func (l *Link) Drain() {
 	l.do(func(now moment) {
 		for _, st := range l.core.stations {
 			l.core.event(now, st, eventDisabled)
-		}
-	})
-}
-
-// Enable undoes Drain: the connections are dialed and signed on again.
-func (l *Link) Enable() {
-	l.do(func(now moment) {
-		for _, st := range l.core.stations {
-			l.core.event(now, st, eventEnabled)
 		}
 	})
 }

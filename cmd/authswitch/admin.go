@@ -14,11 +14,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// admin serves /live, /ready and /metrics, and profiles where they are asked
-// for, on a port of its own, so that a flood at the gateways' door does not
+// admin serves /live, /ready and /metrics, what operators may do (operations),
+// and profiles where they are asked for, on a port of its own, so that a flood at the gateways' door does not
 // blind the operators.
 type admin struct {
 	server *http.Server
+	mux    *http.ServeMux
 	ln     net.Listener
 }
 
@@ -48,7 +49,7 @@ func newAdmin(listen func(network, address string) (net.Listener, error), c Admi
 		fmt.Fprintln(w, "not ready: "+strings.Join(missing, "; "))
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gather, promhttp.HandlerOpts{}))
-	a := &admin{ln: ln, server: &http.Server{
+	a := &admin{ln: ln, mux: mux, server: &http.Server{
 		Handler: mux, ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}}
 	if c.Profiling {

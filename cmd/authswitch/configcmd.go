@@ -15,7 +15,7 @@ import (
 )
 
 func configCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Check and show configuration, make its secrets"}
+	c := &cobra.Command{Use: "config", Short: "Check, show and reload configuration, make its secrets"}
 	var path string
 	check := &cobra.Command{
 		Use: "check", Short: "Report every fault of a configuration file, and of the files it names", Args: cobra.NoArgs,
@@ -46,8 +46,10 @@ func configCommand() *cobra.Command {
 			return e.Close()
 		},
 	}
-	c.PersistentFlags().StringVar(&path, "config", "authswitch.yaml", "the configuration file")
-	c.AddCommand(check, show, secretsCommand(), apiKeyCommand())
+	for _, of := range []*cobra.Command{check, show} {
+		of.Flags().StringVar(&path, "config", "authswitch.yaml", "the configuration file")
+	}
+	c.AddCommand(check, show, reloadCommand(), secretsCommand(), apiKeyCommand())
 	return c
 }
 

@@ -145,6 +145,7 @@ frame without its length prefix. Card data is always masked.`,
 	each("validate [FILE]", "Hold a message to its dialect", 1, func(w io.Writer, d *iso8583.Dialect, frames [][]byte) error {
 		return reportFindings(w, d.Validate(frames[0]))
 	})
+	c.AddCommand(fromPcap(&dialect), toPcap(&dialect))
 	return c
 }
 

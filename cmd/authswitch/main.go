@@ -20,6 +20,7 @@ import (
 	"authswitch/cmd/authswitch/benchcmd"
 	"authswitch/cmd/authswitch/routecmd"
 	"authswitch/cmd/authswitch/simcmd"
+	"authswitch/cmd/authswitch/topcmd"
 )
 
 // Exit codes: 0 done, 1 failed, 2 usage.
@@ -65,6 +66,7 @@ Exit codes: 0 done, 1 failed, 2 a mistake in the words of the call.`,
   authswitch config check --config node.yaml      every fault of a configuration
   authswitch serve --config node.yaml             a node
   authswitch link list --key @api.key             the links, and what is owed on them
+  authswitch top                                  rates and latencies, now
   authswitch transaction show ID --key @api.key   a payment and its history`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -75,7 +77,7 @@ Exit codes: 0 done, 1 failed, 2 a mistake in the words of the call.`,
 		commands  []*cobra.Command
 	}{
 		{"run", "Run a switch:", []*cobra.Command{devCommand(), serveCommand(), configCommand()}},
-		{"operate", "Look after one that runs:", []*cobra.Command{authorizeCommand(), transactionCommand(), linkCommand(), routecmd.Commands(tableOf), auditcmd.Command()}},
+		{"operate", "Look after one that runs:", []*cobra.Command{authorizeCommand(), transactionCommand(), linkCommand(), routecmd.Commands(tableOf), topcmd.Command(), auditcmd.Command()}},
 		{"integrate", "Bring an acquirer on, and prove it:", []*cobra.Command{dialectCommand(), messageCommand(), simcmd.Command(), benchcmd.Commands()}},
 		{"other", "And:", []*cobra.Command{versionCommand()}},
 	} {

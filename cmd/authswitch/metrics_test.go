@@ -108,6 +108,7 @@ func TestMetrics(t *testing.T) {
 		// The link.
 		{"link_state", "link=visa-a scheme=visa", true},
 		{"link_in_flight", "link=visa-a scheme=visa", false},
+		{"link_held", "link=visa-a scheme=visa", false},
 		{"link_window_refusals_total", "link=visa-a scheme=visa", false},
 		{"link_late_answers_total", "link=visa-a scheme=visa", true},
 		{"link_unmatched_answers_total", "link=visa-a scheme=visa", true},

@@ -22,7 +22,6 @@ import (
 	"authswitch/outbox"
 	"authswitch/payment"
 	"authswitch/query"
-	"authswitch/routing"
 	"authswitch/store"
 	switching "authswitch/switch"
 	"authswitch/vault"
@@ -32,6 +31,7 @@ import (
 // node is one running switch: its parts, in the order they were built.
 type node struct {
 	cfg      *Config
+	path     string // of its file
 	log      *slog.Logger
 	registry *prometheus.Registry
 	vault    *vault.Vault
@@ -43,6 +43,7 @@ type node struct {
 	core     *switching.Switch
 	door     *api.Server
 	admin    *admin
+	changing changing   // what can be read again while it runs
 	failed   chan error // a part that cannot go on
 
 	running   sync.WaitGroup // links and outbox workers
@@ -63,8 +64,8 @@ func wallClock() payment.Instant { return payment.Instant(time.Now().UnixNano())
 
 // startNode builds the parts top to bottom and returns when the doors are open.
 // What it started before a failure, it stops.
-func startNode(ctx context.Context, cfg *Config, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, registry: prometheus.NewRegistry(), failed: make(chan error, 8)}
+func startNode(ctx context.Context, cfg *Config, path string, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, path: path, log: log, registry: prometheus.NewRegistry(), failed: make(chan error, 8)}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
@@ -101,8 +102,7 @@ func (n *node) buildCore(context.Context) error {
 	if err != nil {
 		return err
 	}
-	var current atomic.Pointer[routing.Table]
-	current.Store(table)
+	n.changing.table.Store(table)
 	minter, err := payment.NewMinter(wallClock, rand.Reader)
 	if err != nil {
 		return fmt.Errorf("seed ids: %w", err)
@@ -138,7 +138,7 @@ func (n *node) buildCore(context.Context) error {
 	n.linkSet.Store(n.byName)
 	n.core, err = switching.New(switching.Deps{
 		Journal: n.store, Canceller: n.store, Records: n.store, Exchanger: n.byName, Sealer: n.cards,
-		Table: &current, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
+		Table: &n.changing.table, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
 		Now: wallClock, Mint: minter.Mint, Log: n.log, Registerer: n.registry,
 	})
 	return err
@@ -191,15 +191,19 @@ func (n *node) openDoors(context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.changing.directory.Store(directory)
 	n.admin, err = newAdmin(net.Listen, n.cfg.Admin, n.registry, n.missing)
 	if err != nil {
+		return err
+	}
+	if err := n.openOperations(); err != nil {
 		return err
 	}
 	go n.report("admin port", n.admin.serve)
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
 	n.door, err = api.New(n.cfg.API, api.Deps{
-		Authorizer: n.core, Reverser: n.core, Gateways: directory, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
+		Authorizer: n.core, Reverser: n.core, Gateways: &n.changing, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
 	})
 	if err != nil {
 		return err
@@ -238,11 +242,11 @@ func (n *node) linkViews() []api.Link {
 }
 
 // missing is what keeps the node from being ready: every link must have signed
-// on once, so that a first request finds its route.
+// on, so that a first request finds its route; but those that an operator holds.
 func (n *node) missing() []string {
 	missing := n.store.Missing()
 	for _, l := range n.links {
-		if s := l.Status(); s.State != link.Ready || s.NumbersLeft == 0 {
+		if s := l.Status(); s.Hold == link.NoHold && (s.State != link.Ready || s.NumbersLeft == 0) {
 			missing = append(missing, fmt.Sprintf("link %s is %s with %d trace numbers", l.Name(), s.State, s.NumbersLeft))
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -26,17 +28,26 @@ func serve(ctx context.Context, path string) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", string(cfg.Node.ID))
-	n, err := startNode(ctx, cfg, log)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // before the pid is written: a hangup never kills
+	defer signal.Stop(hangup)
+	n, err := startNode(ctx, cfg, path, log)
 	if err != nil {
 		return fmt.Errorf("node %s: %w", cfg.Node.ID, err)
 	}
 	log.Info("serving", "api", cfg.API.Listen, "admin", cfg.Admin.Listen, "version", version)
 	var failure error
-	select {
-	case <-ctx.Done():
-		log.Info("stopping")
-	case failure = <-n.failed:
-		log.Error("stopping: a part cannot go on", "error", failure)
+	for running := true; running; {
+		select {
+		case <-hangup:
+			n.reloadOnSignal()
+			continue
+		case <-ctx.Done():
+			log.Info("stopping")
+		case failure = <-n.failed:
+			log.Error("stopping: a part cannot go on", "error", failure)
+		}
+		running = false
 	}
 	n.stop()
 	return failure

@@ -34,10 +34,10 @@ type listed struct {
 func transactionCommand() *cobra.Command {
 	var api client
 	var asJSON bool
-	c := &cobra.Command{Use: "transaction", Short: "List, show and reverse payments"}
+	c := &cobra.Command{Use: "transaction", Short: "List, follow, show and reverse payments"}
 	clientFlags(c, &api)
 	c.PersistentFlags().BoolVar(&asJSON, "json", false, "print the API's JSON")
-	c.AddCommand(transactionList(&api, &asJSON), transactionShow(&api, &asJSON), transactionReverse(&api), transactionExport(&api))
+	c.AddCommand(transactionList(&api, &asJSON), transactionShow(&api, &asJSON), transactionReverse(&api), transactionExport(&api), transactionTail(&api, &asJSON), writeOffCommand())
 	return c
 }
 
@@ -180,35 +180,5 @@ func transactionReverse(api *client) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "customer_cancellation", "customer_cancellation, suspected_fraud or malfunction")
-	return c
-}
-
-func linkCommand() *cobra.Command {
-	var api client
-	var asJSON bool
-	c := &cobra.Command{Use: "link", Short: "See the links to acquirers"}
-	clientFlags(c, &api)
-	list := &cobra.Command{
-		Use: "list", Short: "List the links and what they owe", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var links struct {
-				Data []map[string]any `json:"data"`
-			}
-			if err := api.get(cmd.Context(), "/v1/links", &links); err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), links.Data)
-			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "LINK\tSCHEME\tDIALECT\tADDRESS\tSTATE\tIN FLIGHT\tREVERSALS OWED")
-			for _, l := range links.Data {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(l["name"]), cell(l["scheme"]), cell(l["dialect"]), cell(l["address"]), cell(l["state"]), cell(l["in_flight"]), cell(l["reversals_owed"]))
-			}
-			return t.Flush()
-		},
-	}
-	list.Flags().BoolVar(&asJSON, "json", false, "print the API's JSON")
-	c.AddCommand(list)
 	return c
 }
