@@ -89,7 +89,7 @@ func AppendKeyRewrap(b []byte, id payment.KeyID, was, block []byte, master uint3
 }
 
 // AppendKeySweep writes a KindKeySweep command: keys past their dates are
-// retired, by the entry's time.
+// retired, by the entry's time; a data key goes on opening what it sealed.
 func AppendKeySweep(b []byte) []byte { return append(b, keyCommandVersion) }
 
 // appendKeyBody is what a command and a record have in common.
@@ -376,10 +376,16 @@ func (m *Machine) applyKeySweep(c *cursor, r *Result) error {
 		return nil
 	}
 	for _, id := range m.keyOrder() {
-		if k := m.working.byID[id]; m.keyOver(k, m.now) {
-			m.moveKey(k, payment.KeyRetired, r)
-			r.Count++
+		k := m.working.byID[id]
+		if !m.keyOver(k, m.now) {
+			continue
 		}
+		to := payment.KeyRetired
+		if k.Usage == payment.KeyData && k.State == payment.KeyActive {
+			to = payment.KeyDecryptOnly // it seals no more; what it sealed is still owed
+		}
+		m.moveKey(k, to, r)
+		r.Count++
 	}
 	return nil
 }

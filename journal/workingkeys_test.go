@@ -345,6 +345,24 @@ func TestWorkingKeyExpires(t *testing.T) {
 	}
 }
 
+// A data key that expires seals no more, but what it sealed must still open.
+func TestDataKeyExpires(t *testing.T) {
+	b := newBench(t)
+	k := workingKey(1)
+	k.Link, k.Usage, k.NotAfter = payment.VaultKeys, payment.KeyData, b.now+day
+	id, _ := b.putKey(k)
+	if err := b.advanceKey(id, payment.KeyActive, 0); err != nil {
+		t.Fatal(err)
+	}
+	b.advance(b.now + day + keyGrace)
+	if r := b.do(KindKeySweep, AppendKeySweep(nil)); r.Count != 1 || r.Key.State != payment.KeyDecryptOnly || b.ring().Key(id) == nil {
+		t.Errorf("%+v", r.Key)
+	}
+	if _, _, ok := b.ring().Active(payment.VaultKeys, payment.KeyData); ok {
+		t.Error("an expired data key seals")
+	}
+}
+
 // A rewrap replaces the block it was made of, and nothing else.
 func TestWorkingKeyRewrap(t *testing.T) {
 	b := newBench(t)

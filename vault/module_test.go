@@ -88,6 +88,22 @@ func TestModuleKeys(t *testing.T) {
 	}
 }
 
+// A vault whose key's time is over seals nothing.
+func TestStop(t *testing.T) {
+	v, err := New(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := [32]byte{1}
+	if err := v.Use(1, &key, &key); err != nil {
+		t.Fatal(err)
+	}
+	v.Stop()
+	if _, err := v.Seal(nil, testCard(t, "4970100000000154", "2712"), testMerchant, testID); !errors.Is(err, ErrNoKey) || v.Key() != 0 {
+		t.Errorf("%v", err)
+	}
+}
+
 // An installation that had a key file opens what was sealed under it.
 func TestOpensWithTheKeyFile(t *testing.T) {
 	earlier := knownVault(t)

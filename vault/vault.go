@@ -196,6 +196,9 @@ func (v *Vault) adopt(version byte, data dataKey, index *[keySize]byte) {
 	v.keys.Store(k)
 }
 
+// Stop forgets the keys: Seal refuses until Use gives others. Their time is over.
+func (v *Vault) Stop() { v.keys.Store(nil) }
+
 // Key is the number of the security module's key that seals now, 0 when none
 // does.
 func (v *Vault) Key() payment.KeyID {
