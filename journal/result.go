@@ -23,7 +23,10 @@ const (
 
 // faults are the errors a result can carry, in the order of their codes from 1.
 func faults() []error {
-	return []error{payment.ErrNotFound, payment.ErrBusy, payment.ErrUnavailable, ErrInvalid, ErrCorrupt, payment.ErrPending}
+	return []error{
+		payment.ErrNotFound, payment.ErrBusy, payment.ErrUnavailable, ErrInvalid, ErrCorrupt, payment.ErrPending,
+		payment.ErrKeyKnown, payment.ErrKeyState, payment.ErrKeyDates, payment.ErrKeyChanged, payment.ErrKeyLimit,
+	}
 }
 
 // faultOther is an error that is none of faults: its text travels.
