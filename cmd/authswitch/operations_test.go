@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"os"
@@ -62,6 +63,7 @@ func TestOperations(t *testing.T) {
 		t.Errorf("after enable: %d %s", a.status, a.body)
 	}
 
+	writeOff(t, d)
 	approved := d.authorize("no exception", visaCard, 1000)
 	for _, c := range []struct {
 		words string
@@ -80,6 +82,35 @@ func TestOperations(t *testing.T) {
 	}
 	if !strings.Contains(d.logs.String(), "operator=ana") {
 		t.Error("the log does not say who operated")
+	}
+}
+
+// writeOff closes by hand what the acquirer answers with a format error: nothing
+// is owed any more, and the history says who decided it.
+func writeOff(t *testing.T, d *instance) {
+	t.Helper()
+	if a := d.authorize("exception", visaCard, 1088); a.status != http.StatusGatewayTimeout {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	read := func() answer {
+		return d.ask(http.MethodGet, "/v1/authorizations?merchant="+d.info.Merchant+"&idempotency_key=exception", "", "")
+	}
+	eventually(t, 20*time.Second, "the reversal is an exception", func() bool { return strings.Contains(read().body, `"state":"exception","cause"`) })
+	all := struct{ Data []struct{ ID string } }{}
+	if err := json.Unmarshal([]byte(read().body), &all); err != nil || len(all.Data) != 1 {
+		t.Fatalf("%v %s", err, read().body)
+	}
+	id := all.Data[0].ID
+	out, errs, code := d.operate("transaction", "write-off", id, "--reason", "letter of 3 May")
+	if code != 0 || !strings.Contains(out, `"state": "written_off"`) {
+		t.Fatalf("%d %s%s", code, out, errs)
+	}
+	events := d.ask(http.MethodGet, "/v1/payments/"+id+"/events", "", "").body
+	if !strings.Contains(events, `"write_off":{"operator":"ana","reason":"letter of 3 May"}`) {
+		t.Errorf("the history does not say so: %s", events)
+	}
+	if links := d.ask(http.MethodGet, "/v1/links", "", "").body; strings.Contains(links, `"exceptions":1`) {
+		t.Errorf("still an exception: %s", links)
 	}
 }
 
