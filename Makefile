@@ -60,6 +60,11 @@ bench: build ## measure the table of docs/performance.md (9 minutes, a quiet mac
 soak: build ## ROUNDS (50) rounds of kill -9 under 1,000 authorizations/s, each verified
 	$(GO) test ./cmd/authswitch -run TestKillUnderLoad -count=1 -timeout 6h -v -soak.rounds=$(ROUNDS)
 
+.PHONY: simulation
+simulation: ## the core under a seeded event heap: SEEDS=from:count (1:1000000), resumed where bin/simulation.log ends
+	$(GO) test -c -o $(BIN)/simulation.test ./internal/simulation
+	$(BIN)/simulation.test -test.run '^TestSeeds$$' -test.v -test.timeout 0 -seeds $(or $(SEEDS),1:1000000) -seedlog $(BIN)/simulation.log -commit $(VERSION)
+
 clean: ## remove what was built
 	rm -rf $(BIN) dist
 

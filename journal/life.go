@@ -27,6 +27,7 @@ type life struct {
 	deadline    payment.Instant // for the answer, in the journal's time
 	span        payment.Instant // from the request to its deadline
 	lifeOver    payment.Instant // in the journal's time
+	opened      payment.Instant // this attempt, in the journal's time
 	merchant    string
 	link        string
 	fingerprint [32]byte
@@ -104,14 +105,23 @@ func readLine(c *cursor, l *life) (h lineHead) {
 func (l *life) take(h *intentHead, at payment.Instant, names names) {
 	l.attempt, l.session, l.amount, l.fingerprint = h.attempt, h.session, h.amount, h.fingerprint
 	l.span = h.answerBy - h.receivedAt
-	l.deadline = max(h.answerBy, at+l.span)
-	l.lifeOver = h.lifeOverAt(at)
+	l.deadline = inJournalTime(h.answerBy, at, l.span)
+	l.lifeOver, l.opened = h.lifeOverAt(at), at
 	l.merchant, l.link = names.of(h.merchant), names.of(h.link)
 	l.known, l.approval = false, payment.ApprovalCode{}
 }
 
 func (h *intentHead) lifeOverAt(at payment.Instant) payment.Instant {
-	return max(h.lifeOver, at+h.lifeOver-h.receivedAt)
+	return inJournalTime(h.lifeOver, at, h.lifeOver-h.receivedAt)
+}
+
+// inJournalTime is a moment of a node's clock, span after its request came, in
+// the time of the journal, which stood at at when the request was opened. It is
+// not before its own span is over, nor before the node's clock says so while
+// that clock may be the right one; a clock that is further ahead than a step is
+// wrong, and would keep for its hours what it opened.
+func inJournalTime(moment, at, span payment.Instant) payment.Instant {
+	return min(max(moment, at+span), at+span+longestStep)
 }
 
 func (l *life) owes(attempt uint8) *owedRef {

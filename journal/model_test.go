@@ -36,8 +36,14 @@ type modelPayment struct {
 }
 
 // shift moves an intent's deadlines from its node's clock to the journal's.
+// One that is more than a minute ahead is wrong and counts for a minute.
 func (p *modelPayment) shift(n int) payment.Instant {
-	return max(0, p.at[n]-p.intents[n].ReceivedAt)
+	switch behind := p.at[n] - p.intents[n].ReceivedAt; {
+	case behind < -60e9:
+		return behind + 60e9
+	default:
+		return max(0, behind)
+	}
 }
 
 func (p *modelPayment) intent() *payment.Intent { return &p.intents[len(p.intents)-1] }
@@ -149,9 +155,13 @@ func (m *model) owe(p *modelPayment, attempt int, reason payment.ReversalReason,
 	i := p.intents[attempt-1]
 	m.seqs[i.Link]++
 	seq := m.seqs[i.Link]
+	life := i.LifeOver + p.shift(attempt-1)
+	if at := p.at[attempt-1]; at < m.step {
+		life += m.step - at
+	}
 	m.owed[owedName(i.Link, seq)] = &payment.Owed{
 		Link: i.Link, Seq: seq, ID: i.ID, Attempt: uint8(attempt), Reason: reason, Since: m.now, Due: m.now,
-		Approved: known, ApprovalCode: code, LifeOver: i.LifeOver + p.shift(attempt-1),
+		Approved: known, ApprovalCode: code, LifeOver: life,
 	}
 	p.lines++
 }

@@ -29,7 +29,7 @@ func repeatAfter(tries uint16, exception bool) payment.Instant {
 func (m *Machine) owe(l *life, event payment.Event, reason payment.ReversalReason) {
 	m.post(l, event, &owing{Owed: payment.Owed{
 		Link: payment.LinkName(l.link), ID: l.id, Attempt: l.attempt, Reason: reason,
-		Approved: l.known, ApprovalCode: l.approval, LifeOver: l.lifeOver,
+		Approved: l.known, ApprovalCode: l.approval, LifeOver: m.over(l.lifeOver, l.opened),
 	}})
 }
 
@@ -150,13 +150,16 @@ func (m *Machine) repeatAt(o *owing) payment.Instant {
 }
 
 // believedFrom is from when on "not found" is believed: until then the original
-// can still arrive behind its reversal. After a step of the clock the rest of
-// that life begins again.
-func (m *Machine) believedFrom(o *owing) payment.Instant {
-	if o.Since < m.step {
-		return max(o.LifeOver, m.step+o.LifeOver-o.Since)
+// can still arrive behind its reversal.
+func (m *Machine) believedFrom(o *owing) payment.Instant { return m.over(o.LifeOver, o.Since) }
+
+// over is when a time that began at since is over. After a step of the clock the
+// rest of it begins again: nobody knows how much has passed.
+func (m *Machine) over(at, since payment.Instant) payment.Instant {
+	if since < m.step {
+		return max(at, m.step+at-since)
 	}
-	return o.LifeOver
+	return at
 }
 
 // ownEvent is the event under which a transmission is listed: it changes

@@ -132,7 +132,7 @@ func (m *Machine) applyLate(c *cursor, r *Result) error {
 	l.state = next
 	m.write(l, payment.EntryLateAnswer, event, body)
 	if approved && next == payment.StateReversing {
-		m.arm(l, event, l.attempt, l.link, l.lifeOver)
+		m.arm(l, event, l.attempt, l.link, m.over(l.lifeOver, l.opened))
 	}
 	r.State = l.state
 	return nil
@@ -152,5 +152,5 @@ func (m *Machine) lateEarlier(l *life, event payment.Event, body []byte) {
 		m.view.fail(ErrCorrupt)
 		return
 	}
-	m.arm(l, event, late.Attempt, m.names.of(h.link), h.lifeOverAt(at))
+	m.arm(l, event, late.Attempt, m.names.of(h.link), m.over(h.lifeOverAt(at), at))
 }

@@ -38,6 +38,48 @@ func TestClockForward(t *testing.T) {
 	}
 }
 
+// TestClockForwardWhileOpen sets the clock forward between an intent and what it
+// comes to owe: the original's life begins again, too. Found by the simulation.
+func TestClockForwardWhileOpen(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		b := newBench(t)
+		i := b.intent(1, b.session("n1"))
+		b.open(i)
+		b.now += 3600e9
+		step := b.now
+		b.settle(outcome(i, payment.EventUnknown))
+		if restart {
+			b.restart()
+		}
+		b.advance(step + 179e9)
+		if r := b.acknowledge("cb-a", 1, payment.AdviceNotFound); r.State != payment.StateReversing {
+			t.Errorf("not-found was final after less than the original's life: %s", r.State)
+		}
+		b.advance(step + 180e9)
+		if r := b.acknowledge("cb-a", 1, payment.AdviceNotFound); r.State != payment.StateReversed {
+			t.Errorf("not-found never becomes final: %s", r.State)
+		}
+	}
+}
+
+// TestClockFarAhead opens a payment on a node whose clock is a day ahead of the
+// journal's time: what it owes does not wait for that day. Found by the
+// simulation.
+func TestClockFarAhead(t *testing.T) {
+	b := newBench(t)
+	s := b.session("n1")
+	now := b.now
+	b.now += day
+	i := b.intent(1, s)
+	b.now = now
+	b.open(i)
+	b.settle(outcome(i, payment.EventUnknown))
+	b.advance(now + 241e9)
+	if r := b.acknowledge("cb-a", 1, payment.AdviceNotFound); r.State != payment.StateReversed {
+		t.Errorf("not-found is not final after the original's life and a minute: %s", r.State)
+	}
+}
+
 // TestClockBehind opens a payment on a node whose clock is an hour behind the
 // journal's time: its deadlines are not over at once.
 func TestClockBehind(t *testing.T) {
