@@ -21,7 +21,9 @@ func TestClock(t *testing.T) {
 		"set back and right": {{0, 0, 0}, {time.Second, -time.Hour, 0}, {time.Minute, -time.Hour, 0}, {time.Second, 0, 0}},
 		"forward a step":     {{0, 0, 0}, {time.Second, time.Hour, time.Hour}, {time.Second, 0, time.Hour}},
 		"forward a little": {
-			{0, 0, 0}, {64 * time.Second, 30 * time.Second, time.Second}, {640 * time.Second, 30 * time.Second, 11 * time.Second},
+			{0, 0, 0},
+			{64 * time.Second, 30 * time.Second, time.Second},
+			{640 * time.Second, 30 * time.Second, 11 * time.Second},
 			{time.Hour, 30 * time.Second, 30 * time.Second},
 		},
 		"forward a little and right": {{0, 0, 0}, {64 * time.Second, 30 * time.Second, time.Second}, {2 * time.Second, 0, 0}},

@@ -351,7 +351,7 @@ func (n *node) build() {
 	var table atomic.Pointer[routing.Table]
 	table.Store(shared().table)
 	n.sw, err = switching.New(switching.Deps{
-		Journal: deps{n}, Canceller: deps{n}, Records: deps{n}, Exchanger: deps{n}, Sealer: w.vault, Table: &table, Lanes: lanes,
+		Journal: deps{n}, Canceller: deps{n}, Records: deps{n}, Exchanger: deps{n}, Sealer: cards{w.vault}, Table: &table, Lanes: lanes,
 		Node: n.id, Session: func() payment.Session { return n.session }, Now: n.wall, Mint: func() payment.ID { return n.minter.Mint() },
 		Log: slog.New(slog.DiscardHandler), Registerer: unregistered{},
 	})
@@ -370,7 +370,7 @@ func (unregistered) Unregister(prometheus.Collector) bool { return true }
 // carrier is one line's carrier; each of a lane's senders has its own.
 func (n *node) carrier(x *wire) *outbox.Carrier {
 	c, err := outbox.NewCarrier(outbox.Deps{
-		Link: linkName(x.link), Dialect: shared().dialect, Journal: deps{n}, Sender: deps{n}, Vault: n.w.vault, Now: n.wall,
+		Link: linkName(x.link), Dialect: shared().dialect, Journal: deps{n}, Sender: deps{n}, Vault: cards{n.w.vault}, Now: n.wall,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -28,10 +28,7 @@ const (
 	evFault
 	evClient
 	evKeep
-	kinds
 )
-
-var kindNames = [kinds]string{"task", "batch", "commit", "apply", "dial", "write", "up", "down", "host", "tick", "poll", "fault", "client", "keep"}
 
 type event struct {
 	at   time.Duration
