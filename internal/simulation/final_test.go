@@ -73,7 +73,7 @@ func (c *checks) finalHold(host int, d *hold, held map[attemptKey]*hold) {
 	if d.whispered && !c.calm() {
 		return
 	}
-	c.fail("I2", "%s holds %s for %s, which is %s: %v", linkName(host), d.amount, id, p.State, err)
+	c.fail("I2", "%s holds %s for %s, rrn %s, which is %s: %v", linkName(host), d.amount, id, d.rrn, p.State, err)
 }
 
 // calm says that no answer of an acquirer can have been lost in this run.

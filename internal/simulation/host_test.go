@@ -167,6 +167,12 @@ func (h *host) reverse(s *socket, m *message) {
 	d := h.book[key]
 	code := "00"
 	repeat := m.mti[3] == '1'
+	switch {
+	case d == nil || !d.approved && w.r.IntN(2) == 0:
+		code = "25"
+	case d.reversed && repeat && w.r.IntN(2) == 0:
+		code = "94"
+	}
 	if h.mischief(w.plan.reversalMischief) {
 		switch w.r.IntN(8) {
 		case 0, 1: // heard nothing
@@ -193,12 +199,6 @@ func (h *host) reverse(s *socket, m *message) {
 				return
 			}
 		}
-	}
-	switch {
-	case d == nil || !d.approved && w.r.IntN(2) == 0:
-		code = "25"
-	case d.reversed && repeat && w.r.IntN(2) == 0:
-		code = "94"
 	}
 	h.undo(key, d)
 	h.told(s, m, code)
