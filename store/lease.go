@@ -262,6 +262,11 @@ func (s *Store) settleTerm() error {
 	if err := s.raft.Barrier(s.cfg.CommitTimeout).Error(); err != nil {
 		return err
 	}
+	// The clock of the leader before may have been ahead of this one: the
+	// journal's time goes on from where that left it, and does not stand still.
+	var newest payment.Instant
+	s.replica.withMachine(func(m *journal.Machine) { newest = m.Now() })
+	s.clock.start(newest)
 	s.own.ready.Store(term)
 	return nil
 }
