@@ -13,7 +13,7 @@ import (
 // Config says where the security modules are and how long they may take.
 type Config struct {
 	Endpoints   []EndpointConfig `yaml:"endpoints"`    // in order of preference
-	Connections int              `yaml:"connections"`  // per endpoint: one carries more than one core of hsmd can do
+	Connections int              `yaml:"connections"`  // per endpoint; hsmd serves each with one core
 	Window      int              `yaml:"window"`       // operations in flight per connection; beyond: busy
 	Timeout     time.Duration    `yaml:"timeout"`      // longest wait for an operation, whatever its caller's deadline
 	Silence     time.Duration    `yaml:"silence"`      // without any answer, pings included, until an endpoint is down

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"authswitch/api"
+	"authswitch/hsm"
 	"authswitch/link"
 	"authswitch/merchant"
 	"authswitch/payment"
@@ -20,6 +21,7 @@ type Config struct {
 	API       api.Config               `yaml:"api"`
 	Admin     AdminConfig              `yaml:"admin"`
 	Vault     VaultConfig              `yaml:"vault"`
+	HSM       *hsm.Config              `yaml:"hsm"` // absent: no PIN, no MAC
 	Store     store.Config             `yaml:"store"`
 	Cluster   ClusterConfig            `yaml:"cluster"` // none: this node is alone
 	Links     []LinkConfig             `yaml:"links"`
@@ -101,6 +103,7 @@ func (c *Config) complete(dir string) {
 		absolute(path, dir)
 	}
 	c.API = c.API.WithDefaults()
+	c.completeModule(dir)
 	c.Store.Node = c.Node.ID
 	c.Cluster.complete(&c.Store, dir)
 	if c.Store.Dir == "" {

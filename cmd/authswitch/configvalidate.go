@@ -38,6 +38,9 @@ func (c *Config) Validate() []error {
 	}
 	faults = append(faults, c.validateStore()...)
 	faults = append(faults, c.Cluster.validate(c.Node.ID)...)
+	if c.HSM != nil {
+		faults = append(faults, c.HSM.Validate()...)
+	}
 	faults = append(faults, c.API.Validate()...)
 	faults = append(faults, validateListen("admin.listen", c.Admin.Listen)...)
 	faults = append(faults, validateListen("api.listen", c.API.Listen)...)

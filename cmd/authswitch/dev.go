@@ -46,7 +46,7 @@ func devCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a node, or a cluster, and acquirer simulators on this machine",
-		Long: `Starts a switch node (--nodes 3: a cluster of three) and one simulator for each link (two for CB, one each for
+		Long: `Starts a switch node (--nodes 3: a cluster of three), a security module (hsmd on a SoftHSM token), and one simulator for each link (two for CB, one each for
 Visa, Mastercard and American Express), each a process of its own, on loopback,
 and prints URLs, a key and a ready curl. Without --keep everything lives in a
 fresh temporary directory that is removed after a clean stop.`,
@@ -73,6 +73,7 @@ type devInfo struct {
 	DataDir  string    `json:"data_dir"`
 	Nodes    []devNode `json:"nodes"`
 	Links    []devLink `json:"links"`
+	HSM      *devHSM   `json:"hsm"` // null where bin/hsmd is missing
 }
 
 type devNode struct {
@@ -107,7 +108,17 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	layout, err := writeDevFiles(dir, o)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	names := make([]string, len(devLinks))
+	for i, l := range devLinks {
+		names[i] = string(l.name)
+	}
+	module, err := newDevModule(ctx, dir, names, log)
+	if err != nil {
+		return err
+	}
+	defer module.remove()
+	layout, err := writeDevFiles(dir, o, module)
 	if err != nil {
 		return err
 	}
@@ -117,13 +128,15 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 		}
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	family, err := newNursery(log)
 	if err != nil {
 		return err
 	}
 	simulators, stopSimulators := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSimulators()
+	if module != nil {
+		family.keep(simulators, module.child)
+	}
 	for _, c := range layout.simulators {
 		family.keep(simulators, c)
 	}
@@ -142,6 +155,7 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 		n.PID = readPID(n.DataDir)
 	}
 	if err == nil {
+		layout.info.HSM = module.info()
 		err = sayReady(out, layout.info, o.json)
 	}
 	if err == nil {

@@ -53,7 +53,7 @@ const (
 
 // writeDevFiles writes keys, configuration and scenarios, keeping what a
 // directory already has.
-func writeDevFiles(dir string, o devOptions) (*devLayout, error) {
+func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, error) {
 	key, hash, err := devKeys(dir)
 	if err != nil {
 		return nil, err
@@ -65,6 +65,7 @@ func writeDevFiles(dir string, o devOptions) (*devLayout, error) {
 	config := Config{
 		API:      api.Config{Budget: devAnswerTimeout + 5*time.Second},
 		Vault:    VaultConfig{KeyFile: filepath.Join(dir, "vault.key"), PepperFile: filepath.Join(dir, "pepper")},
+		HSM:      module.section(),
 		Gateways: []merchant.GatewayConfig{{ID: "dev", KeyHashes: []string{hash}, Merchants: []payment.MerchantID{devMerchant}}},
 	}
 	for i, d := range devLinks {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"authswitch/api"
+	"authswitch/hsm"
 	"authswitch/iso8583"
 	"authswitch/iso8583/dialects"
 	"authswitch/link"
@@ -43,7 +44,10 @@ type node struct {
 	core     *switching.Switch
 	door     *api.Server
 	admin    *admin
-	changing changing   // what can be read again while it runs
+	changing changing    // what can be read again while it runs
+	hsm      *hsm.Client // nil: the configuration names no security module
+	hsmSeen  atomic.Bool // it answered once
+	stopHSM  func()
 	failed   chan error // a part that cannot go on
 
 	running   sync.WaitGroup // links and outbox workers
@@ -73,7 +77,7 @@ func startNode(ctx context.Context, cfg *Config, path string, log *slog.Logger) 
 	if err := writePID(cfg.Node.DataDir); err != nil {
 		return nil, err
 	}
-	for _, build := range []func(context.Context) error{n.openVault, n.openStore, n.openCards, n.buildCore, n.startLinks, n.openDoors} {
+	for _, build := range []func(context.Context) error{n.openModule, n.openVault, n.openStore, n.openCards, n.buildCore, n.startLinks, n.openDoors} {
 		if err := build(ctx); err != nil {
 			n.stop()
 			return nil, err
@@ -244,7 +248,7 @@ func (n *node) linkViews() []api.Link {
 // missing is what keeps the node from being ready: every link must have signed
 // on, so that a first request finds its route; but those that an operator holds.
 func (n *node) missing() []string {
-	missing := n.store.Missing()
+	missing := append(n.store.Missing(), n.moduleMissing()...)
 	for _, l := range n.links {
 		if s := l.Status(); s.Hold == link.NoHold && (s.State != link.Ready || s.NumbersLeft == 0) {
 			missing = append(missing, fmt.Sprintf("link %s is %s with %d trace numbers", l.Name(), s.State, s.NumbersLeft))
@@ -282,6 +286,9 @@ func (n *node) stop() {
 		if err := n.store.Stop(ctx); err != nil {
 			n.log.Warn("store did not stop cleanly", "error", err)
 		}
+	}
+	if n.stopHSM != nil {
+		n.stopHSM()
 	}
 	if n.admin != nil {
 		_ = n.admin.stop(ctx)

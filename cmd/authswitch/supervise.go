@@ -18,6 +18,7 @@ import (
 // arguments, until dev stops.
 type child struct {
 	name string
+	exe  string // this program when empty
 	args []string
 	logs io.Writer
 }
@@ -87,7 +88,11 @@ func (n *nursery) keep(ctx context.Context, c child) {
 
 // once runs a child to its end.
 func (n *nursery) once(ctx context.Context, c child) error {
-	cmd := exec.CommandContext(ctx, n.exe, c.args...)
+	exe := n.exe
+	if c.exe != "" {
+		exe = c.exe
+	}
+	cmd := exec.CommandContext(ctx, exe, c.args...)
 	cmd.Stdout, cmd.Stderr = c.logs, c.logs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }

@@ -18,33 +18,25 @@ type Config struct {
 
 // WithDefaults fills what is not set.
 func (c Config) WithDefaults() Config {
-	for _, n := range []struct {
-		value *int
-		usual int
-	}{
-		{&c.Connections, 256},
-		{&c.Workers, 256},
-		{&c.PerConnection, 64},
-		{&c.CachedKeys, 65536},
-		{&c.Parents, 4096},
-		{&c.Devices, 65536},
-		{&c.RevealsPerMinute, 5},
-	} {
-		if *n.value <= 0 {
-			*n.value = n.usual
+	number := func(v *int, otherwise int) {
+		if *v <= 0 {
+			*v = otherwise
 		}
 	}
-	for _, d := range []struct {
-		value *time.Duration
-		usual time.Duration
-	}{
-		{&c.FrameTimeout, 2 * time.Second},
-		{&c.IdleTimeout, time.Minute},
-		{&c.WriteTimeout, 2 * time.Second},
-	} {
-		if *d.value <= 0 {
-			*d.value = d.usual
+	duration := func(v *time.Duration, otherwise time.Duration) {
+		if *v <= 0 {
+			*v = otherwise
 		}
 	}
+	number(&c.Connections, 256)
+	number(&c.Workers, 256)
+	number(&c.PerConnection, 64)
+	number(&c.CachedKeys, 65536)
+	number(&c.Parents, 4096)
+	number(&c.Devices, 65536)
+	number(&c.RevealsPerMinute, 5)
+	duration(&c.FrameTimeout, 2*time.Second)
+	duration(&c.IdleTimeout, time.Minute)
+	duration(&c.WriteTimeout, 2*time.Second)
 	return c
 }

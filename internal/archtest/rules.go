@@ -77,11 +77,13 @@ func rules() []rule {
 		{"hsm/audit", nil},
 		// Whoever wires sees all parts. Nothing imports cmd.
 		{"cmd/authswitch", []string{
-			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd", "cmd/authswitch/topcmd", "iso8583", "iso8583/dialects",
+			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/hsmcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd",
+			"cmd/authswitch/topcmd", "hsm", "iso8583", "iso8583/dialects",
 			"journal", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "store", "switch", "vault", "vault/stored",
 		}},
 		{"cmd/authswitch/auditcmd", []string{"hsm/audit"}},
 		{"cmd/authswitch/benchcmd", []string{"bench"}},
+		{"cmd/authswitch/hsmcmd", []string{"hsm"}},
 		{"cmd/authswitch/pcap", nil},
 		{"cmd/authswitch/routecmd", []string{"card", "payment", "routing"}},
 		{"cmd/authswitch/simcmd", []string{"iso8583/dialects", "sim"}},

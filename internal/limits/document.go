@@ -20,6 +20,8 @@ func sections() []section {
 		{"The gateways' door", "api", "Config", "api."},
 		{"Links", "link", "Config", "links[]."},
 		{"Journal and store", "store", "Config", "store."},
+		{"Security module, as a node sees it", "hsm", "Config", "hsm."},
+		{"Security module (hsmd's own file)", "hsm/server", "Config", "limits."},
 		{"Gateways", "merchant", "GatewayConfig", "gateways[]."},
 		{"Contracts", "cmd/authswitch", "ContractConfig", "merchants[].contracts[]."},
 		{"Simulators (scenario file)", "sim", "Config", ""},
@@ -34,6 +36,7 @@ func units() map[string]string {
 		"window": "requests", "reversal_window": "reversals", "late_memory": "requests", "echo_misses": "echoes",
 		"queue_commands": "commands", "batches_in_flight": "batches", "snapshot_threshold": "entries", "trailing_logs": "entries",
 		"rate_per_second": "requests/s", "burst": "requests", "max_amount": "minor units",
+		"workers": "operations", "per_connection": "operations", "cached_keys": "keys", "parents": "keys", "devices": "devices", "reveals_per_minute": "cards",
 		"max_connections": "connections", "max_decisions": "decisions", "max_delayed": "answers",
 	}
 }
@@ -85,6 +88,11 @@ func fixed() []struct{ folder, constant, unit string } {
 		{"journal", "maxText", "bytes"},
 		{"journal", "HistoryLimit", "events"},
 		{"switch", "maxCodes", "codes"},
+		{"hsm", "maxEndpoints", "endpoints"},
+		{"hsm/wire", "MaxFrame", "bytes"},
+		{"hsm/wire", "MaxCards", "cards"},
+		{"hsm/server", "maxText", "bytes"},
+		{"hsm/server", "maxID", "bytes"},
 		{"sim", "maxScenarioBytes", "bytes"},
 	}
 }
