@@ -252,20 +252,28 @@ func (t *Track2) RevealTrack2() []byte { return t.data[:t.length] }
 // Wipe overwrites the track.
 func (t *Track2) Wipe() { *t = Track2{} }
 
-// PINBlock is an encrypted PIN block (DE 52), never stored.
+// PINBlock is an encrypted PIN block (DE 52), never stored: 8 bytes of the
+// TDES formats of ISO 9564-1, 16 of format 4. The zero value is absent.
 type PINBlock struct {
-	block   [8]byte
-	present bool
+	block  [16]byte
+	length uint8
 }
 
-// NewPINBlock takes the 8 encrypted bytes.
-func NewPINBlock(b [8]byte) PINBlock { return PINBlock{block: b, present: true} }
+// NewPINBlock takes 8 or 16 encrypted bytes.
+func NewPINBlock(encrypted []byte) (PINBlock, error) {
+	var b PINBlock
+	if len(encrypted) != 8 && len(encrypted) != 16 {
+		return b, ErrLength
+	}
+	b.length = uint8(copy(b.block[:], encrypted))
+	return b, nil
+}
 
 // Present says whether there is a PIN block at all.
-func (b *PINBlock) Present() bool { return b.present }
+func (b *PINBlock) Present() bool { return b.length != 0 }
 
 // RevealPINBlock is the encrypted block; the bytes belong to b.
-func (b *PINBlock) RevealPINBlock() []byte { return b.block[:] }
+func (b *PINBlock) RevealPINBlock() []byte { return b.block[:b.length] }
 
 // Wipe overwrites the block.
 func (b *PINBlock) Wipe() { *b = PINBlock{} }
@@ -280,7 +288,8 @@ type Card struct {
 	Expiry Expiry
 	CVV    CVV
 	Track2 Track2
-	PIN    PINBlock
+	PIN    PINBlock // as it leaves: under the acquirer's zone key
+	Chip   Chip
 	Token  Token
 }
 
@@ -291,6 +300,7 @@ func (c *Card) Wipe() {
 	c.CVV.Wipe()
 	c.Track2.Wipe()
 	c.PIN.Wipe()
+	c.Chip.Wipe()
 }
 
 const hidden = "[hidden]"

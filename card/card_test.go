@@ -86,7 +86,7 @@ func TestNothingLeaks(t *testing.T) {
 	c.Expiry, _ = card.ParseExpiry([]byte("3012"))
 	c.CVV, _ = card.ParseCVV([]byte("987"))
 	c.Track2, _ = card.ParseTrack2([]byte("4111111111111111=30122011000000000"))
-	c.PIN = card.NewPINBlock([8]byte{'s', 'e', 'c', 'r', 'e', 't', '!', '!'})
+	c.PIN, _ = card.NewPINBlock([]byte("secret!!"))
 
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%b", "%c", "%U"} {

@@ -75,8 +75,10 @@ func TestAbsent(t *testing.T) {
 
 func full(t *testing.T) *card.Card {
 	t.Helper()
-	var errs [4]error
-	c := &card.Card{PIN: card.NewPINBlock([8]byte{1, 2, 3, 4, 5, 6, 7, 8}), Token: "card_1"}
+	var errs [6]error
+	c := &card.Card{Token: "card_1"}
+	c.PIN, errs[4] = card.NewPINBlock([]byte{1, 2, 3, 4, 5, 6, 7, 8})
+	c.Chip, errs[5] = card.ParseChip([]byte{0x5A, 2, 0x41, 0x11})
 	c.PAN, errs[0] = card.ParsePAN([]byte("4111111111111111"))
 	c.Expiry, errs[1] = card.ParseExpiry([]byte("3012"))
 	c.CVV, errs[2] = card.ParseCVV([]byte("9876"))
@@ -90,7 +92,7 @@ func full(t *testing.T) *card.Card {
 // Each type by itself refuses each encoder and shows a logger nothing.
 func TestEachTypeIsGuarded(t *testing.T) {
 	c := full(t)
-	for _, v := range []any{c.PAN, c.Expiry, c.CVV, c.Track2, c.PIN, &c.PAN, &c.Expiry, &c.CVV, &c.Track2, &c.PIN} {
+	for _, v := range []any{c.PAN, c.Expiry, c.CVV, c.Track2, c.PIN, c.Chip, &c.PAN, &c.Expiry, &c.CVV, &c.Track2, &c.PIN, &c.Chip} {
 		if _, err := v.(encoding.TextMarshaler).MarshalText(); !errors.Is(err, card.ErrMarshal) {
 			t.Errorf("%T: text: %v", v, err)
 		}
@@ -107,7 +109,7 @@ func TestEachTypeIsGuarded(t *testing.T) {
 // is no secret.
 func TestWipeOverwrites(t *testing.T) {
 	c := full(t)
-	handed := [][]byte{c.PAN.RevealPAN(), c.Expiry.RevealExpiry(), c.CVV.RevealCVV(), c.Track2.RevealTrack2(), c.PIN.RevealPINBlock()}
+	handed := [][]byte{c.PAN.RevealPAN(), c.Expiry.RevealExpiry(), c.CVV.RevealCVV(), c.Track2.RevealTrack2(), c.PIN.RevealPINBlock(), c.Chip.RevealChip()}
 	c.Wipe()
 	for i, b := range handed {
 		if !bytes.Equal(b, make([]byte, len(b))) || len(b) == 0 {

@@ -6,13 +6,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/moov-io/iso8583/encoding"
 )
 
 func compile(f *file) (*Dialect, error) {
-	d := &Dialect{file: f, name: f.Name}
-	d.builders.New = func() any { return new(Builder) }
+	d := &Dialect{file: f, name: f.Name, builders: &sync.Pool{New: func() any { return new(Builder) }}}
 	if err := compileFraming(d, &f.Framing); err != nil {
 		return nil, err
 	}
@@ -39,7 +39,14 @@ func compile(f *file) (*Dialect, error) {
 		}
 		d.mac64, d.mac128 = d.mac64 || de == 64, d.mac128 || de == 128
 	}
-	return d, compilePayments(d, f)
+	if err := compilePayments(d, f); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.security, err = d.compileSecurity(f.Security, false); err != nil {
+		return nil, fmt.Errorf("security: %w", err)
+	}
+	return d, nil
 }
 
 func (e *element) setDE(de int16) {

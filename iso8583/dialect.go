@@ -26,7 +26,8 @@ type Dialect struct {
 	ebcdic           *charset
 	elements         [maxDE + 1]*element
 	payments         payments
-	builders         sync.Pool // of *Builder; each is wiped before it goes back
+	builders         *sync.Pool // of *Builder; each is wiped before it goes back
+	security         security
 }
 
 // charset is a pair of translation tables.

@@ -67,6 +67,15 @@ func (d *Dialect) EncodeNetwork(dst []byte, n payment.NetworkRequest) ([]byte, e
 func (d *Dialect) EncodeAnswer(dst []byte, m *Message, code payment.ResponseCode) ([]byte, error) {
 	b := d.builder()
 	defer d.release(b)
+	d.startAnswer(b, m, code)
+	if err := d.setMAC(b); err != nil {
+		return dst, err
+	}
+	return d.Pack(dst, b)
+}
+
+// startAnswer begins the answer to a message.
+func (d *Dialect) startAnswer(b *Builder, m *Message, code payment.ResponseCode) {
 	mti := m.MTI().Response()
 	b.Start(mti)
 	b.AnswerHeader(m)
@@ -75,12 +84,11 @@ func (d *Dialect) EncodeAnswer(dst []byte, m *Message, code payment.ResponseCode
 		echoed = description.mandatory
 	}
 	for _, de := range echoed {
-		if de != 39 && m.Has(de) {
+		if de != 39 && m.Has(de) && !d.isMAC(de) {
 			b.Set(de, m.Bytes(de))
 		}
 	}
 	b.Set(39, code.Bytes())
-	return d.Pack(dst, b)
 }
 
 func (d *Dialect) builder() *Builder {
@@ -127,6 +135,14 @@ func (d *Dialect) fill(dst []byte, b *Builder, m *message, mti MTI, v *values) (
 			return dst, v.failed(s, ErrMissing)
 		}
 	}
+	if v.network != nil {
+		if err := d.putKey(b, v.network.Key, v.network.Check, v.network.KeyUsage); err != nil {
+			return dst, err
+		}
+	}
+	if err := d.setMAC(b); err != nil {
+		return dst, err
+	}
 	out, err := d.Pack(dst, b)
 	if err == nil {
 		return out, nil
@@ -171,7 +187,9 @@ func (s *step) pointer() string {
 	case sourceTrack2:
 		return "/card/track2"
 	case sourcePINBlock:
-		return "/card/pin_block"
+		return "/card/pin/block"
+	case sourceChip, sourcePANSequence:
+		return "/card/emv"
 	case sourceCVV, sourceByCVV:
 		return "/card/cvv"
 	case sourceAmount:
@@ -297,6 +315,10 @@ func (v *values) requested(out []byte, s *step, src source) ([]byte, error) {
 		return a.Card.PIN.RevealPINBlock(), nil
 	case sourceCVV:
 		return absent(a.Card.CVV.RevealCVV()), nil
+	case sourceChip:
+		return absent(a.Card.Chip.RevealChip()), nil
+	case sourcePANSequence:
+		return a.Card.Chip.AppendSequence(out), nil
 	case sourceECI:
 		return absent(a.ThreeDS.ECI), nil
 	case sourceCAVV:
@@ -311,6 +333,11 @@ func (v *values) requested(out []byte, s *step, src source) ([]byte, error) {
 		}
 		return a.ThreeDS.Version[:1], nil
 	case sourceByChannel:
+		if a.Entry != payment.NoEntryMode {
+			if value, err := s.chosenExactly(out, a.Entry.String()); value != nil || err != nil {
+				return value, err
+			}
+		}
 		return s.chosen(out, a.Channel.String())
 	case sourceByExemption:
 		if len(a.Exemption) == 0 {

@@ -32,6 +32,7 @@ type file struct {
 	Reversal    reversalFile            `yaml:"reversal"`
 	Network     networkFile             `yaml:"network"`
 	Correlation correlationFile         `yaml:"correlation"`
+	Security    Security                `yaml:"security"`
 }
 
 type framingFile struct {

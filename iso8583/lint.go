@@ -37,6 +37,7 @@ func (d *Dialect) Lint() []Finding {
 		d.lintMessage(m, fault)
 	}
 	d.lintCodes(fault)
+	d.lintSecurity(fault)
 	for _, de := range []int{7, 11, 39, d.payments.functionDE} {
 		if d.elements[de] == nil {
 			fault(de, "every dialect needs this element")
@@ -93,7 +94,7 @@ func (d *Dialect) lintMessage(m *message, fault func(int, string, ...any)) {
 func (s source) needsRequest() bool {
 	switch s {
 	case sourceTrack2, sourcePINBlock, sourceCVV, sourceECI, sourceCAVV, sourceCAVVBytes, sourceDSTransaction, sourceThreeDSVersion,
-		sourceByChannel, sourceByExemption, sourceByCredential, sourceByPartial, sourceByCVV, sourceByECI:
+		sourceByChannel, sourceByExemption, sourceByCredential, sourceByPartial, sourceByCVV, sourceByECI, sourceChip, sourcePANSequence:
 		return true
 	default:
 		return false

@@ -142,6 +142,7 @@ func (d *Dialect) DecodeAuthorization(m *Message, r *payment.Response) error {
 	if date := m.Bytes(15); len(date) >= 4 {
 		copy(r.SettlementDate[:], date[len(date)-4:]) // MMDD, YYMMDD or CCYYMMDD
 	}
+	r.Chip = d.chipAnswer(m)
 	return nil
 }
 
@@ -209,6 +210,9 @@ func (d *Dialect) DecodeNetwork(m *Message) (payment.NetworkMessage, bool) {
 	}
 	if at, ok := number(m.Bytes(7)); ok && at <= 1231235959 {
 		n.Transmitted = payment.Transmitted(at)
+	}
+	if n.Function == payment.KeyExchange {
+		d.readKey(m, &n)
 	}
 	return n, true
 }

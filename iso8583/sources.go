@@ -64,6 +64,8 @@ const (
 	sourceByCVV
 	sourceByECI
 	sourceBanknetTrace
+	sourceChip
+	sourcePANSequence
 	sourceNone
 )
 
@@ -79,7 +81,7 @@ var sourceNames = map[string]source{
 	"network_id": sourceNetworkID, "approval_code": sourceApprovalCode, "original_data_90": sourceOriginalData90,
 	"original_data_56": sourceOriginalData56, "original_data_56_century": sourceOriginalData56Century, "original_amounts": sourceOriginalAmounts,
 	"zero_replacement": sourceZeroReplacement, "network_function": sourceNetworkFunction, "network_code": sourceNetworkCode, "mac": sourceMACZeros,
-	"banknet_trace": sourceBanknetTrace,
+	"banknet_trace": sourceBanknetTrace, "chip": sourceChip, "pan_sequence": sourcePANSequence,
 }
 
 // selectorNames is read-only: what a choice may go by.
@@ -89,9 +91,10 @@ var selectorNames = map[string]source{
 }
 
 // selectorKeys is read-only: the values each choice may have; exemptions are
-// the gateway's words.
+// the gateway's words. A channel's last five are ways to read a card that is
+// present: such a line, where there is one, goes before card_present's.
 var selectorKeys = map[source][]string{
-	sourceByChannel:    {"ecommerce", "moto", "pay_by_link", "card_present", "recurring", "instalment", "default"},
+	sourceByChannel:    {"ecommerce", "moto", "pay_by_link", "card_present", "recurring", "instalment", "default", "chip", "contactless", "stripe", "fallback", "keyed"},
 	sourceByExemption:  {"low_value", "tra", "mit", "trusted_beneficiary", "corporate", "delegated", "none", "default"},
 	sourceByCredential: {"cardholder_first", "cardholder_recurring", "cardholder_instalment", "cardholder_unscheduled", "cardholder_subsequent", "merchant_first", "merchant_recurring", "merchant_instalment", "merchant_unscheduled", "merchant_subsequent", "none", "default"},
 	sourceByReason:     {"timeout", "malfunction", "customer_cancellation", "partial", "late_response", "suspected_fraud", "default"},
@@ -121,10 +124,12 @@ const (
 	onlyThreeDS condition = 1 << (iota + 8)
 	onlyCVV
 	onlyStoredCredential
+	onlyPIN
+	onlyChip
 )
 
 // conditionNames is read-only; channels are added by name.
-var conditionNames = map[string]condition{"three_d_secure": onlyThreeDS, "cvv": onlyCVV, "stored_credential": onlyStoredCredential}
+var conditionNames = map[string]condition{"three_d_secure": onlyThreeDS, "cvv": onlyCVV, "stored_credential": onlyStoredCredential, "pin": onlyPIN, "chip": onlyChip}
 
 func parseCondition(words []string) (condition, error) {
 	var c condition
@@ -147,7 +152,9 @@ func (c condition) holds(a *payment.Authorization) bool {
 	return c&(1<<a.Channel) != 0 ||
 		c&onlyThreeDS != 0 && a.ThreeDS.Present() ||
 		c&onlyCVV != 0 && a.Card.CVV.Present() ||
-		c&onlyStoredCredential != 0 && len(a.StoredCredential.Usage) > 0
+		c&onlyStoredCredential != 0 && len(a.StoredCredential.Usage) > 0 ||
+		c&onlyPIN != 0 && a.Card.PIN.Present() ||
+		c&onlyChip != 0 && a.Card.Chip.Present()
 }
 
 // choice is one line of a table in a dialect file.

@@ -9,7 +9,10 @@ import (
 const (
 	intentVersion  = 1
 	outcomeVersion = 1
-	owedVersion    = 1
+	// outcomeVersionChip is 1 with what goes back to the chip behind it; without
+	// such data an outcome is written as 1.
+	outcomeVersionChip = 2
+	owedVersion        = 1
 )
 
 // appendIntent writes an intent. What Apply needs of it stands first, so that
@@ -195,7 +198,11 @@ func approves(r *payment.Response) bool {
 }
 
 func appendOutcome(b []byte, o *payment.Outcome) []byte {
-	b = append(b, outcomeVersion)
+	version := uint8(outcomeVersion)
+	if o.Response.Chip != "" {
+		version = outcomeVersionChip
+	}
+	b = append(b, version)
 	b = append(b, o.ID[:]...)
 	b = append(b, o.Attempt)
 	b = put64(b, uint64(o.Session))
@@ -204,11 +211,18 @@ func appendOutcome(b []byte, o *payment.Outcome) []byte {
 	b = putAmount(b, o.Amount)
 	b = put32(b, o.ProcessingMS)
 	b = putTime(b, o.At)
-	return append(b, o.Encoder, byte(o.Reversal))
+	b = append(b, o.Encoder, byte(o.Reversal))
+	if version == outcomeVersionChip {
+		b = putText(b, o.Response.Chip)
+	}
+	return b
 }
 
 func readOutcome(c *cursor, o *payment.Outcome) {
-	c.version(outcomeVersion)
+	version := c.u8()
+	if version != outcomeVersion && version != outcomeVersionChip {
+		c.broken = true
+	}
 	o.ID = c.id()
 	o.Attempt = c.u8()
 	o.Session = payment.Session(c.u64())
@@ -221,6 +235,12 @@ func readOutcome(c *cursor, o *payment.Outcome) {
 	o.At = c.time()
 	o.Encoder = c.u8()
 	o.Reversal = payment.ReversalReason(c.u8())
+	if version == outcomeVersionChip {
+		o.Response.Chip = string(c.text())
+		if o.Response.Chip == "" {
+			c.broken = true // it has one encoding, the other
+		}
+	}
 }
 
 // claim is who made the last claim of an owed reversal, so that a claim

@@ -168,7 +168,7 @@ func TestOutcomeIsAValue(t *testing.T) {
 			return plain(of.Elem())
 		}
 		if of.Kind() != reflect.Struct {
-			return of.Kind() <= reflect.Complex128
+			return of.Kind() <= reflect.Complex128 || of.Kind() == reflect.String // nobody can change a string
 		}
 		for f := range of.Fields() {
 			if !plain(f.Type) {
@@ -177,7 +177,7 @@ func TestOutcomeIsAValue(t *testing.T) {
 		}
 		return true
 	}
-	if !plain(reflect.TypeFor[Outcome]()) || !plain(reflect.TypeFor[Response]()) || plain(reflect.TypeFor[string]()) {
+	if !plain(reflect.TypeFor[Outcome]()) || !plain(reflect.TypeFor[Response]()) || plain(reflect.TypeFor[[]byte]()) {
 		t.Error("not plain values")
 	}
 }

@@ -188,6 +188,8 @@ type Authorization struct {
 	Brand            Scheme // the cardholder's choice on a co-badged card
 	AcceptsPartial   bool   // a partial approval is useful to the merchant
 	Card             card.Card
+	PIN              PIN       // as it came
+	Entry            EntryMode // how a card that is present was read
 	ThreeDS          ThreeDSecure
 	Exemption        []byte // sca.exemption: tra, low_value, mit, …
 	StoredCredential StoredCredential
@@ -198,5 +200,6 @@ type Authorization struct {
 // Wipe overwrites the card data and forgets everything else.
 func (a *Authorization) Wipe() {
 	a.Card.Wipe()
+	a.PIN.Wipe()
 	*a = Authorization{}
 }

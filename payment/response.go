@@ -189,6 +189,9 @@ type Response struct {
 	NetworkID       NetworkTransactionID
 	SettlementDate  [4]byte // MMDD
 	ActionCodeClass byte    // first digit of a 1993/2003 action code, else 0
+	// Chip is what the issuer sends to the chip: tags 91, 71, 72 and 8A of DE 55,
+	// in their order, "" when absent. A string, so that the answer stays a value.
+	Chip string
 }
 
 // Slot is a place in a link's window, with the numbers its message travels
@@ -226,6 +229,10 @@ type NetworkRequest struct {
 	STAN        STAN
 	Transmitted Transmitted
 	Terms       Terms // identifies the institution where the dialect asks
+	// Of a key exchange: the key under the zone's key, its check value and what
+	// it is for, as the dialect's places hold them; nil where there is none.
+	Key, Check []byte
+	KeyUsage   string // "pin", "mac", "" where the key says it itself
 }
 
 // NetworkMessage is a received 0800 or 0810.
@@ -236,4 +243,7 @@ type NetworkMessage struct {
 	Accepted    bool // a response that says yes
 	STAN        STAN
 	Transmitted Transmitted
+	// Of a key exchange. The slices alias the message that was read.
+	Key, Check []byte
+	KeyUsage   string
 }

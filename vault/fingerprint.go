@@ -37,6 +37,9 @@ func (v *Vault) Fingerprint(a *payment.Authorization, index [32]byte) [32]byte {
 	m = append(m, bit(a.StoredCredential.MerchantInitiated))
 	m = appendField(m, a.StoredCredential.Usage)
 	m = appendField(m, a.StoredCredential.NetworkTransactionID)
+	if a.Entry != payment.NoEntryMode { // absent it leaves what was kept before there was one
+		m = append(m, byte(a.Entry))
+	}
 	sum := s.authenticate(m)
 	k.scratch.Put(s)
 	return sum

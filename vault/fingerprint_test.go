@@ -38,6 +38,11 @@ var leftOut = map[string]string{
 	"Card.CVV":                    "sensitive authentication data",
 	"Card.Track2":                 "sensitive authentication data",
 	"Card.PIN":                    "sensitive authentication data",
+	"Card.Chip":                   "sensitive authentication data",
+	"PIN.Block":                   "sensitive authentication data",
+	"PIN.Format":                  "of the PIN block",
+	"PIN.Zone":                    "of the PIN block",
+	"PIN.Serial":                  "of the PIN block",
 	"Card.PAN":                    "stands as its blind index",
 	"ThreeDS.AuthenticationValue": "cryptogram",
 }
@@ -92,7 +97,9 @@ func change(t *testing.T, path string, field reflect.Value) {
 	case *card.Track2:
 		*value, _ = card.ParseTrack2([]byte("4111111111111111=30122011000000000"))
 	case *card.PINBlock:
-		*value = card.NewPINBlock([8]byte{1})
+		*value, _ = card.NewPINBlock([]byte{1, 2, 3, 4, 5, 6, 7, 8})
+	case *card.Chip:
+		*value, _ = card.ParseChip([]byte{0x5A, 1, 0x41})
 	case *payment.ID:
 		value[0]++
 	case *[]byte:
