@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"authswitch/card"
+	"authswitch/merchant"
 	"authswitch/payment"
 )
 
@@ -37,6 +38,14 @@ const (
 	fieldStoredNetworkID
 	fieldCapture
 	fieldPartial
+	fieldCardTrack2
+	fieldCardEMV
+	fieldCardEntry
+	fieldCardPIN
+	fieldPINBlock
+	fieldPINFormat
+	fieldPINKey
+	fieldPINSerial
 )
 
 // authorizationSchema is the body of POST /v1/authorizations.
@@ -52,6 +61,15 @@ var authorizationSchema = []member{
 		{"/card/number", "number", text, fieldCardNumber, nil},
 		{"/card/expiry", "expiry", text, fieldCardExpiry, nil},
 		{"/card/cvv", "cvv", text, fieldCardCVV, nil},
+		{"/card/track2", "track2", text, fieldCardTrack2, nil},
+		{"/card/emv", "emv", text, fieldCardEMV, nil},
+		{"/card/entry", "entry", text, fieldCardEntry, nil},
+		{"/card/pin", "pin", object, fieldCardPIN, []member{
+			{"/card/pin/block", "block", text, fieldPINBlock, nil},
+			{"/card/pin/format", "format", text, fieldPINFormat, nil},
+			{"/card/pin/key", "key", text, fieldPINKey, nil},
+			{"/card/pin/ksn", "ksn", text, fieldPINSerial, nil},
+		}},
 	}},
 	{"/brand", "brand", text, fieldBrand, nil},
 	{"/three_d_secure", "three_d_secure", object, field3DS, []member{
@@ -89,7 +107,7 @@ const (
 
 // authorization fills a from a body that was read, adding to the faults all
 // that it cannot take. The merchant is the handler's: it needs the gateway.
-func (d *document) authorization(a *payment.Authorization, cfg *Config, now payment.Instant) {
+func (d *document) authorization(a *payment.Authorization, cfg *Config, gateway *merchant.Gateway, now payment.Instant) {
 	if d.is(fieldMerchant, absent) {
 		d.fault("/merchant", "required", "name the merchant")
 	}
@@ -110,6 +128,7 @@ func (d *document) authorization(a *payment.Authorization, cfg *Config, now paym
 	}
 	a.AcceptsPartial = d.yes(fieldPartial)
 	d.storedCredential(a)
+	d.cardPresent(a, gateway)
 	d.card(&a.Card, a.StoredCredential.MerchantInitiated, now)
 	d.threeDSecure(&a.ThreeDS)
 	if d.is(fieldSCA, object) {
@@ -167,17 +186,22 @@ func (d *document) card(c *card.Card, merchantInitiated bool, now payment.Instan
 		return
 	}
 	var err error
-	if digits := d.present(fieldCardNumber, "/card/number", required); digits != nil {
+	inTrack := c.PAN.Present() // track 2 says number and expiry too
+	if digits := d.present(fieldCardNumber, "/card/number", requirement(!inTrack)); digits != nil {
+		track := c.PAN
 		if c.PAN, err = card.ParsePAN(digits); err != nil {
 			d.fault("/card/number", numberFault(err), "must be 12 to 19 digits with a check digit that holds")
+		} else if inTrack && c.PAN != track {
+			d.fault("/card/number", "not_of_track", "must be the number of track 2")
 		}
 	}
-	if digits := d.present(fieldCardExpiry, "/card/expiry", requirement(!merchantInitiated)); digits != nil {
+	if digits := d.present(fieldCardExpiry, "/card/expiry", requirement(!merchantInitiated && !c.Expiry.Present())); digits != nil {
 		if c.Expiry, err = card.ParseExpiry(digits); err != nil {
 			d.fault("/card/expiry", "invalid_value", "must be YYMM")
-		} else if expired(&c.Expiry, now) {
-			d.fault("/card/expiry", "expired", "the card has expired")
 		}
+	}
+	if c.Expiry.Present() && expired(&c.Expiry, now) {
+		d.fault("/card/expiry", "expired", "the card has expired")
 	}
 	if digits := d.present(fieldCardCVV, "/card/cvv", optional); digits != nil {
 		if c.CVV, err = card.ParseCVV(digits); err != nil {

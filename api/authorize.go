@@ -23,7 +23,7 @@ func (r *request) authorize() {
 	if a.Merchant, ok = r.merchant(fieldMerchant); !ok {
 		return
 	}
-	d.authorization(a, &r.server.cfg, a.ReceivedAt)
+	d.authorization(a, &r.server.cfg, r.gateway, a.ReceivedAt)
 	if d.count > 0 {
 		r.problem(invalid(d.faults[:d.count]))
 		return
@@ -57,7 +57,7 @@ func (r *request) decided(p *payment.Payment) {
 // refused answers with what the path said, and logs what it should not have.
 func (r *request) refused(err error) {
 	p := refused(err)
-	if p.status >= fasthttp.StatusInternalServerError && p.code != "no_route" && p.code != "overloaded" {
+	if p.status >= fasthttp.StatusInternalServerError && p.code != "no_route" && p.code != "overloaded" && p.code != "security_unavailable" {
 		r.log(err)
 	}
 	r.problem(p)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/hex"
 	"strconv"
 	"time"
 
@@ -57,7 +58,13 @@ func appendDecided(dst []byte, p *payment.Payment) []byte {
 	dst = append(dst, `,"advice_code":`...)
 	dst = appendOptional(dst, trimZero(r.AdviceCode[:]))
 	dst = append(dst, `,"processing_ms":`...)
-	return strconv.AppendUint(dst, uint64(o.ProcessingMS), 10)
+	dst = strconv.AppendUint(dst, uint64(o.ProcessingMS), 10)
+	if r.Chip != "" { // only answers to a chip have it, and all of those: no new version of the form
+		dst = append(dst, `,"emv":"`...)
+		dst = hex.AppendEncode(dst, []byte(r.Chip))
+		dst = append(dst, '"')
+	}
+	return dst
 }
 
 // status is pending until something is decided.

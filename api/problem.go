@@ -13,16 +13,19 @@ import (
 // problem is an RFC 9457 answer: why there is no decision. All texts are
 // constant, or of other packages' constants; none is the caller's.
 type problem struct {
-	status     int
-	code       string
-	title      string
-	detail     string
-	about      payment.ID // the payment, zero when none is meant
-	cause      string     // of an unknown outcome
-	reversal   string     // "owed" for ever with an unknown outcome
-	faults     []fault
-	finality   finality
-	retryAfter time.Duration
+	status int
+	code   string
+	title  string
+	detail string
+	about  payment.ID // the payment, zero when none is meant
+	cause  string     // of an unknown outcome
+	// responseCode is DE 39 as a terminal should see it, where this side and no
+	// acquirer says no: 96, system malfunction.
+	responseCode string
+	reversal     string // "owed" for ever with an unknown outcome
+	faults       []fault
+	finality     finality
+	retryAfter   time.Duration
 }
 
 // finality says whether an answer is its idempotency key's for ever.
@@ -59,6 +62,10 @@ func appendProblem(dst []byte, p *problem) []byte {
 	if p.cause != "" {
 		dst = append(dst, `,"cause":`...)
 		dst = appendString(dst, p.cause)
+	}
+	if p.responseCode != "" {
+		dst = append(dst, `,"response_code":`...)
+		dst = appendString(dst, p.responseCode)
 	}
 	if p.reversal != "" {
 		dst = append(dst, `,"reversal":`...)
@@ -200,6 +207,8 @@ func refused(err error) problem {
 		p.status, p.title = fasthttp.StatusServiceUnavailable, "No route"
 	case payment.RefusedOverloaded:
 		p.status, p.title = fasthttp.StatusServiceUnavailable, "Overloaded"
+	case payment.RefusedSecurity:
+		p.status, p.title, p.responseCode = fasthttp.StatusServiceUnavailable, "Security unavailable", "96"
 	case payment.RefusedBarred:
 		p.status, p.title, p.finality = fasthttp.StatusConflict, "Reversed", final
 	default:

@@ -72,7 +72,7 @@ func checkBody(t *testing.T, body []byte) {
 		}
 		return
 	}
-	d.authorization(a, &cfg, testInstant)
+	d.authorization(a, &cfg, nil, testInstant)
 	if d.count > 0 {
 		p := invalid(d.faults[:d.count])
 		if out := appendProblem(nil, &p); !json.Valid(out) || longDigits.Match(out) {
@@ -204,7 +204,7 @@ func TestNoAllocations(t *testing.T) {
 		if !d.read(body, authorizationSchema) {
 			t.Fatal(d.scan.reason)
 		}
-		if d.authorization(a, &cfg, testInstant); d.count > 0 {
+		if d.authorization(a, &cfg, nil, testInstant); d.count > 0 {
 			t.Fatal(d.faults[0])
 		}
 		out = appendAnswer(out[:0], &p)
@@ -297,7 +297,7 @@ func BenchmarkReadAndWrite(b *testing.B) {
 		if !d.read(body, authorizationSchema) {
 			b.Fatal(d.scan.reason)
 		}
-		d.authorization(a, &cfg, testInstant)
+		d.authorization(a, &cfg, nil, testInstant)
 		out = appendAnswer(out[:0], &p)
 		a.Wipe()
 	}

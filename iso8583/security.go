@@ -60,17 +60,17 @@ const (
 )
 
 // Raw says that keys travel without a header.
-func (k *KeyExchangeRule) Raw() bool { return k.Form == exchangeFormRaw }
+func (k KeyExchangeRule) Raw() bool { return k.Form == exchangeFormRaw }
 
 // Requests says that an exchange that starts here asks for a key; Sends that it
 // brings one.
-func (k *KeyExchangeRule) Requests() bool { return k.Initiate == initiateByRequest }
+func (k KeyExchangeRule) Requests() bool { return k.Initiate == initiateByRequest }
 
 // Sends says that an exchange that starts here brings a key of our making.
-func (k *KeyExchangeRule) Sends() bool { return k.Initiate == initiateBySending }
+func (k KeyExchangeRule) Sends() bool { return k.Initiate == initiateBySending }
 
 // Possible says that the dialect has keys in its network messages at all.
-func (k *KeyExchangeRule) Possible() bool { return k.Key != "" }
+func (k KeyExchangeRule) Possible() bool { return k.Key != "" }
 
 // over lays what is given in o over s.
 func (s Security) over(o Security) Security {

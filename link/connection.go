@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"authswitch/iso8583"
+	"authswitch/payment"
 )
 
 // connection is the shell around a station: it dials, reads and writes.
@@ -52,6 +53,14 @@ func (c *connection) obey(e effect) {
 		c.abort()
 	case effectAlarm:
 		c.link.report(report{kind: reportAlarm, station: c.station.index, line: e.reason})
+	case effectKeys:
+		c.link.WantKeys(payment.KeyMAC)
+	case effectProtect:
+		select {
+		case c.link.protecting <- protectJob{c.station, c.station.life, e.frame}:
+		default:
+			c.link.core.counters.Dropped++ // an echo or an answer is asked for again
+		}
 	case effectCutOver:
 		c.link.report(report{kind: reportCutOver, station: c.station.index})
 	}

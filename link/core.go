@@ -29,6 +29,15 @@ type core struct {
 	orders   []order
 	hold     Hold // of an operator
 	counters Counters
+
+	badMACs       int           // in a row
+	distrusted    bool          // no new work until the keys agree
+	distrustedKey uint32        // the MAC key of then
+	macKey        func() uint32 // of now
+
+	carriesMAC func(frame []byte) bool                    // a frame of ours that must not leave before its MAC is in it
+	keyMessage func(st *station, m *iso8583.Message) bool // takes the peer's 0800 with a key; nil: this link takes none
+	keyAnswer  func(n payment.NetworkMessage)             // takes the 0810 to ours
 }
 
 // networkCodec packs network messages: an 0800 of ours, and the answer to one
@@ -57,6 +66,8 @@ type Counters struct {
 	Reconnects uint64 `json:"reconnects"`
 	CutOvers   uint64 `json:"cut_overs"`
 	Dropped    uint64 `json:"dropped_reports"`
+	BadMACs    uint64 `json:"bad_macs"`
+	Unverified uint64 `json:"unverified_frames"`
 }
 
 // newCore expects a configuration with its defaults filled in.
@@ -64,6 +75,7 @@ func newCore(cfg Config, r rule, f *framer, codec networkCodec, can capabilities
 	places := 2 * cfg.Connections * (cfg.Window + cfg.ReversalWindow)
 	c := &core{
 		cfg: cfg, rule: r, framer: f, codec: codec, beats: !can.echo && f.heartbeat,
+		macKey: func() uint32 { return 0 }, carriesMAC: func([]byte) bool { return false },
 		table: newTable(places), memory: newMemory(cfg.LateMemory), wheel: newWheel(cfg.Connections + places),
 	}
 	can.echo = can.echo || f.heartbeat
@@ -86,6 +98,9 @@ func (c *core) busy(stan payment.STAN) bool { return c.table.holds(stan) || c.me
 func (c *core) pick(owed bool) (*station, error) {
 	if !owed && c.hold != NoHold {
 		return nil, errHeld
+	}
+	if !owed && c.suspicious() {
+		return nil, errDistrusted
 	}
 	var best *station
 	ready := false

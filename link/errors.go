@@ -36,6 +36,8 @@ var (
 	ErrFrame = errors.New("frame of impossible length")
 	// ErrSlot means that the slot holds no place of this link.
 	ErrSlot = errors.New("slot holds no place of this link")
+	// ErrDistrusted means that five MACs in a row did not hold.
+	ErrDistrusted = errors.New("bad MACs: no new work until keys are exchanged")
 	// ErrNumbers means that no leased trace numbers are left.
 	ErrNumbers = errors.New("no trace numbers left")
 )
@@ -58,9 +60,10 @@ var (
 	errFrame       = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrFrame)
 	errSlot        = fmt.Errorf("%w: %w", payment.ErrNotSent, ErrSlot)
 
-	errNotReady  = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNoConnection)
-	errHeld      = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrHeld)
-	errNoNumbers = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNumbers)
-	errFull      = fmt.Errorf("%w: the window is full", payment.ErrBusy)
-	errInFlight  = fmt.Errorf("%w: %w", payment.ErrBusy, ErrDuplicate)
+	errNotReady   = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNoConnection)
+	errHeld       = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrHeld)
+	errNoNumbers  = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNumbers)
+	errFull       = fmt.Errorf("%w: the window is full", payment.ErrBusy)
+	errInFlight   = fmt.Errorf("%w: %w", payment.ErrBusy, ErrDuplicate)
+	errDistrusted = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrDistrusted)
 )

@@ -15,7 +15,18 @@ func (c *connection) hear(payload []byte, m *iso8583.Message) {
 		return
 	}
 	err := l.dialect.Unpack(m, payload)
-	switch kindOf(m, err) {
+	kind := kindOf(m, err)
+	if kind != frameNone && l.verifier != nil && l.dialect.WantsMAC(m.MTI()) {
+		l.verifier.put(c, m, err) // checked before anything else is believed
+		return
+	}
+	c.believe(kind, m, err)
+}
+
+// believe takes in a message that may be what it says. err is what was wrong
+// with decoding it.
+func (c *connection) believe(kind frameKind, m *iso8583.Message, err error) {
+	switch kind {
 	case frameReject:
 		c.hearReject(m)
 	case frameNetwork:

@@ -1,6 +1,8 @@
 package link
 
 import (
+	"bytes"
+
 	"authswitch/iso8583"
 	"authswitch/payment"
 )
@@ -93,6 +95,10 @@ func (c *core) network(now moment, st *station, n payment.NetworkMessage, m *iso
 		c.event(now, st, eventSignOffAnswered)
 	case payment.Echo:
 		return c.echoed(now, st)
+	case payment.KeyExchange:
+		if c.keyAnswer != nil {
+			c.keyAnswer(n)
+		}
 	}
 	return 0
 }
@@ -119,6 +125,9 @@ func (s *station) expected(n payment.NetworkMessage) (payment.NetworkFunction, b
 
 // peerAsks answers the peer's 0800, whatever the state.
 func (c *core) peerAsks(now moment, st *station, n payment.NetworkMessage, m *iso8583.Message) {
+	if n.Function == payment.KeyExchange && c.keyMessage != nil && st.machine.state != Down && c.keyMessage(st, m) {
+		return // answered once the key is durable
+	}
 	e := eventPeerOther
 	switch n.Function {
 	case payment.SignOn:
@@ -194,21 +203,32 @@ func (c *core) ask(now moment, st *station, f payment.NetworkFunction) {
 		st.out = c.framer.appendHeartbeat(st.out)
 		return
 	}
+	c.askWith(st, payment.NetworkRequest{Function: f})
+}
+
+// askWith numbers an 0800 of ours and sends it.
+func (c *core) askWith(st *station, n payment.NetworkRequest) bool {
 	c.asking = c.asking%payment.MaxSTAN + 1
-	st.asked[f] = c.asking
-	n := payment.NetworkRequest{Function: f, STAN: c.asking, Transmitted: payment.TransmittedAt(c.wall)}
-	c.append(st, func(dst []byte) ([]byte, error) { return c.codec.request(dst, n) })
+	st.asked[n.Function] = c.asking
+	n.STAN, n.Transmitted = c.asking, payment.TransmittedAt(c.wall)
+	return c.append(st, func(dst []byte) ([]byte, error) { return c.codec.request(dst, n) })
 }
 
 // append packs a network message, or an answer to a message nobody here
-// understands, into the outgoing buffer.
-func (c *core) append(st *station, pack func(dst []byte) ([]byte, error)) {
+// understands, into the outgoing buffer. One that needs a MAC is handed out
+// first. false: it does not leave.
+func (c *core) append(st *station, pack func(dst []byte) ([]byte, error)) bool {
 	frame, err := pack(c.scratch[:0])
 	if err != nil {
 		c.orders = append(c.orders, order{st.index, effect{kind: effectAlarm, reason: "network message cannot be packed: " + err.Error()}})
-		return
+		return false
 	}
 	c.scratch = frame
+	if c.carriesMAC(frame) {
+		c.orders = append(c.orders, order{st.index, effect{kind: effectProtect, frame: bytes.Clone(frame)}})
+		return true
+	}
 	st.push(len(st.out), noPlace)
 	st.out = c.framer.append(st.out, frame)
+	return true
 }

@@ -41,7 +41,11 @@ type Deps struct {
 	MayWrite func(payment.Session) bool
 	// Unmatched, if set, takes an answer that matches nothing this process
 	// remembers, with the line that was logged about it.
-	Unmatched  func(m *iso8583.Message, line string)
+	Unmatched func(m *iso8583.Message, line string)
+	// Guard, if set, has the MAC keys of the link; the dialect says which messages
+	// carry one. Keys, if set, takes part in key exchanges.
+	Guard      Guard
+	Keys       Keys
 	Registerer prometheus.Registerer // nil: not registered
 	Dials      *DialBudget           // shared by all links of a node; nil: no limit
 }
@@ -64,6 +68,10 @@ type Link struct {
 	lease       chan struct{} // numbers are wanted
 	reports     chan report   // late and unmatched answers, alarms
 	strange     *rate.Limiter // of unmatched answers that are looked into
+	verifier    *verifier     // nil: nothing that arrives carries a MAC
+	exchanges   *exchanges    // of keys; nil: there are none
+	protecting  chan protectJob
+	ending      chan struct{} // closed when Run's context has ended
 	planned     moment        // under mu: when the clock will tick next, 0 while it is awake
 	running     bool          // under mu
 }
@@ -82,7 +90,7 @@ func New(cfg Config, d *iso8583.Dialect, deps Deps) (*Link, error) {
 	l := &Link{
 		cfg: cfg, dialect: d, codec: newDialectCodec(d), deps: deps, started: time.Now(),
 		wake: make(chan struct{}, 1), lease: make(chan struct{}, 1), reports: make(chan report, maxReports),
-		strange: rate.NewLimiter(rate.Every(logEvery), logBurst),
+		strange: rate.NewLimiter(rate.Every(logEvery), logBurst), ending: make(chan struct{}),
 	}
 	if cfg.TLS != nil {
 		if l.tls, err = cfg.TLS.config(cfg.Address); err != nil {
@@ -102,6 +110,7 @@ func New(cfg Config, d *iso8583.Dialect, deps Deps) (*Link, error) {
 	for _, st := range l.core.stations {
 		l.connections = append(l.connections, newConnection(l, st))
 	}
+	l.secure()
 	if l.metrics, err = newMetrics(deps.Registerer, l); err != nil {
 		return nil, fmt.Errorf("link %s: %w", cfg.Name, err)
 	}
@@ -195,6 +204,14 @@ func (l *Link) Run(ctx context.Context) error {
 	}
 	group.Go(func() { l.keepTime(ctx) })
 	group.Go(func() { l.keepNumbers(ctx) })
+	group.Go(func() { <-ctx.Done(); close(l.ending) })
+	if l.verifier != nil {
+		group.Go(func() { l.verifier.run(ctx) })
+		group.Go(func() { l.keepProtecting(ctx) })
+	}
+	if l.exchanges != nil {
+		group.Go(func() { l.exchanges.run(ctx) })
+	}
 	quiet, reported := make(chan struct{}), make(chan struct{})
 	go func() { defer close(reported); l.keepReports(quiet) }()
 

@@ -68,12 +68,15 @@ const (
 	effectAbort              // close now; what was not written never will be
 	effectAlarm              // a person should see this
 	effectCutOver            // the settlement date rolls
+	effectKeys               // keys must be exchanged
+	effectProtect            // a frame of ours waits for its MAC
 )
 
 type effect struct {
 	kind     effectKind
 	function payment.NetworkFunction
 	reason   string
+	frame    []byte
 }
 
 // capabilities are the network messages a dialect has.

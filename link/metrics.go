@@ -65,6 +65,14 @@ func (l *Link) readings() []prometheus.Collector {
 		counter("link_lost_in_flight_total", "Requests whose connection broke after they were written.", func() uint64 { return c.Lost }),
 		counter("link_not_sent_total", "Requests of which no byte left.", func() uint64 { return c.NotSent }),
 		counter("link_unparsable_frames_total", "Frames that are no message of the dialect.", func() uint64 { return c.Unparsable }),
+		counter("link_bad_macs_total", "Frames whose MAC does not hold, or that have none: dropped, and nothing decided by them.", func() uint64 { return c.BadMACs }),
+		counter("link_unverified_frames_total", "Frames whose MAC nobody could check in time: dropped.", func() uint64 { return c.Unverified }),
+		gauge("link_distrusted", "1 while bad MACs keep new work away.", func() float64 {
+			if l.core.suspicious() {
+				return 1
+			}
+			return 0
+		}),
 		counter("link_dropped_reports_total", "Late and unmatched answers that found the report queue full.", func() uint64 { return c.Dropped }),
 	}
 }

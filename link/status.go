@@ -22,6 +22,7 @@ type Status struct {
 	Window         int                 `json:"window"`
 	ReversalWindow int                 `json:"reversal_window"`
 	NumbersLeft    uint64              `json:"numbers_left"`
+	Distrusted     bool                `json:"distrusted"` // bad MACs: no new work
 	Connections    []ConnectionStatus  `json:"connections"`
 	Counters       Counters            `json:"counters"`
 }
@@ -55,7 +56,7 @@ func (l *Link) Status() Status {
 		Name: l.cfg.Name, Scheme: l.cfg.Scheme, Dialect: l.cfg.Dialect, Address: l.cfg.Address,
 		State: l.core.state(), Hold: l.core.hold,
 		Window: l.cfg.Window * l.cfg.Connections, ReversalWindow: l.cfg.ReversalWindow * l.cfg.Connections,
-		NumbersLeft: l.core.numbers.left(), Counters: l.core.counters,
+		NumbersLeft: l.core.numbers.left(), Distrusted: l.core.suspicious(), Counters: l.core.counters,
 	}
 	s.SignedOn = s.State == Ready || s.State == Suspect
 	for _, st := range l.core.stations {

@@ -15,6 +15,7 @@ type Gateway struct {
 	id        payment.GatewayID
 	merchants []payment.MerchantID // sorted
 	allowed   map[string]payment.MerchantID
+	pinZones  map[string]payment.LinkName
 	limiter   *rate.Limiter // nil: no limit
 }
 
@@ -26,6 +27,10 @@ func newGateway(c *GatewayConfig) *Gateway {
 	}
 	for _, m := range c.Merchants {
 		g.allowed[string(m)] = m
+	}
+	g.pinZones = make(map[string]payment.LinkName, len(c.PINZones))
+	for _, z := range c.PINZones {
+		g.pinZones[string(z)] = z
 	}
 	if c.RatePerSecond > 0 {
 		burst := c.Burst
@@ -54,6 +59,13 @@ func (g *Gateway) Merchant(named []byte) (payment.MerchantID, bool) {
 func (g *Gateway) Acts(m payment.MerchantID) bool {
 	_, ok := g.allowed[string(m)]
 	return ok
+}
+
+// PINZone is the zone of terminals of that name when the gateway's PIN blocks
+// may be under its keys.
+func (g *Gateway) PINZone(named []byte) (payment.LinkName, bool) {
+	z, ok := g.pinZones[string(named)]
+	return z, ok
 }
 
 // Allow takes one request out of the gateway's rate. Refused, it says how long

@@ -41,6 +41,9 @@ type GatewayConfig struct {
 	Merchants     []payment.MerchantID `yaml:"merchants"`
 	RatePerSecond float64              `yaml:"rate_per_second"` // how many requests a second the gateway may make; 0 is no limit
 	Burst         int                  `yaml:"burst"`           // how many at once on top; 0 is one second's worth
+	// PINZones are the zones of terminals whose keys this gateway's PIN blocks may
+	// be under; none: it sends no PINs.
+	PINZones []payment.LinkName `yaml:"pin_zones"`
 }
 
 // name is what merchants and gateways may be called: it stands in URLs, logs

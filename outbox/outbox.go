@@ -47,6 +47,12 @@ type Opener interface {
 	Forget(id payment.ID)
 }
 
+// Protector writes the MAC of this node's own station key into a frame, where
+// messages of its type have one.
+type Protector interface {
+	Protect(mti iso8583.MTI, frame []byte, by payment.Instant) error
+}
+
 // Config of one worker. The zero value is usable.
 type Config struct {
 	// Window is how many reversals are in flight at once on the link, from their
@@ -65,6 +71,7 @@ type Deps struct {
 	Journal Journal
 	Sender  Sender
 	Vault   Opener
+	Zone    Protector // nil on a link without MACs
 	Now     func() payment.Instant
 	Log     *slog.Logger
 	// Registerer takes the worker's metrics; it adds the labels that name the
@@ -289,6 +296,14 @@ func (s *Carrier) transmit(o *payment.Owed, i *payment.Intent) (*payment.Respons
 	}
 	s.frame = frame
 	defer clear(s.frame)
+	if s.Zone != nil {
+		if err := s.Zone.Protect(s.Dialect.ReversalMTI(), s.frame, s.slot.SendBy); err != nil {
+			s.Sender.Release(&s.slot)
+			s.metrics.failed.Inc()
+			s.Log.Error("reversal cannot be authenticated; it is repeated", "id", o.ID.String(), "link", s.Link, "error", err)
+			return nil, payment.AdviceRepeat
+		}
+	}
 	defer s.answer.Wipe()
 	s.metrics.transmitted(o.Tries)
 	if err := s.Sender.Exchange(&s.slot, i, s.frame, &s.answer); err != nil {

@@ -39,7 +39,7 @@ func TestNames(t *testing.T) {
 		{"entry by hand", []string{EntryWrittenOff.String()}, "[written_off]"},
 		{"key usage", namesOf(KeyUsage.String, "invalid"), "[none zone zone-block pin mac derivation data blind-index cvv pin-offset pvv emv]"},
 		{"key state", namesOf(KeyState.String, "invalid"), "[absent pending active decrypt-only retired destroyed]"},
-		{"refusal", namesOf(func(k RefusalKind) string { return (k + 1).String() }, "unknown"), "[invalid key_conflict running no_route overloaded pending barred]"},
+		{"refusal", namesOf(func(k RefusalKind) string { return (k + 1).String() }, "unknown"), "[invalid key_conflict running no_route overloaded pending barred security]"},
 	} {
 		if got := fmt.Sprint(c.names); got != c.want {
 			t.Errorf("%s: %s, want %s", c.kind, got, c.want)

@@ -37,6 +37,15 @@ var (
 	ErrPending = errors.New("outcome pending")
 	// ErrNotFound means that no such record exists.
 	ErrNotFound = errors.New("not found")
+	// ErrSecurity means that a PIN or MAC could not be worked on: no security
+	// module, no key, or PIN traffic is stopped. Nothing is known to be wrong with
+	// the message.
+	ErrSecurity = errors.New("security module unavailable")
+	// ErrPINRefused means that the security module does not take a PIN block. It
+	// never says why.
+	ErrPINRefused = errors.New("PIN block refused")
+	// ErrBadMAC means that a message's MAC does not hold, or is missing.
+	ErrBadMAC = errors.New("MAC does not hold")
 )
 
 // Instant is a moment in nanoseconds since 1970 UTC, from the wall clock of

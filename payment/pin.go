@@ -8,8 +8,8 @@ import "authswitch/card"
 type PIN struct {
 	Block  card.PINBlock
 	Format PINFormat
-	Zone   []byte // name of the terminals' zone: whose key it is under
-	Serial []byte // key serial number, where the zone derives a key per transaction (DUKPT)
+	Zone   LinkName // of the terminals: whose key it is under
+	Serial []byte   // key serial number, where the zone derives a key per transaction (DUKPT)
 }
 
 // Present says whether there is a PIN block at all.
@@ -88,3 +88,21 @@ func ParseEntryMode(name []byte) EntryMode {
 	}
 	return NoEntryMode
 }
+
+// OfferedKey is a working key on its way between two parties: under the key of
+// their zone, never clear.
+type OfferedKey struct {
+	Usage string // "pin" or "mac"; "" where the key block says it itself
+	Key   []byte // key block, or the bare cryptogram
+	Check []byte // check value, where one came along
+}
+
+// KeyResult is how the exchange of a key ended.
+type KeyResult uint8
+
+// The results.
+const (
+	KeyNotTaken KeyResult = iota // the peer has not got it, or refused it
+	KeyTaken
+	KeyInDoubt // the peer did not answer
+)

@@ -35,6 +35,7 @@ const (
 	RefusedOverloaded                         // a limit is reached, and nothing left: 503 overloaded
 	RefusedPending                            // the outcome is not known here yet: 503 outcome_pending
 	RefusedBarred                             // its reversal came first: 409 reversed, final
+	RefusedSecurity                           // PIN or MAC cannot be worked on now, and nothing left: 503 security_unavailable
 )
 
 // String is the kind's name in logs and metrics.
@@ -54,6 +55,8 @@ func (k RefusalKind) String() string {
 		return "pending"
 	case RefusedBarred:
 		return "barred"
+	case RefusedSecurity:
+		return "security"
 	}
 	return "unknown"
 }

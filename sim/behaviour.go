@@ -46,6 +46,8 @@ const (
 	deliverZeroLength
 	deliverOversize
 	deliverMaximum
+	deliverBadMAC
+	deliverWrongKey
 )
 
 // deliveryNames are the words of scenarios, in the order of the constants;
@@ -53,6 +55,7 @@ const (
 var deliveryNames = [...]string{
 	"normal", "silence", "late", "twice", "wrong_stan", "garbage", "half_frame", "drop", "wrong_amount", "wrong_terminal",
 	"byte_at_a_time", "lying_bitmap", "wrong_mti", "reject", "decline_then_approve", "after_reversal", "zero_length", "oversize_length", "maximum_length",
+	"bad_mac", "wrong_key",
 }
 
 func deliveryNamed(name string) (delivery, bool) {

@@ -115,7 +115,7 @@ func BenchmarkDecide(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		copy(m.values[7], fmt.Append(nil, 1010000000+i/999_999))
 		appendNumber(stan[:0], uint64(i%999_999), 6)
-		if r := h.decide(m); r.line%256 == 0 {
+		if r := h.decide(m, &secured{}); r.line%256 == 0 {
 			if err := l.wait(r.line); err != nil {
 				b.Fatal(err)
 			}

@@ -33,12 +33,34 @@ func (c *conn) compose(m *message, r *ruling) *message {
 	if m.class() != '4' && c.securityCode(m) {
 		c.stamp(a, p.cvvResult, r)
 	}
-	c.spoil(a, r.delivery)
+	if r.chip.answer {
+		at := len(c.scratch)
+		c.scratch = r.chip.appendAnswer(c.scratch)
+		a.put(55, c.scratch[at:])
+	}
+	c.spoilAnswer(a, r.delivery)
+	if c.custody.rules.MAC {
+		c.putMAC(a)
+	}
+	c.spoil = r.delivery
 	return a
 }
 
-// spoil changes what a faulty delivery changes.
-func (c *conn) spoil(a *message, d delivery) {
+// putMAC makes room for the MAC behind all other elements.
+func (c *conn) putMAC(a *message) {
+	de := 64
+	for _, set := range a.set {
+		if set > 64 {
+			de = 128
+		}
+	}
+	at := len(c.scratch)
+	c.scratch = append(c.scratch, make([]byte, macRoom)...)
+	a.put(de, c.scratch[at:])
+}
+
+// spoilAnswer changes what a faulty delivery changes.
+func (c *conn) spoilAnswer(a *message, d delivery) {
 	switch d {
 	case deliverWrongSTAN:
 		n, _ := number(a.values[11])

@@ -41,6 +41,8 @@ type Config struct {
 	Faults  []Fault           `yaml:"faults,omitempty"`
 	Seed    uint64            `yaml:"seed,omitempty"`
 
+	Security Security `yaml:"security,omitempty"` // the host's keys, and what it checks with them
+
 	MaxConnections int `yaml:"max_connections,omitempty"` // default 64 at once; one more is closed
 	MaxDecisions   int `yaml:"max_decisions,omitempty"`   // kept in memory; default 20,000,000, about 60 bytes each
 	MaxDelayed     int `yaml:"max_delayed,omitempty"`     // answers waiting for their time, per connection; default 100,000
@@ -131,6 +133,7 @@ func (c *Config) Validate() []error {
 	wrong(c.MaxDecisions < 0, "max_decisions: negative")
 	wrong(c.MaxDelayed < 0, "max_delayed: negative")
 	faults = append(faults, c.Latency.validate()...)
+	faults = append(faults, c.Security.validate()...)
 	for digits, name := range c.Amounts {
 		n, err := strconv.Atoi(digits)
 		wrong(err != nil || n < 0 || len(digits) != 2, "amounts: %q is not two digits", digits)

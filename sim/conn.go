@@ -28,6 +28,10 @@ type conn struct {
 	signedOn bool
 	stan     uint64 // of our own requests
 
+	check []byte   // value of the key that was taken, for its answer
+	extra []placed // of a network message of our own
+	spoil delivery // how the MAC of the next frame is made
+
 	ownKeepAlives int // empty frames we sent whose echo is still to come
 	complaints    int // unreadable frames, for the log
 
@@ -149,20 +153,46 @@ func (c *conn) handle(frame []byte) {
 	}
 	switch {
 	case (m.function()-'0')&1 == 1:
-		return // an answer, to an echo or sign-off of ours
+		c.answered(m)
 	case m.class() == '8':
 		c.network(m)
 	default:
-		c.payment(m)
+		c.payment(m, frame)
 	}
 }
 
-func (c *conn) payment(m *message) {
+// answered takes an answer to an echo, a sign-off or a key of ours.
+func (c *conn) answered(m *message) {
+	p, x := c.host.profile, c.custody.rules.Exchange
+	if m.class() != '8' || x.Function == "" || string(m.values[p.function]) != x.Function {
+		return
+	}
+	if err := c.custody.settle(string(m.values[39]) == p.networkAccepted); err != nil {
+		c.log.Error("a key cannot be used", "error", err)
+	}
+}
+
+// secure checks what a payment's security says.
+func (c *conn) secure(m *message, frame []byte) secured {
+	var s secured
+	rules := &c.custody.rules
+	if !rules.any() {
+		return s
+	}
+	s.refusal = c.custody.refusal(frame, c.headerLen, m, &s.chip)
+	if rules.CVV && c.securityCode(m) {
+		s.noCode = !c.custody.codeHolds(cardOf(m), m.values[14], c.valueAt(m, c.host.profile.cvv))
+	}
+	return s
+}
+
+func (c *conn) payment(m *message, frame []byte) {
 	var r ruling
 	if c.host.config.RequireSignOn && !c.signedOn {
 		r = c.host.refuse(m)
 	} else {
-		r = c.host.decide(m)
+		s := c.secure(m, frame)
+		r = c.host.decide(m, &s)
 	}
 	c.count(&c.stats.payments)
 	c.line = max(c.line, r.line)
@@ -199,8 +229,17 @@ func (c *conn) network(m *message) {
 		}
 	case slices.Contains(p.signOff, function):
 		c.signedOn = false
+	case function != "" && function == c.custody.rules.Exchange.Function:
+		var answered bool
+		if code, answered = c.exchangeKey(m); !answered {
+			return
+		}
 	}
 	c.answerNetwork(m, code)
+	c.check = c.check[:0]
+	if c.signedOn && slices.Contains(p.signOn, function) {
+		c.sendKeys()
+	}
 }
 
 func (c *conn) answerNetwork(m *message, code string) {
@@ -214,6 +253,9 @@ func (c *conn) answerNetwork(m *message, code string) {
 		}
 	}
 	a.put(39, c.text(code))
+	if at, ok := placeNamed(c.custody.rules.Exchange.Check); ok && len(c.check) > 0 {
+		c.putPlace(a, at, []byte(fmt.Sprintf("%X", c.check)))
+	}
 	if c.frame(a, true) {
 		c.say(plainly, 0)
 	}
@@ -238,6 +280,9 @@ func (c *conn) ask(function string) {
 		a.put(12, c.scratch[at:])
 	}
 	a.put(p.function, c.text(function))
+	for i := range c.extra {
+		c.putPlace(a, c.extra[i].place, c.extra[i].value)
+	}
 	if c.frame(a, false) {
 		c.say(plainly, 0)
 	}
@@ -259,6 +304,9 @@ func (c *conn) frame(a *message, asked bool) bool {
 		c.count(&c.stats.unsendable)
 		c.log.Error("an answer cannot be packed", "mti", string(a.mti[:]), "error", err)
 		return false
+	}
+	if c.custody.rules.MAC && (a.has(64) || a.has(128)) {
+		c.custody.authenticate(out[start+c.framing.prefixLen():], c.headerLen, c.spoil)
 	}
 	c.out = c.framing.end(out, start)
 	return true

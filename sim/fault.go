@@ -12,7 +12,7 @@ import (
 // kind, or with a probability, or for an amount, or, with none of these, always.
 type Fault struct {
 	Fault       string        `yaml:"fault"`
-	On          string        `yaml:"on,omitempty"`          // request, reversal, advice, sign_on; has a default per fault
+	On          string        `yaml:"on,omitempty"`          // request, reversal, advice, sign_on, key_exchange; has a default per fault
 	At          int           `yaml:"at,omitempty"`          // counted from 1
 	Probability float64       `yaml:"probability,omitempty"` // 0 to 1
 	Amount      int64         `yaml:"amount,omitempty"`      // minor units
@@ -30,11 +30,12 @@ const (
 	onReversal
 	onAdvice
 	onSignOn
+	onKeyExchange
 	kinds
 )
 
 // kindNames are the words of scenarios, read-only.
-var kindNames = [kinds]string{"request", "reversal", "advice", "sign_on"}
+var kindNames = [kinds]string{"request", "reversal", "advice", "sign_on", "key_exchange"}
 
 // Faults that are no delivery.
 const (
@@ -75,9 +76,13 @@ func (f *Fault) validate() []error {
 		faults = append(faults, fmt.Errorf("on: %q is none of %v", f.On, kindNames))
 	}
 	switch f.Fault {
-	case faultRefuseSignOn, faultNo0810:
+	case faultRefuseSignOn:
 		if k != onSignOn {
 			faults = append(faults, fmt.Errorf("%s is a fault of sign_on", f.Fault))
+		}
+	case faultNo0810:
+		if k != onSignOn && k != onKeyExchange {
+			faults = append(faults, fmt.Errorf("%s is a fault of sign_on and key_exchange", f.Fault))
 		}
 	case faultForget:
 		if k != onReversal {
@@ -88,8 +93,8 @@ func (f *Fault) validate() []error {
 			faults = append(faults, fmt.Errorf("%s is a fault of request", f.Fault))
 		}
 	default:
-		if k == onSignOn {
-			faults = append(faults, fmt.Errorf("%s is no fault of sign_on", f.Fault))
+		if k == onSignOn || k == onKeyExchange && f.Fault != faultAnswer && f.Fault != faultLose {
+			faults = append(faults, fmt.Errorf("%s is no fault of %s", f.Fault, kindNames[k]))
 		}
 	}
 	given := 0

@@ -43,6 +43,14 @@ type ruling struct {
 	pause    time.Duration
 	hangUp   bool // close the connection; nothing was decided
 	cvv      byte // what the security code was worth
+	chip     chipData
+}
+
+// secured is what the security of a request says of it, before the host decides.
+type secured struct {
+	refusal string // 1987 code, "" for none
+	noCode  bool   // the printed security code is another
+	chip    chipData
 }
 
 // facts are what the host reads of a payment message.
@@ -106,17 +114,19 @@ func cardOf(m *message) []byte {
 }
 
 // decide rules on a payment message.
-func (h *host) decide(m *message) ruling {
+func (h *host) decide(m *message, sec *secured) ruling {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var f facts
 	h.read(m, &f)
 	var r ruling
 	switch {
+	case m.class() == '4' && sec.refusal != "":
+		r = ruling{code: h.spell(sec.refusal)} // believed to be nobody's: nothing is undone
 	case m.class() == '4' && (m.function() == '0' || m.function() == '2'):
 		r = h.reverse(m, &f)
 	case (m.class() == '1' || m.class() == '2') && m.function() == '0':
-		r = h.authorize(m, &f)
+		r = h.authorize(m, &f, sec)
 	case (m.class() == '1' || m.class() == '2' || m.class() == '3' || m.class() == '5') && (m.function() == '2' || m.function() == '0'):
 		r = h.advise(m, &f)
 	default:
@@ -143,7 +153,7 @@ func (h *host) write(m *message, f *facts, amount int64, d decision, code string
 }
 
 // authorize rules on a request.
-func (h *host) authorize(m *message, f *facts) ruling {
+func (h *host) authorize(m *message, f *facts, sec *secured) ruling {
 	cue := h.script.next(onRequest, f.amount)
 	r := ruling{signOff: cue.signOff, pause: cue.pause}
 	if cue.fault != nil && cue.fault.Fault == faultClose {
@@ -163,9 +173,16 @@ func (h *host) authorize(m *message, f *facts) ruling {
 	if cue.fault != nil {
 		b = b.under(cue.fault)
 	}
+	if sec.refusal != "" {
+		b = decline(sec.refusal)
+	}
+	if sec.noCode {
+		b.cvv = 'N'
+	}
 	if h.book.full() {
 		b = decline("96")
 	}
+	r.chip = sec.chip
 	return h.grant(m, f, &b, r)
 }
 
@@ -317,6 +334,13 @@ func (h *host) signOn() *Fault {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.script.next(onSignOn, 0).fault
+}
+
+// onExchange asks the script what becomes of a key exchange.
+func (h *host) onExchange() *Fault {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.script.next(onKeyExchange, 0).fault
 }
 
 // hold keeps an answer until its reversal was answered. ok is false when there

@@ -61,14 +61,14 @@ type stamp struct {
 // Read-only.
 var codes87 = [...]string{
 	"00", "10", "01", "03", "04", "05", "06", "12", "13", "14", "25", "30", "41", "43", "51", "54", "55", "57", "58", "61", "62", "63", "1A",
-	"91", "94", "96",
+	"91", "94", "96", "88",
 }
 
 // codes93 are their action codes of 1993, in the same order; read-only. 1993
 // has no soft decline of its own: 180 is a private one.
 var codes93 = [len(codes87)]string{
 	"000", "002", "107", "109", "200", "100", "909", "902", "110", "111", "914", "904", "208", "209", "116", "101", "117", "119", "120", "121",
-	"104", "122", "180", "912", "913", "909",
+	"104", "122", "180", "912", "913", "909", "916",
 }
 
 // indexOf is the place of a 1987 code in codes87, which has fewer than 256.
@@ -202,6 +202,7 @@ func (p *profile) adapt(dialect string) {
 		p.cvvResult = []stamp{{place: place{48, "03"}, result: true}}
 	case "as2805":
 		p.spelled[indexOf("25")] = "21"
+		p.spelled[indexOf("88")] = "98"
 	case "ifsf":
 		p.network = "820"
 		p.spelled[indexOf("25")] = "480"

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,7 @@ type Simulator struct {
 	host      *host
 	ledger    *ledger
 	newCodec  func() (codec, error)
+	custody   *custody
 	stats     counters
 
 	mu     sync.Mutex
@@ -80,6 +82,9 @@ func New(config Config, deps Deps) (*Simulator, error) {
 		return nil, fmt.Errorf("simulator %s: %w", config.Name, err)
 	}
 	if s.newCodec, err = codecs(config.Codec, dialect, profile); err != nil {
+		return nil, fmt.Errorf("simulator %s: %w", config.Name, err)
+	}
+	if s.custody, err = openCustody(config.Security, crand.Reader); err != nil {
 		return nil, fmt.Errorf("simulator %s: %w", config.Name, err)
 	}
 	random := rand.New(rand.NewPCG(config.Seed, 0x5157))

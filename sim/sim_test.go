@@ -51,7 +51,7 @@ func text87(mti string, elements ...any) []byte {
 // fixed87 are the lengths of the fixed elements that answers carry; the others
 // have a prefix of that many digits, negated.
 var fixed87 = map[int]int{
-	2: -2, 3: 6, 4: 12, 7: 10, 11: 6, 12: 6, 13: 4, 32: -2, 33: -2, 37: 12, 38: 6, 39: 2, 41: 8, 42: 15, 48: -3, 49: 3, 66: 1, 70: 3, 90: 42, 95: 42,
+	2: -2, 3: 6, 4: 12, 7: 10, 11: 6, 12: 6, 13: 4, 32: -2, 33: -2, 37: 12, 38: 6, 39: 2, 41: 8, 42: 15, 48: -3, 49: 3, 64: 8, 66: 1, 70: 3, 90: 42, 95: 42,
 }
 
 // parse87 takes such a message apart.

@@ -213,15 +213,46 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 	i.SendBy, i.AnswerBy, i.LifeOver = w.slot.SendBy, w.slot.AnswerBy, w.slot.LifeOver
 	i.Terms = r.Contract.Terms
 	i.Partial = a.AcceptsPartial || r.Contract.PartialApproval
-	frame, err := l.Dialect.EncodeAuthorization(w.frame[:0], a, i)
-	if err != nil {
+	if err := s.prepare(a, w, l, i); err != nil {
 		s.Exchanger.Release(&w.slot)
 		i.Attempt = attempt - 1
 		return nil, err
 	}
-	w.frame = frame
 	return l, nil
 }
+
+// prepare puts the request into w.frame, as it leaves: the PIN under the
+// acquirer's key, and the MAC.
+func (s *Switch) prepare(a *payment.Authorization, w *work, l *lane, i *payment.Intent) error {
+	if err := translatePIN(a, l, i.SendBy); err != nil {
+		return err
+	}
+	frame, err := l.Dialect.EncodeAuthorization(w.frame[:0], a, i)
+	if err != nil {
+		return err
+	}
+	w.frame = frame
+	if l.Zone == nil {
+		return nil
+	}
+	return l.Zone.Protect(l.Dialect.AuthorizationMTI(), w.frame, i.SendBy)
+}
+
+// translatePIN has the PIN block of a request made fit for a link. A block of
+// another link's never stays behind, and one never leaves as it came.
+func translatePIN(a *payment.Authorization, l *lane, by payment.Instant) error {
+	a.Card.PIN.Wipe()
+	switch {
+	case !a.PIN.Present():
+		return nil
+	case l.Zone == nil:
+		return errNoPIN
+	}
+	return l.Zone.TranslatePIN(a, by)
+}
+
+// errNoPIN is what a link without keys says to a PIN.
+var errNoPIN = &iso8583.FieldError{DE: 52, Name: "PIN data", Pointer: "/card/pin", Reason: "this acquirer takes no PIN", Err: iso8583.ErrMapping}
 
 // refuse answers a request for which nothing new could be opened. A key that
 // was used before gets its first answer even now: a link that is down today

@@ -54,6 +54,9 @@ func (s *Switch) judge(a *payment.Authorization, w *work, l *lane, i *payment.In
 		return
 	}
 	r := &o.Response
+	if a.PIN.Present() {
+		l.Zone.PINAnswered(r)
+	}
 	switch r.Verdict.Action {
 	case payment.ActionApprove:
 		if r.Amount.Currency != 0 && r.Amount != a.Amount {

@@ -65,6 +65,18 @@ func refusalOfReserve(err error) error {
 			Detail: f.Reason,
 		}
 	}
+	if errors.Is(err, payment.ErrPINRefused) {
+		return &payment.Refusal{
+			Kind: payment.RefusedInvalid, Pointer: "/card/pin", Code: "pin_refused",
+			Detail: "the PIN block cannot be taken; nothing was sent",
+		}
+	}
+	if errors.Is(err, payment.ErrSecurity) {
+		return &payment.Refusal{
+			Kind: payment.RefusedSecurity, Code: "security_unavailable", RetryAfter: time.Second,
+			Detail: "PIN or message authentication is not available now; nothing was sent",
+		}
+	}
 	if errors.Is(err, payment.ErrBusy) {
 		return &payment.Refusal{
 			Kind: payment.RefusedOverloaded, Code: "overloaded", RetryAfter: time.Second,

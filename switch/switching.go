@@ -69,6 +69,17 @@ type Sealer interface {
 	Hold(c *card.Card, id payment.ID)
 }
 
+// Zone is what a link's keys are used for before a request leaves it. What fails
+// here has no byte sent and nothing durable.
+type Zone interface {
+	// TranslatePIN fills a.Card.PIN with the block as the link's acquirer takes it.
+	TranslatePIN(a *payment.Authorization, by payment.Instant) error
+	// Protect writes the MAC into a frame, where messages of its type have one.
+	Protect(mti iso8583.MTI, frame []byte, by payment.Instant) error
+	// PINAnswered takes the answer to a request that carried a PIN.
+	PINAnswered(r *payment.Response)
+}
+
 // Lane is what the switch must know of a link.
 type Lane struct {
 	Name    payment.LinkName
@@ -76,6 +87,9 @@ type Lane struct {
 	// KeepsNoHold: the acquirer keeps no hold after 06, 22 and 96, so another
 	// route may be tried after them (docs/authorization-cycle.md, step 9).
 	KeepsNoHold bool
+	// Zone is nil on a link without MAC and PIN: then the security module is not
+	// asked for anything.
+	Zone Zone
 }
 
 // Deps are the parts a Switch is built from.
