@@ -46,6 +46,9 @@ func (l *Link) SignOn() {
 
 func (c *core) setHold(now moment, h Hold) {
 	c.hold = h
+	if h == NoHold {
+		c.trust() // a person's word, after bad MACs too
+	}
 	e := eventEnabled
 	if h == HoldSignedOff {
 		e = eventDisabled
