@@ -84,21 +84,29 @@ func newRig(t testing.TB, cfg Config, dial func(context.Context, string, string)
 
 func newRigSpeaking(t testing.TB, cfg Config, dialect string, dial func(context.Context, string, string) (net.Conn, error)) *rig {
 	t.Helper()
+	return newRigWith(t, cfg, loadDialect(t, dialect), dial, func(*Deps) {})
+}
+
+// newRigWith starts a link with more than others have.
+func newRigWith(t testing.TB, cfg Config, dialect *iso8583.Dialect, dial func(context.Context, string, string) (net.Conn, error), more func(*Deps)) *rig {
+	t.Helper()
 	r := &rig{
-		t: t, dialect: loadDialect(t, dialect), logs: new(logs), ran: make(chan error, 1),
+		t: t, dialect: dialect, logs: new(logs), ran: make(chan error, 1),
 		late: make(chan payment.Late, 10_000), lateRev: make(chan uint64, 10_000), strange: make(chan string, 10_000),
 	}
-	cfg.Name, cfg.Scheme, cfg.Dialect = "cb-a", "cb", payment.DialectName(dialect)
+	cfg.Name, cfg.Scheme, cfg.Dialect = "cb-a", "cb", payment.DialectName(dialect.Name())
 	if cfg.Address == "" {
 		cfg.Address = "127.0.0.1:1"
 	}
 	var err error
-	r.link, err = New(cfg, r.dialect, Deps{
+	deps := Deps{
 		Now: wallNow, Rand: zeros{}, Dial: dial, Lease: leases(), Log: slog.New(slog.NewTextHandler(r.logs, nil)),
 		Late:         func(l payment.Late) { r.late <- l },
 		LateReversal: func(_ payment.LinkName, seq uint64, _ *payment.Response) { r.lateRev <- seq },
 		Unmatched:    func(_ *iso8583.Message, line string) { r.strange <- line },
-	})
+	}
+	more(&deps)
+	r.link, err = New(cfg, r.dialect, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +218,10 @@ type host struct {
 }
 
 func newHost(t testing.TB, socket net.Conn) *host {
-	d := loadDialect(t, "ascii87")
+	return newHostOf(t, socket, loadDialect(t, "ascii87"))
+}
+
+func newHostOf(t testing.TB, socket net.Conn, d *iso8583.Dialect) *host {
 	f, err := newFramer(d.Framing())
 	if err != nil {
 		t.Fatal(err)
