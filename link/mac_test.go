@@ -62,6 +62,7 @@ type keyring struct {
 func (k *keyring) Take(o payment.OfferedKey) (*payment.Key, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	o.Key = append([]byte(nil), o.Key...) // it is wiped with its message
 	k.taken = append(k.taken, o)
 	if k.refuse {
 		return nil, payment.ErrSecurity
@@ -191,6 +192,7 @@ func TestFiveBadMACs(t *testing.T) {
 				if err := r.link.Reserve(&s, payment.ID{2}, 1); !strings.Contains(err.Error(), "bad MACs") {
 					t.Errorf("new work: %v", err)
 				}
+				synctest.Wait()
 				if !strings.Contains(r.logs.String(), "five bad MACs in a row") {
 					t.Error("no alarm")
 				}
