@@ -18,6 +18,7 @@ import (
 
 	"authswitch/cmd/authswitch/auditcmd"
 	"authswitch/cmd/authswitch/benchcmd"
+	"authswitch/cmd/authswitch/ceremonycmd"
 	"authswitch/cmd/authswitch/hsmcmd"
 	"authswitch/cmd/authswitch/routecmd"
 	"authswitch/cmd/authswitch/simcmd"
@@ -49,7 +50,7 @@ func exitCode(err error) int {
 	if exit, ok := errors.AsType[*benchcmd.ExitError](err); ok {
 		return exit.Code
 	}
-	if errors.Is(err, errUsage) || errors.Is(err, routecmd.ErrUsage) || errors.Is(err, auditcmd.ErrUsage) || errors.Is(err, hsmcmd.ErrUsage) {
+	if errors.Is(err, errUsage) || errors.Is(err, routecmd.ErrUsage) || errors.Is(err, auditcmd.ErrUsage) || errors.Is(err, hsmcmd.ErrUsage) || errors.Is(err, ceremonycmd.ErrUsage) {
 		return exitUsage
 	}
 	return exitFailed
@@ -78,7 +79,7 @@ Exit codes: 0 done, 1 failed, 2 a mistake in the words of the call.`,
 		commands  []*cobra.Command
 	}{
 		{"run", "Run a switch:", []*cobra.Command{devCommand(), serveCommand(), configCommand()}},
-		{"operate", "Look after one that runs:", []*cobra.Command{authorizeCommand(), transactionCommand(), linkCommand(), routecmd.Commands(tableOf), topcmd.Command(), auditcmd.Command(), hsmcmd.Commands(moduleOf)}},
+		{"operate", "Look after one that runs:", []*cobra.Command{authorizeCommand(), transactionCommand(), linkCommand(), routecmd.Commands(tableOf), topcmd.Command(), auditcmd.Command(), hsmcmd.Commands(moduleOf, ceremonycmd.Commands()...)}},
 		{"integrate", "Bring an acquirer on, and prove it:", []*cobra.Command{dialectCommand(), messageCommand(), simcmd.Command(), benchcmd.Commands()}},
 		{"other", "And:", []*cobra.Command{versionCommand()}},
 	} {

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -36,6 +41,9 @@ func openDesk(c *Config, r token.Root, book *audit.Log, combine ceremony.Combine
 	if err != nil {
 		return nil, fmt.Errorf("the key that signs the list of officers: %w", err)
 	}
+	if err := publish(c, public); err != nil {
+		return nil, err
+	}
 	d, err := desk.Open(desk.Options{
 		Now: time.Now, Random: rand.Reader, Book: book, Store: desk.File(filepath.Join(c.DataDir, "officers.json")),
 		Signer: signer{r, c.Audit.Key}, Public: public, KeyName: "audit/" + strconv.Itoa(c.Audit.Key), Combine: combine,
@@ -44,6 +52,25 @@ func openDesk(c *Config, r token.Root, book *audit.Log, combine ceremony.Combine
 		return nil, fmt.Errorf("officers: %w", err)
 	}
 	return d, nil
+}
+
+// publish writes the public half of the audit key beside the audit log: what
+// `authswitch audit verify` and the transcripts of ceremonies are held to.
+// Whoever verifies keeps a copy of their own.
+func publish(c *Config, public *ecdsa.PublicKey) error {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return fmt.Errorf("write the audit key's public half: %w", err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	path := filepath.Join(c.DataDir, fmt.Sprintf("audit-%d.pem", c.Audit.Key))
+	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, text) {
+		return nil
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return fmt.Errorf("write the audit key's public half: %w", err)
+	}
+	return nil
 }
 
 // deskOperations are what the admin listeners pass on.

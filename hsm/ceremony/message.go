@@ -130,7 +130,7 @@ type View struct {
 	Founding bool          `json:"founding"`
 	Officers []OfficerView `json:"officers"`
 	Pending  []PendingView `json:"pending"`
-	Ceremony *CeremonyView `json:"ceremony,omitempty"`
+	Ceremony *StateView    `json:"ceremony,omitempty"`
 	Asked    *PendingView  `json:"asked,omitempty"` // what the act of this answer has to wait for
 	Key      *KeyView      `json:"key,omitempty"`   // what the ceremony made
 }
@@ -153,8 +153,8 @@ type PendingView struct {
 	Deadline string `json:"deadline"`
 }
 
-// CeremonyView is where a ceremony stands.
-type CeremonyView struct {
+// StateView is where a ceremony stands.
+type StateView struct {
 	ID         string        `json:"id"`
 	State      string        `json:"state"`
 	Label      string        `json:"label"`

@@ -84,6 +84,11 @@ func FromKey(private ed25519.PrivateKey) (Credential, error) {
 // Public is the half that is enrolled.
 func (c *Credential) Public() ed25519.PublicKey { return c.private.Public().(ed25519.PublicKey) }
 
+// Clone is the same key in memory of its own.
+func (c *Credential) Clone() Credential {
+	return Credential{append(ed25519.PrivateKey(nil), c.private...)}
+}
+
 // Wipe overwrites the key.
 func (c *Credential) Wipe() {
 	clear(c.private)

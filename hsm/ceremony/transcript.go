@@ -46,7 +46,7 @@ type Line struct {
 
 // maxSteps bounds a transcript: what is refused without ending the ceremony is
 // in the audit log anyway.
-const maxSteps = 64
+const maxSteps = 40 // a transcript fits into one frame
 
 func begin(r *Request, at time.Time) Transcript {
 	return Transcript{

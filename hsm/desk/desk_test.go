@@ -194,7 +194,7 @@ func (m *module) written(words ...string) bool {
 		m.t.Fatal(err)
 	}
 next:
-	for _, l := range strings.Split(string(b), "\n") {
+	for l := range strings.SplitSeq(string(b), "\n") {
 		for _, w := range words {
 			if !strings.Contains(l, w) {
 				continue next
@@ -227,7 +227,7 @@ func TestOfficersUnderDualControl(t *testing.T) {
 	if !m.written(`"outcome":"refused"`, "the same officer twice") {
 		t.Error("one alone is not in the audit log")
 	}
-	if v, err = m.act("bob", ceremony.ActRemove, encode(t, ceremony.Removal{Officer: "alice"})); err == nil {
+	if _, err = m.act("bob", ceremony.ActRemove, encode(t, ceremony.Removal{Officer: "alice"})); err == nil {
 		t.Error("one of two was removed")
 	}
 	if v, err = m.enrol("alice", "carol"); err != nil {

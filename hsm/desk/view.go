@@ -29,10 +29,10 @@ func pendingView(p *ceremony.Pending) ceremony.PendingView {
 	return ceremony.PendingView{ID: p.ID, Action: p.Action, Object: p.Object, By: p.By, Deadline: p.Deadline().UTC().Format(time.RFC3339)}
 }
 
-func (d *Desk) ceremonyView() *ceremony.CeremonyView {
+func (d *Desk) ceremonyView() *ceremony.StateView {
 	c := &d.ceremony
 	r := c.Request()
-	v := &ceremony.CeremonyView{
+	v := &ceremony.StateView{
 		ID: r.ID, State: c.State().String(), Label: r.Label, Usage: r.Attributes.Usage.String(), Algorithm: string(rune(r.Attributes.Algorithm)),
 		Bits: r.Bytes * 8, Components: r.Components, Rehearsal: r.Rehearsal, Brought: []ceremony.BroughtView{},
 	}

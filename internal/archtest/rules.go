@@ -80,12 +80,13 @@ func rules() []rule {
 		{"hsm/audit", nil},
 		// Whoever wires sees all parts. Nothing imports cmd.
 		{"cmd/authswitch", []string{
-			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/hsmcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd",
+			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/ceremonycmd", "cmd/authswitch/hsmcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd",
 			"cmd/authswitch/topcmd", "hsm", "iso8583", "iso8583/dialects",
 			"journal", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "store", "switch", "vault", "vault/stored",
 		}},
 		{"cmd/authswitch/auditcmd", []string{"hsm/audit"}},
 		{"cmd/authswitch/benchcmd", []string{"bench"}},
+		{"cmd/authswitch/ceremonycmd", []string{"hsm", "hsm/ceremony", "hsm/engine", "hsm/key", "hsm/wire"}},
 		{"cmd/authswitch/hsmcmd", []string{"hsm"}},
 		{"cmd/authswitch/pcap", nil},
 		{"cmd/authswitch/routecmd", []string{"card", "payment", "routing"}},
@@ -125,6 +126,7 @@ func libraries() []library {
 		{"github.com/spf13/cobra", []string{"cmd/..."}, "", "the command line"},
 		{"go.yaml.in/yaml/v3", []string{"bench/table", "cmd/...", "iso8583", "sim"}, "", "configuration, dialect and scenario files"},
 		{"golang.org/x/crypto/argon2", []string{"hsm/ceremony"}, "", "an officer's key of a passphrase: Argon2id, RFC 9106"},
+		{"golang.org/x/term", []string{"cmd/..."}, "", "key components typed with the echo off"},
 		{"golang.org/x/sync", []string{"..."}, "", "goroutines with an owner"},
 		{"golang.org/x/time", []string{"..."}, "", "rates"},
 	}
