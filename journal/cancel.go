@@ -29,6 +29,10 @@ func (m *Machine) applyCancel(c *cursor, r *Result) error {
 			return nil
 		}
 	}
+	if m.fence.on {
+		r.Err = payment.ErrUnavailable
+		return nil
+	}
 	if l := m.target(&x); l != nil {
 		m.cancel(l, &x, &r.Cancelled)
 	} else {

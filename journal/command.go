@@ -23,13 +23,15 @@ const (
 
 	// Those of the cluster itself begin at 100.
 	KindEndSession Kind = 100 // a session whose node fell silent ends
+	KindForgetNode Kind = 101 // a node left, or lost its disk
+	KindRelease    Kind = 102 // a lane of a restored state is let go
 )
 
 // String is the kind's name in logs and tests.
 func (k Kind) String() string {
 	names := [...]string{
 		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget",
-		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindEndSession: "end-session",
+		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
 	}
 	if int(k) >= len(names) || names[k] == "" {
 		return "unknown"

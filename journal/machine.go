@@ -22,6 +22,7 @@ type Machine struct {
 	applied uint64          // index of the last flush
 	last    payment.Session // the newest session ever begun
 	nodes   map[string]payment.Session
+	fence   fence
 	begun   map[string]begun // by which process, for those in nodes that said so
 	numbers map[string]*numbers
 	days    []uint32 // generations of idempotency keys, oldest first
@@ -144,6 +145,10 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyKey(kind, &c, r)
 	case KindEndSession:
 		return m.applyEndSession(&c, r)
+	case KindForgetNode:
+		return m.applyForgetNode(&c, r)
+	case KindRelease:
+		return m.applyRelease(&c, r)
 	}
 	return ErrCorrupt
 }
@@ -216,7 +221,7 @@ func (m *Machine) Load() error {
 		return err
 	}
 	for _, load := range [...]func() error{
-		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys,
+		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys, m.loadFence,
 	} {
 		if err := load(); err != nil {
 			return err

@@ -151,7 +151,7 @@ func (m *Machine) admit(h *intentHead) payment.Opened {
 	if len(h.reference) > 0 && m.findKey(h.merchant, hashOf(domainReference, h.merchant, h.reference), &k) && k.kind == keyBarred {
 		return payment.Opened{Verdict: payment.OpenBarred}
 	}
-	if !m.alive(h.session) {
+	if !m.alive(h.session) || m.fence.holds(string(h.link)) {
 		return payment.Opened{Verdict: payment.OpenSessionEnded}
 	}
 	return payment.Opened{Verdict: payment.OpenNew, ID: h.id}

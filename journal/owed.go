@@ -106,7 +106,7 @@ func (m *Machine) applyClaim(c *cursor, r *Result) error {
 	case o == nil:
 		r.Err = payment.ErrNotFound
 		return nil
-	case !m.alive(by.session):
+	case !m.alive(by.session) || m.fence.holds(link):
 		r.Err = payment.ErrUnavailable
 		return nil
 	case o.by == by: // this very claim, proposed twice

@@ -28,6 +28,8 @@ const (
 type Network interface {
 	Accept(stream string) net.Listener
 	Dial(ctx context.Context, stream, address string) (net.Conn, error)
+	// Peer is the name that the other end of an accepted connection proved.
+	Peer(conn net.Conn) string
 	Close() error
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 
+	"authswitch/journal"
 	"authswitch/payment"
 )
 
@@ -59,13 +61,15 @@ func (e *fabricEnd) Dial(_ context.Context, stream, to string) (net.Conn, error)
 	}
 	here, there := net.Pipe()
 	select {
-	case peer.streams[stream].conns <- there:
+	case peer.streams[stream].conns <- named{there, address(e.address)}:
 	default:
 		return nil, errors.New("refused")
 	}
 	f.conns[here] = [2]string{e.address, to}
 	return here, nil
 }
+
+func (e *fabricEnd) Peer(c net.Conn) string { return c.RemoteAddr().String() }
 
 func (e *fabricEnd) Close() error {
 	e.f.mu.Lock()
@@ -79,6 +83,14 @@ func (e *fabricEnd) Close() error {
 	}
 	return nil
 }
+
+// named is a connection that knows who opened it.
+type named struct {
+	net.Conn
+	from net.Addr
+}
+
+func (n named) RemoteAddr() net.Addr { return n.from }
 
 // isolate cuts a node off, both ways.
 func (f *fabric) isolate(address string) {
@@ -154,20 +166,28 @@ func startTrio(t *testing.T) *trio {
 
 func trioName(n int) payment.NodeID { return payment.NodeID(fmt.Sprintf("n%d", n+1)) }
 
-func (c *trio) start(n int) {
+func (c *trio) config(n int) Config {
 	cfg := testConfig("node")
 	cfg.Node, cfg.Address, cfg.HeartbeatTimeout, cfg.StartTimeout = trioName(n), string(trioName(n)), 300*time.Millisecond, 60*time.Second
 	for m := range c.stores {
 		cfg.Members = append(cfg.Members, Member{trioName(m), string(trioName(m))})
 	}
+	return cfg
+}
+
+func (c *trio) deps(n int) Deps {
+	return Deps{
+		Now: wallClock, FS: c.disks[n], Connect: c.f.connect(string(trioName(n))),
+		Fail: func(err error) { c.t.Errorf("%s failed: %v", trioName(n), err) },
+	}
+}
+
+func (c *trio) start(n int) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	s, err := Start(ctx, cfg, Deps{
-		Now: wallClock, FS: c.disks[n], Connect: c.f.connect(cfg.Address),
-		Fail: func(err error) { c.t.Errorf("%s failed: %v", cfg.Node, err) },
-	})
+	s, err := Start(ctx, c.config(n), c.deps(n))
 	if err != nil {
-		c.t.Errorf("start %s: %v", cfg.Node, err)
+		c.t.Errorf("start %s: %v", trioName(n), err)
 		return
 	}
 	c.stores[n] = s
@@ -304,5 +324,98 @@ func TestCutOffNodeLosesItsSession(t *testing.T) {
 	}
 	if o, err := lost.Open(intent(3)); err != nil || o.Verdict != payment.OpenNew {
 		t.Errorf("an open in the new session: %+v %v", o, err)
+	}
+}
+
+// TestMembers: a node joins, is given a vote once it has caught up, and leaves;
+// one that lost its disk does not come back unasked, and is replaced.
+func TestMembers(t *testing.T) {
+	c := startTrio(t)
+	at := c.leader()
+	for n := range 50 {
+		if _, err := c.stores[at].Open(intent(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lost := (at + 1) % 3
+	must(t, c.stores[lost].Stop(context.Background()))
+	c.disks[lost] = vfs.NewMem()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := Start(ctx, c.config(lost), c.deps(lost)); !errors.Is(err, ErrWiped) {
+		t.Fatalf("a node without its disk: %v", err)
+	}
+	c.stores[lost] = nil
+	at = c.leader()
+	leader, name := c.stores[at], trioName(lost)
+	must(t, leader.Remove(ctx, name))
+	if _, member := leader.member(name); member {
+		t.Error("removed and a member")
+	}
+	joined := make(chan error, 1)
+	go func() { joined <- leader.Join(ctx, name, string(name), true) }()
+	c.start(lost)
+	must(t, <-joined)
+	if m, _ := leader.member(name); !m.Voter {
+		t.Errorf("%+v", m)
+	}
+	if p, err := c.stores[lost].Payment(paymentID(49)); err != nil || p.Intent.ID != paymentID(49) {
+		t.Errorf("%+v %v", p, err)
+	}
+	must(t, leader.Transfer(name))
+	for deadline := time.Now().Add(20 * time.Second); c.stores[lost].raft.State() != raft.Leader; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("leadership is not handed over")
+		}
+	}
+}
+
+// TestBackup: a backup of a cluster begins another one, fenced, which answers
+// what was answered before; a damaged one begins none.
+func TestBackup(t *testing.T) {
+	c := startTrio(t)
+	s := c.stores[(c.leader()+1)%3]
+	approved, open := intent(1), intent(2)
+	for _, i := range []*payment.Intent{approved, open} {
+		if _, err := s.Open(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Close(approval(approved)); err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	head, err := s.Backup(t.Context(), &file)
+	if err != nil || head.Applied == 0 || len(head.Members) != 3 {
+		t.Fatalf("%+v %v", head, err)
+	}
+	for name, damaged := range map[string][]byte{
+		"cut": file.Bytes()[:file.Len()-20], "flipped": append(append([]byte(nil), file.Bytes()[:file.Len()/2]...), append([]byte{file.Bytes()[file.Len()/2] ^ 1}, file.Bytes()[file.Len()/2+1:]...)...),
+	} {
+		if _, _, err := Inspect(vfs.NewMem(), bytes.NewReader(damaged), "scratch"); !errors.Is(err, ErrBadBackup) {
+			t.Errorf("a %s backup: %v", name, err)
+		}
+	}
+	fs, cfg := vfs.NewMem(), testConfig("other")
+	_, summary, err := Restore(cfg, fs, bytes.NewReader(file.Bytes()))
+	if err != nil || summary.Payments != 2 || summary.Open != 1 || !summary.Fenced {
+		t.Fatalf("%+v %v", summary, err)
+	}
+	if _, _, err := Restore(cfg, fs, bytes.NewReader(file.Bytes())); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("restored over a state: %v", err)
+	}
+	other := start(t, fs, cfg)
+	defer stop(t, other)
+	again := intent(1)
+	again.ID = paymentID(900)
+	if o, err := other.Open(again); err != nil || o.Verdict != payment.OpenDecided || o.ID != approved.ID {
+		t.Errorf("an old key: %+v %v", o, err)
+	}
+	if o, err := other.Open(intent(3)); err != nil || o.Verdict != payment.OpenSessionEnded {
+		t.Errorf("a new payment before the release: %+v %v", o, err)
+	}
+	must(t, other.Release(journal.EveryLane))
+	if o, err := other.Open(intent(3)); err != nil || o.Verdict != payment.OpenNew {
+		t.Errorf("a new payment after the release: %+v %v", o, err)
 	}
 }

@@ -16,6 +16,9 @@ type Config struct {
 	// that the cluster begins with; both are empty where this node is alone.
 	Address string   `yaml:"-"`
 	Members []Member `yaml:"-"`
+	// Join says that this node is to be added to a cluster that exists: it never
+	// begins one of its own, and waits to be added.
+	Join bool `yaml:"-"`
 
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"` // 150 ms without a word from the leader, then a member stands for election
 	CommitTimeout    time.Duration `yaml:"commit_timeout"`    // 5 s: then a caller is told that the outcome is pending

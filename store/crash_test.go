@@ -199,7 +199,7 @@ func replayed(t *testing.T, fs vfs.FS, cfg Config) string {
 	s := &Store{cfg: cfg.withDefaults(), deps: Deps{Now: wallClock, FS: fs}.withDefaults(), clock: &clock{wall: wallClock}}
 	s.close = func() error { return nil }
 	must(t, s.openDisk())
-	must(t, s.startRaft())
+	must(t, s.startRaft(t.Context()))
 	for s.raft.State() != raft.Leader {
 		time.Sleep(time.Millisecond)
 	}

@@ -16,7 +16,7 @@ import (
 
 // startRaft starts Raft over the log, the snapshots and the replica, and the
 // batcher over Raft.
-func (s *Store) startRaft() error {
+func (s *Store) startRaft(ctx context.Context) error {
 	store, err := newSnapshots(s.deps.FS, s.deps.FS.PathJoin(s.cfg.Dir, "snapshots"))
 	if err != nil {
 		return err
@@ -33,13 +33,11 @@ func (s *Store) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("read the raft log: %w", err)
 	}
+	s.hasState.Store(known)
+	s.startCommandServer()
 	if !known {
-		first, err := s.firstMembers(transport.LocalAddr())
-		if err != nil {
+		if err := s.bootstrap(ctx, config, store, transport); err != nil {
 			return err
-		}
-		if err := raft.BootstrapCluster(config, s.log, s.log, store, transport, first); err != nil {
-			return fmt.Errorf("bootstrap the cluster: %w", err)
 		}
 	}
 	if s.raft, err = raft.NewRaft(config, s.replica, s.log, s.log, store, transport); err != nil {
@@ -61,6 +59,25 @@ func (s *Store) startRaft() error {
 		}
 		s.collectors = append(s.collectors, c)
 	}
+	return nil
+}
+
+// bootstrap begins the cluster, unless it has begun without us.
+func (s *Store) bootstrap(ctx context.Context, config *raft.Config, store raft.SnapshotStore, transport raft.Transport) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StartTimeout)
+	defer cancel()
+	begin, err := s.introduce(ctx)
+	if err != nil || !begin {
+		return err
+	}
+	first, err := s.firstMembers(transport.LocalAddr())
+	if err != nil {
+		return err
+	}
+	if err := raft.BootstrapCluster(config, s.log, s.log, store, transport, first); err != nil {
+		return fmt.Errorf("bootstrap the cluster: %w", err)
+	}
+	s.hasState.Store(true)
 	return nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"authswitch/payment"
 )
 
 // commandServer answers the other members: it orders their commands while this
@@ -79,6 +81,9 @@ func (c *commandServer) serve(conn net.Conn) {
 		if err != nil {
 			break
 		}
+		if kind == askKeepalive && !c.s.admits(conn) {
+			break // it was removed since it came
+		}
 		places <- struct{}{}
 		wait := c.begin(kind, payload)
 		pending.Go(func() {
@@ -93,10 +98,23 @@ func (c *commandServer) serve(conn net.Conn) {
 	c.mu.Unlock()
 }
 
+// admits says whether the other end is still a member.
+func (s *Store) admits(conn net.Conn) bool {
+	name := s.network.Peer(conn)
+	return book{s}.Admit(name, StreamCommands)
+}
+
 // begin starts a question in the order of its arrival; what it returns waits
 // for the answer and appends its payload.
 func (c *commandServer) begin(kind byte, payload []byte) func([]byte) []byte {
 	s := c.s
+	if kind == askIntroduction {
+		flags := s.introduction(payment.NodeID(payload))
+		return func(b []byte) []byte { return append(b, statusDone, flags) }
+	}
+	if s.running.Load() == nil {
+		return say(statusNotDone) // Raft does not run yet
+	}
 	switch kind {
 	case askPropose:
 		entry, err := entryOf(payload, s.clock.now())

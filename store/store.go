@@ -69,6 +69,8 @@ type Store struct {
 	batch      *batcher
 	leader     *leaderLink // nil where this node is alone
 	commands   *commandServer
+	backing    sync.Mutex  // one backup at a time
+	hasState   atomic.Bool // the log or a snapshot is not empty
 	reads      shared
 	own        sessions
 	process    [16]byte // names this process among those that ran this node
@@ -109,7 +111,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	if err := s.openDisk(); err != nil {
 		return nil, errors.Join(err, s.closeDisk())
 	}
-	if err := s.startRaft(); err != nil {
+	if err := s.startRaft(ctx); err != nil {
 		return nil, errors.Join(err, s.stopRaft(), s.closeDisk())
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -117,7 +119,6 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	s.run(running, s.watchDisk, s.keep)
 	if !s.alone() {
 		s.run(running, s.watchLeader, s.leadSessions)
-		s.startCommandServer()
 	}
 	if err := s.join(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop(ctx))
@@ -171,6 +172,9 @@ func (s *Store) fail(err error) {
 // applied here.
 func (s *Store) join(ctx context.Context) error {
 	limit := s.cfg.StartTimeout
+	if s.cfg.Join {
+		limit = joinTimeout
+	}
 	if s.alone() {
 		if err := s.lead(ctx); err != nil {
 			return err
@@ -191,6 +195,9 @@ func (s *Store) join(ctx context.Context) error {
 	defer cancel()
 	return s.replica.await(wait, s.replica.seen.Load())
 }
+
+// joinTimeout is how long a new node waits for an operator to add it.
+const joinTimeout = 24 * time.Hour
 
 // lead waits for this node to lead, and for all that was committed to be
 // applied before the first command of ours.

@@ -20,11 +20,14 @@ import (
 //	propose   count 4, {kind 1, length 4, body}*      → status 1, index 8, count 4, {length 4, result}*
 //	keepalive session 8, quote 8, wall clock 8        → status 1, flags 1, quote 8
 //	read      -                                       → status 1, index 8
+//	introduction  the asker's name                    → status 1, flags 1
 const (
 	askPropose   = 'P'
 	askKeepalive = 'K'
 	askRead      = 'R'
 	answerBit    = 0x80
+
+	askIntroduction = 'I' // asked by a member whose disk is empty
 
 	wireHead     = 4 + 1 + 8
 	maxWireFrame = 2 << 20 // the results of a full entry

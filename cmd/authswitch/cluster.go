@@ -23,6 +23,9 @@ func (n network) Dial(ctx context.Context, stream, address string) (net.Conn, er
 	return n.Mesh.Dial(ctx, peer.Stream(stream), address)
 }
 
+// Peer implements store.Network.
+func (n network) Peer(conn net.Conn) string { return peer.Name(conn) }
+
 // connect opens the network of a cluster; nil where this node is alone.
 func (n *node) connect() func(store.Book) (store.Network, error) {
 	if n.cfg.Cluster.Listen == "" {
