@@ -72,6 +72,27 @@ type Mesh struct {
 	once     sync.Once
 }
 
+// Dialer dials without listening: for command-line tools, which prove
+// themselves with their node's certificate.
+type Dialer struct{ m Mesh }
+
+// NewDialer reads the files.
+func NewDialer(cfg Config, deps Deps) (*Dialer, error) {
+	f, err := openFiles(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if deps.Dial == nil {
+		deps.Dial = (&net.Dialer{}).DialContext
+	}
+	return &Dialer{m: Mesh{cfg: cfg, deps: deps, files: f}}, nil
+}
+
+// Dial is Mesh.Dial.
+func (d *Dialer) Dial(ctx context.Context, s Stream, address string) (net.Conn, error) {
+	return d.m.Dial(ctx, s, address)
+}
+
 // Start listens for the given streams.
 func Start(cfg Config, deps Deps, streams ...Stream) (*Mesh, error) {
 	if deps.Dial == nil {

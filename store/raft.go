@@ -64,7 +64,11 @@ func (s *Store) startRaft(ctx context.Context) error {
 
 // bootstrap begins the cluster, unless it has begun without us.
 func (s *Store) bootstrap(ctx context.Context, config *raft.Config, store raft.SnapshotStore, transport raft.Transport) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.StartTimeout)
+	limit := s.cfg.StartTimeout
+	if s.cfg.Join {
+		limit = joinTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	begin, err := s.introduce(ctx)
 	if err != nil || !begin {

@@ -33,14 +33,26 @@ func (n *node) connect() func(store.Book) (store.Network, error) {
 	}
 	return func(book store.Book) (store.Network, error) {
 		mesh, err := peer.Start(n.cfg.Cluster.Config, peer.Deps{
-			Admit:  func(node string, s peer.Stream) bool { return book.Admit(node, string(s)) },
+			// Strangers with the right authority may ask to join, and no more.
+			Admit:  func(node string, s peer.Stream) bool { return s == streamControl || book.Admit(node, string(s)) },
 			NodeAt: book.NodeAt, Log: n.log,
-		}, store.StreamRaft, store.StreamCommands)
+		}, store.StreamRaft, store.StreamCommands, streamControl)
 		if err != nil {
 			return nil, fmt.Errorf("cluster: %w", err)
 		}
+		n.mesh = mesh
 		return network{mesh}, nil
 	}
+}
+
+// openControl lets operators' commands in.
+func (n *node) openControl(context.Context) error {
+	if n.mesh == nil {
+		return nil
+	}
+	n.control = newControlServer(n.mesh, n.store, n.log)
+	go n.report("control", n.control.serve)
+	return nil
 }
 
 // bootTime is the clock of leases: unlike Go's monotonic one it goes on while

@@ -19,6 +19,9 @@ type ClusterConfig struct {
 	// Members are those a new cluster begins with, this node among them. They
 	// are read once: who is a member later is in the journal.
 	Members []store.Member `yaml:"members"`
+	// Join says that this node is to be added to a cluster that exists, whose
+	// members are listed: it waits for "authswitch cluster join".
+	Join bool `yaml:"join"`
 }
 
 // complete fills defaults and tells the store where it lives.
@@ -29,7 +32,7 @@ func (c *ClusterConfig) complete(s *store.Config, dir string) {
 	if c.Address == "" {
 		c.Address = c.Listen
 	}
-	s.Address, s.Members = c.Address, c.Members
+	s.Address, s.Members, s.Join = c.Address, c.Members, c.Join
 }
 
 // validate reports all faults.
@@ -68,7 +71,7 @@ func (c *ClusterConfig) validate(node payment.NodeID) []error {
 			fault("members: %s is at %s there and at %s in address", node, m.Address, c.Address)
 		}
 	}
-	if len(c.Members) > 0 && !nodes[node] {
+	if len(c.Members) > 0 && !nodes[node] && !c.Join {
 		faults = append(faults, errors.New("cluster.members: this node is not among them"))
 	}
 	return faults

@@ -13,6 +13,10 @@ import (
 	"authswitch/vault"
 )
 
+// devHeartbeat is twice the default: all nodes, their acquirers and the load
+// share one machine, which does not give each its turn every 150 ms.
+const devHeartbeat = 300 * time.Millisecond
+
 // writeNodes writes each node's configuration, which differs from the others'
 // only in its name and its places.
 func (l *devLayout) writeNodes(dir string, o devOptions, common Config) error {
@@ -40,6 +44,7 @@ func (l *devLayout) writeNodes(dir string, o devOptions, common Config) error {
 			c.Cluster.CAFile = filepath.Join(certificates, "ca.pem")
 			c.Cluster.CertFile, c.Cluster.KeyFile = filepath.Join(certificates, name+".pem"), filepath.Join(certificates, name+".key")
 			l.addresses = append(l.addresses, c.Cluster.Listen)
+			c.Store.HeartbeatTimeout = devHeartbeat
 		}
 		if err := os.MkdirAll(c.Node.DataDir, 0o700); err != nil {
 			return fmt.Errorf("make node's directory: %w", err)

@@ -22,6 +22,7 @@ import (
 	"authswitch/link"
 	"authswitch/outbox"
 	"authswitch/payment"
+	"authswitch/peer"
 	"authswitch/query"
 	"authswitch/store"
 	switching "authswitch/switch"
@@ -40,6 +41,8 @@ type node struct {
 	cards    *stored.Cards
 	links    []*link.Link
 	byName   *link.Set
+	mesh     *peer.Mesh               // nil where this node is alone
+	control  *controlServer           // with mesh
 	linkSet  atomic.Pointer[link.Set] // byName, for the store, which starts before it
 	core     *switching.Switch
 	door     *api.Server
@@ -77,7 +80,7 @@ func startNode(ctx context.Context, cfg *Config, path string, log *slog.Logger) 
 	if err := writePID(cfg.Node.DataDir); err != nil {
 		return nil, err
 	}
-	for _, build := range []func(context.Context) error{n.openModule, n.openVault, n.openStore, n.openCards, n.buildCore, n.startLinks, n.openDoors} {
+	for _, build := range []func(context.Context) error{n.openModule, n.openVault, n.openStore, n.openControl, n.openCards, n.buildCore, n.startLinks, n.openDoors} {
 		if err := build(ctx); err != nil {
 			n.stop()
 			return nil, err
@@ -282,6 +285,9 @@ func (n *node) stop() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopStore)
 	defer cancel()
+	if n.control != nil {
+		n.control.stop()
+	}
 	if n.store != nil {
 		if err := n.store.Stop(ctx); err != nil {
 			n.log.Warn("store did not stop cleanly", "error", err)

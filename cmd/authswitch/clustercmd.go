@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"authswitch/journal"
+	"authswitch/payment"
+	"authswitch/peer"
+	"authswitch/store"
+)
+
+// clusterOptions are the flags that every cluster command has.
+type clusterOptions struct {
+	config string
+	json   bool
+}
+
+func clusterCommand() *cobra.Command {
+	var o clusterOptions
+	c := &cobra.Command{
+		Use: "cluster", Short: "See and change the members of a cluster; back it up",
+		Long: `Asks the node that --config describes, with that node's own certificate, so that
+whoever can read its key can run these commands. What only the leader can do is
+passed on to it.`,
+		Example: `  authswitch cluster status --config n1.yaml
+  authswitch cluster snapshot save backup.as --config n1.yaml
+  authswitch cluster join --config n4.yaml          n4 is running, with cluster.join: true`,
+	}
+	c.PersistentFlags().StringVar(&o.config, "config", "authswitch.yaml", "the configuration file of a node")
+	c.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
+	simple := func(use, short, path string, args cobra.PositionalArgs, request func(*Config, []string) memberRequest) *cobra.Command {
+		return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := clusterConfig(o.config)
+			if err != nil {
+				return err
+			}
+			return o.change(cmd.Context(), cmd.OutOrStdout(), cfg, path, request(cfg, args))
+		}}
+	}
+	var noVote bool
+	join := simple("join", "Add the node of --config: first without a vote, with one once it has caught up", "/join", cobra.NoArgs, func(cfg *Config, _ []string) memberRequest {
+		return memberRequest{Node: cfg.Node.ID, Address: cfg.Cluster.Address, NoVote: noVote}
+	})
+	join.Flags().BoolVar(&noVote, "no-vote", false, "never give it a vote: a copy, for reading and backups")
+	c.AddCommand(
+		&cobra.Command{Use: "status", Short: "Leader, indexes, session and members, as one node sees them", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.status(cmd.Context(), cmd.OutOrStdout(), true)
+		}},
+		&cobra.Command{Use: "members", Short: "The members", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.status(cmd.Context(), cmd.OutOrStdout(), false)
+		}},
+		join,
+		simple("remove NODE", "Take a member out; what it left open is reversed", "/remove", cobra.ExactArgs(1), func(_ *Config, args []string) memberRequest {
+			return memberRequest{Node: payment.NodeID(args[0])}
+		}),
+		&cobra.Command{Use: "replace", Short: "Let the node of --config come back with an empty disk: removed, and added again", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.replace(cmd.Context(), cmd.OutOrStdout())
+		}},
+		simple("transfer [NODE]", "Hand leadership to a member, or to the one that is furthest", "/transfer", cobra.MaximumNArgs(1), func(_ *Config, args []string) memberRequest {
+			return memberRequest{Node: payment.NodeID(strings.Join(args, ""))}
+		}),
+		simple("release LANE", "Let a lane of a restored cluster go; '*' for all", "/release", cobra.ExactArgs(1), func(_ *Config, args []string) memberRequest {
+			return memberRequest{Lane: payment.LinkName(args[0])}
+		}),
+		snapshotCommand(&o),
+	)
+	return c
+}
+
+func clusterConfig(path string) (*Config, error) {
+	cfg, err := readConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Cluster.Listen == "" {
+		return nil, fmt.Errorf("%w: %s: the node has no cluster", errUsage, path)
+	}
+	return cfg, nil
+}
+
+// ask finds a node that answers: the configuration's own, then the others.
+func ask(ctx context.Context, cfg *Config, method, path string, body, v any) error {
+	members := append([]store.Member{{Node: cfg.Node.ID, Address: cfg.Cluster.Address}}, cfg.Cluster.Members...)
+	over, err := peer.NewDialer(cfg.Cluster.Config, peer.Deps{NodeAt: func(address string) (string, bool) {
+		for _, m := range members {
+			if m.Address == address {
+				return string(m.Node), true
+			}
+		}
+		return "", false
+	}})
+	if err != nil {
+		return err
+	}
+	var faults []error
+	// A node that waits to be let in does not answer; the others do.
+	asksForItself := path == "/join" || path == "/remove"
+	for n, m := range members {
+		if (n > 0 || asksForItself) && m.Node == cfg.Node.ID {
+			continue
+		}
+		err := controlClient(over, m.Address).do(ctx, method, path, body, v)
+		if err == nil {
+			return nil
+		}
+		faults = append(faults, fmt.Errorf("%s: %w", m.Node, err))
+	}
+	return errors.Join(faults...)
+}
+
+// clusterTimeout bounds one command; joining waits for a member to catch up.
+const clusterTimeout = 20 * time.Minute
+
+func (o *clusterOptions) change(ctx context.Context, out io.Writer, cfg *Config, path string, m memberRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	var status store.Status
+	if err := ask(ctx, cfg, http.MethodPost, path, m, &status); err != nil {
+		return err
+	}
+	return o.print(out, status, false)
+}
+
+func (o *clusterOptions) status(ctx context.Context, out io.Writer, all bool) error {
+	cfg, err := clusterConfig(o.config)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
+	defer cancel()
+	var status store.Status
+	if err := ask(ctx, cfg, http.MethodGet, "/status", nil, &status); err != nil {
+		return err
+	}
+	return o.print(out, status, all)
+}
+
+// replace removes a node that lost its disk and adds it again. The node itself
+// may be running: it is refused until it has been removed.
+func (o *clusterOptions) replace(ctx context.Context, out io.Writer) error {
+	cfg, err := clusterConfig(o.config)
+	if err != nil {
+		return err
+	}
+	removed, cancel := context.WithTimeout(ctx, clientTimeout)
+	defer cancel()
+	if err := ask(removed, cfg, http.MethodPost, "/remove", memberRequest{Node: cfg.Node.ID}, nil); err != nil {
+		return err
+	}
+	return o.change(ctx, out, cfg, "/join", memberRequest{Node: cfg.Node.ID, Address: cfg.Cluster.Address})
+}
+
+func (o *clusterOptions) print(out io.Writer, s store.Status, all bool) error {
+	if o.json {
+		return printJSON(out, s)
+	}
+	if all {
+		fmt.Fprintf(out, "asked      %s\nleader     %s, term %d\ncommitted  %d\napplied    %d\nsnapshot   %d\nsession    %d, may write: %v\nfenced     %v %v\n\n",
+			s.Node, s.Leader, s.Term, s.Committed, s.Applied, s.SnapshotIndex, s.Session, s.MayWrite, s.Fenced, s.Released)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NODE\tADDRESS\tROLE\tSESSION")
+	for _, m := range s.Members {
+		role := "voter"
+		switch {
+		case m.Leader:
+			role = "leader"
+		case !m.Voter:
+			role = "no vote"
+		}
+		session := "none"
+		if m.Session != 0 {
+			session = fmt.Sprint(m.Session)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", m.Node, m.Address, role, session)
+	}
+	return w.Flush()
+}
+
+func snapshotCommand(o *clusterOptions) *cobra.Command {
+	c := &cobra.Command{Use: "snapshot", Short: "Back the whole journal up, look into a backup, begin a cluster with one"}
+	c.AddCommand(
+		&cobra.Command{Use: "save FILE", Short: "Write a backup, and read it again to prove it", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+			return o.save(cmd.Context(), cmd.OutOrStdout(), args[0])
+		}},
+		&cobra.Command{Use: "inspect FILE", Short: "Read a whole backup and say what it holds", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+			return o.inspect(cmd.OutOrStdout(), args[0])
+		}},
+		&cobra.Command{
+			Use: "restore FILE", Short: "Make the node of --config, empty and not running, begin a new cluster with a backup", Args: cobra.ExactArgs(1),
+			Long: `The new cluster starts fenced: it answers what was answered before the backup and
+opens, sends and cancels nothing until each lane is released by name
+(authswitch cluster release LANE). Trace and reference numbers jump past those
+that could have been used since. Start the node of --config, then the other
+members of its file, with empty disks.`,
+			RunE: func(cmd *cobra.Command, args []string) error { return o.restore(cmd.OutOrStdout(), args[0]) },
+		})
+	return c
+}
+
+// save writes beside the name it is given until the backup is proven whole.
+func (o *clusterOptions) save(ctx context.Context, out io.Writer, path string) error {
+	cfg, err := clusterConfig(o.config)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	unfinished := path + ".unfinished"
+	f, err := os.OpenFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	defer os.Remove(unfinished)
+	err = ask(ctx, cfg, http.MethodGet, "/snapshot", nil, f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	if err := o.inspect(out, unfinished); err != nil {
+		return err
+	}
+	return os.Rename(unfinished, path)
+}
+
+// inspected is what inspect and restore print as JSON.
+type inspected struct {
+	Backup store.BackupHead `json:"backup"`
+	State  journal.Summary  `json:"state"`
+}
+
+func (o *clusterOptions) inspect(out io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("inspect: %w", err)
+	}
+	defer f.Close()
+	scratch, err := os.MkdirTemp("", "authswitch-inspect-")
+	if err != nil {
+		return fmt.Errorf("inspect: %w", err)
+	}
+	defer os.RemoveAll(scratch)
+	head, summary, err := store.Inspect(nil, f, scratch)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return o.printBackup(out, head, summary)
+}
+
+func (o *clusterOptions) restore(out io.Writer, path string) error {
+	cfg, err := readConfig(o.config)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	defer f.Close()
+	head, summary, err := store.Restore(cfg.Store, nil, f)
+	if err != nil {
+		return fmt.Errorf("restore %s: %w", path, err)
+	}
+	return o.printBackup(out, head, summary)
+}
+
+func (o *clusterOptions) printBackup(out io.Writer, head store.BackupHead, s journal.Summary) error {
+	if o.json {
+		return printJSON(out, inspected{head, s})
+	}
+	_, err := fmt.Fprintf(out, "taken      %s of %s\nentries    %d, the newest of %s\npayments   %d, %d of them open\nreversals  %d owed, %d for a person\nfenced     %v\n",
+		head.Taken.Format(time.RFC3339), head.Node, s.Applied, time.Unix(0, int64(s.At)).UTC().Format(time.RFC3339), s.Payments, s.Open, s.Owed, s.Exceptions, s.Fenced)
+	return err
+}
