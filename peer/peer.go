@@ -96,7 +96,7 @@ func (d *Dialer) Dial(ctx context.Context, s Stream, address string) (net.Conn, 
 // Start listens for the given streams.
 func Start(cfg Config, deps Deps, streams ...Stream) (*Mesh, error) {
 	if deps.Dial == nil {
-		deps.Dial = (&net.Dialer{KeepAlive: 5 * time.Second}).DialContext
+		deps.Dial = (&net.Dialer{KeepAlive: 5 * time.Second, LocalAddr: from(cfg.Listen)}).DialContext
 	}
 	if deps.Listen == nil {
 		deps.Listen = net.Listen
@@ -118,6 +118,20 @@ func Start(cfg Config, deps Deps, streams ...Stream) (*Mesh, error) {
 	}
 	m.running.Go(m.accept)
 	return m, nil
+}
+
+// from is the address that a node dials from: the one it listens on, so that
+// the others' firewalls know it; nil where that is every address.
+func from(listen string) net.Addr {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil
+	}
+	ip := net.ParseIP(host)
+	if ip == nil || ip.IsUnspecified() {
+		return nil
+	}
+	return &net.TCPAddr{IP: ip}
 }
 
 // Accept is the listener of one stream.

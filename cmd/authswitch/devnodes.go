@@ -22,10 +22,12 @@ const devHeartbeat = 300 * time.Millisecond
 func (l *devLayout) writeNodes(dir string, o devOptions, common Config) error {
 	var members []store.Member
 	var names []string
+	// An address of its own each, from which it also dials: what can be told
+	// apart can be cut off.
 	for i := range o.nodes {
 		name := fmt.Sprintf("n%d", i+1)
 		names = append(names, name)
-		members = append(members, store.Member{Node: payment.NodeID(name), Address: hostPort(o.portBase + portPeer + i)})
+		members = append(members, store.Member{Node: payment.NodeID(name), Address: fmt.Sprintf("127.0.0.%d:%d", i+1, o.portBase+portPeer+i)})
 	}
 	certificates := filepath.Join(dir, "tls")
 	if o.nodes > 1 {
