@@ -210,7 +210,11 @@ func (k *Keyring) look() error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return errors.Join(err, k.makeVaultKeys(), k.rewrapAll())
+	made := k.makeVaultKeys()
+	if errors.Is(err, errNoVaultKeys) && made == nil {
+		err = nil // they are there now
+	}
+	return errors.Join(err, made, k.rewrapAll())
 }
 
 // load fetches the clear keys that the vault needs now or next, gives it the

@@ -257,15 +257,13 @@ func usualBytes(like *payment.Key, letters string) int {
 	return vaultBytes
 }
 
-// RotateData replaces the data key now: made, kept pending until every node has
-// had the time to load it, active.
+// RotateData makes the next data key now. It is pending: the leader makes it
+// the active one once every node has had the time to load it.
 func (k *Keyring) RotateData() (*payment.Key, error) {
-	key, err := k.Generate(payment.VaultKeys, payment.KeyData, dataLetters, vaultBytes)
-	if err != nil {
-		return nil, err
+	if next := k.deps.Reader.Ring().Pending(payment.VaultKeys, payment.KeyData); next != nil {
+		return next, nil // one is on its way
 	}
-	time.Sleep(k.cfg.Preload) // the operator waits; the caretaker of the leader may be first
-	return k.Advance(key.ID, payment.KeyActive, 0, false)
+	return k.Generate(payment.VaultKeys, payment.KeyData, dataLetters, vaultBytes)
 }
 
 // RotateMaster wraps every key under the newest local master key now, and says

@@ -5,6 +5,7 @@ import (
 
 	"authswitch/api"
 	"authswitch/hsm"
+	"authswitch/keyring"
 	"authswitch/link"
 	"authswitch/merchant"
 	"authswitch/payment"
@@ -21,7 +22,8 @@ type Config struct {
 	API       api.Config               `yaml:"api"`
 	Admin     AdminConfig              `yaml:"admin"`
 	Vault     VaultConfig              `yaml:"vault"`
-	HSM       *hsm.Config              `yaml:"hsm"` // absent: no PIN, no MAC
+	Keys      keyring.Config           `yaml:"keys"` // when keys change; needs hsm
+	HSM       *hsm.Config              `yaml:"hsm"`  // absent: no PIN, no MAC
 	Store     store.Config             `yaml:"store"`
 	Cluster   ClusterConfig            `yaml:"cluster"` // none: this node is alone
 	Links     []LinkConfig             `yaml:"links"`
@@ -48,7 +50,7 @@ type AdminConfig struct {
 
 // VaultConfig names the files that protect cardholder data.
 type VaultConfig struct {
-	KeyFile    string `yaml:"key_file"`    // root of the data keys, mode 0600
+	KeyFile    string `yaml:"key_file"`    // root of the data keys where there is no hsm, mode 0600; with hsm, of what was sealed before
 	PepperFile string `yaml:"pepper_file"` // keys the hashes of API keys, mode 0600
 }
 
@@ -104,6 +106,7 @@ func (c *Config) complete(dir string) {
 	}
 	c.API = c.API.WithDefaults()
 	c.completeModule(dir)
+	c.Keys = c.Keys.WithDefaults()
 	c.Store.Node = c.Node.ID
 	c.Cluster.complete(&c.Store, dir)
 	if c.Store.Dir == "" {

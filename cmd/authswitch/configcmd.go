@@ -57,7 +57,9 @@ func configCommand() *cobra.Command {
 // secrets. The tools that read a configuration for its routes do without.
 func (c *Config) checkFiles() []error {
 	var faults []error
-	if _, err := vault.OpenKeyFile(c.Vault.KeyFile, rand.Reader); err != nil {
+	if c.Vault.KeyFile == "" {
+		// Its absence is Validate's business.
+	} else if _, err := vault.OpenKeyFile(c.Vault.KeyFile, rand.Reader); err != nil {
 		faults = append(faults, fmt.Errorf("vault.key_file: %w", err))
 	}
 	if _, err := merchant.ReadPepper(c.Vault.PepperFile); err != nil {

@@ -30,8 +30,8 @@ func (c *Config) Validate() []error {
 	if c.Node.DataDir == "" {
 		fault("node.data_dir: needed")
 	}
-	if c.Vault.KeyFile == "" {
-		fault("vault.key_file: needed")
+	if c.Vault.KeyFile == "" && c.HSM == nil {
+		fault("vault.key_file: needed where there is no section hsm")
 	}
 	if c.Vault.PepperFile == "" {
 		fault("vault.pepper_file: needed")
@@ -40,6 +40,7 @@ func (c *Config) Validate() []error {
 	faults = append(faults, c.Cluster.validate(c.Node.ID)...)
 	if c.HSM != nil {
 		faults = append(faults, c.HSM.Validate()...)
+		faults = append(faults, c.Keys.Validate()...)
 	}
 	faults = append(faults, c.API.Validate()...)
 	faults = append(faults, validateListen("admin.listen", c.Admin.Listen)...)
@@ -123,7 +124,17 @@ func (c *Config) validateProduction() []error {
 			faults = append(faults, fmt.Errorf("link %q: simulator_ledger: production has no simulators", c.Links[i].Name))
 		}
 	}
-	faults = append(faults, errors.New("vault.key_file: production needs a security module as root of the data keys, which this version does not have yet"))
+	if c.HSM == nil {
+		faults = append(faults, errors.New("hsm: needed; production seals cards under keys of a security module"))
+	}
+	if c.Vault.KeyFile != "" {
+		faults = append(faults, errors.New("vault.key_file: not in production; whoever copies a key file and the data has the cards"))
+	}
+	for i := range c.Gateways {
+		if c.Gateways[i].ID == devGateway {
+			faults = append(faults, fmt.Errorf("gateways[%d].id: %q is the gateway of authswitch dev; its key is printed for everybody", i, devGateway))
+		}
+	}
 	return faults
 }
 

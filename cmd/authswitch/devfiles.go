@@ -31,6 +31,9 @@ type devLayout struct {
 // devMerchant is dev's one merchant; its gateway meets no limit.
 const devMerchant = "parcels"
 
+// devGateway is the gateway whose key dev prints; production refuses its name.
+const devGateway = "dev"
+
 // devLinks are dev's acquirers: CB twice, so that a failover can be seen.
 var devLinks = []struct {
 	name    payment.LinkName
@@ -66,7 +69,7 @@ func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, err
 		API:      api.Config{Budget: devAnswerTimeout + 5*time.Second},
 		Vault:    VaultConfig{KeyFile: filepath.Join(dir, "vault.key"), PepperFile: filepath.Join(dir, "pepper")},
 		HSM:      module.section(),
-		Gateways: []merchant.GatewayConfig{{ID: "dev", KeyHashes: []string{hash}, Merchants: []payment.MerchantID{devMerchant}}},
+		Gateways: []merchant.GatewayConfig{{ID: devGateway, KeyHashes: []string{hash}, Merchants: []payment.MerchantID{devMerchant}}},
 	}
 	for i, d := range devLinks {
 		address := hostPort(o.portBase + portSim + i)

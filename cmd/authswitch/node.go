@@ -19,6 +19,7 @@ import (
 	"authswitch/hsm"
 	"authswitch/iso8583"
 	"authswitch/iso8583/dialects"
+	"authswitch/keyring"
 	"authswitch/link"
 	"authswitch/outbox"
 	"authswitch/payment"
@@ -39,6 +40,7 @@ type node struct {
 	vault    *vault.Vault
 	store    *store.Store
 	cards    *stored.Cards
+	keys     *keyring.Keyring // nil: no security module
 	links    []*link.Link
 	byName   *link.Set
 	mesh     *peer.Mesh               // nil where this node is alone
@@ -55,6 +57,7 @@ type node struct {
 
 	running   sync.WaitGroup // links and outbox workers
 	stopCards func()
+	stopKeys  func()
 	stopSend  context.CancelFunc
 	stopLink  context.CancelFunc
 }
@@ -80,7 +83,7 @@ func startNode(ctx context.Context, cfg *Config, path string, log *slog.Logger) 
 	if err := writePID(cfg.Node.DataDir); err != nil {
 		return nil, err
 	}
-	for _, build := range []func(context.Context) error{n.openModule, n.openVault, n.openStore, n.openControl, n.openCards, n.buildCore, n.startLinks, n.openDoors} {
+	for _, build := range []func(context.Context) error{n.openModule, n.openVault, n.openStore, n.openControl, n.openCards, n.openKeys, n.buildCore, n.startLinks, n.openDoors} {
 		if err := build(ctx); err != nil {
 			n.stop()
 			return nil, err
@@ -280,8 +283,10 @@ func (n *node) stop() {
 		n.stopLink()
 		n.running.Wait()
 	}
-	if n.stopCards != nil {
-		n.stopCards()
+	for _, stop := range []func(){n.stopKeys, n.stopCards} {
+		if stop != nil {
+			stop()
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopStore)
 	defer cancel()

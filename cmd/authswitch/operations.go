@@ -31,6 +31,7 @@ type operations struct {
 	links    *link.Set
 	writeOff func(w *payment.WriteOff) (ended int, state payment.State, err error)
 	reload   func() (reloaded, error)
+	keys     keysDoor
 	log      *slog.Logger
 }
 
@@ -42,8 +43,9 @@ const maxOperation = 4 << 10
 
 // operation is the body of every request.
 type operation struct {
-	Operator string `json:"operator"`
-	Reason   string `json:"reason"`
+	Operator string        `json:"operator"`
+	Reason   string        `json:"reason"`
+	Key      *keyOperation `json:"key,omitempty"` // of /operate/keys
 }
 
 // operatorToken reads the node's token, made at its first start. Removing the
@@ -88,6 +90,7 @@ func (o *operations) register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /operate/links/{link}/{action}", o.guard(o.changeLink))
 	mux.HandleFunc("POST /operate/reload", o.guard(o.readAgain))
 	mux.HandleFunc("POST /operate/payments/{id}/write-off", o.guard(o.writeOffPayment))
+	o.keys.register(mux, o.guard)
 }
 
 // failure is an answer that is not 200.

@@ -27,6 +27,7 @@ type operator struct {
 	name      string
 	reason    string
 	asJSON    bool
+	key       *keyOperation // of the commands that change keys
 }
 
 // operatorTokenVariable names the token's file where no flag does. The token
@@ -62,7 +63,7 @@ func (o *operator) ask(ctx context.Context, method, path string, v any) error {
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(operation{Operator: o.name, Reason: o.reason})
+	body, err := json.Marshal(operation{Operator: o.name, Reason: o.reason, Key: o.key})
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}

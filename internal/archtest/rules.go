@@ -82,7 +82,7 @@ func rules() []rule {
 		{"cmd/authswitch", []string{
 			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/ceremonycmd", "cmd/authswitch/hsmcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd",
 			"cmd/authswitch/topcmd", "hsm", "iso8583", "iso8583/dialects",
-			"journal", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "store", "switch", "vault", "vault/stored",
+			"journal", "keyring", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "store", "switch", "vault", "vault/stored",
 		}},
 		{"cmd/authswitch/auditcmd", []string{"hsm/audit"}},
 		{"cmd/authswitch/benchcmd", []string{"bench"}},
