@@ -153,7 +153,7 @@ func TestConfigFaults(t *testing.T) {
 		{"node:", "hsm: {endpoints: [{unix: run.sock}], window: -1}\nnode:", "hsm.window: -1 is not from 1"},
 		{"node:", "hsm: {endpoint: [{unix: run.sock}]}\nnode:", `unknown key "endpoint"`},
 		{"node:", "profile: production\nnode:", `link "cb-a": neither tls nor private_network`},
-		{"node:", "profile: production\nnode:", "vault.key_file: production needs a security module"},
+		{"node:", "profile: production\nnode:", "hsm: needed; production seals cards under keys of a security module"},
 		{"  listen: 127.0.0.1:8080\nadmin:", "  listen: 0.0.0.0:8080\nprofile: production\nadmin:", "api.listen: 0.0.0.0:8080 without tls"},
 		{"  listen: 127.0.0.1:8081\n", "  listen: 0.0.0.0:8081\nprofile: production\n", "admin.listen: 0.0.0.0:8081; production keeps"},
 		{"window: 512", "simulator_ledger: x.jsonl\nprofile: production", `link "visa-a": simulator_ledger: production has no simulators`},
