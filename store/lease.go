@@ -267,6 +267,7 @@ func (s *Store) settleTerm() error {
 	var newest payment.Instant
 	s.replica.withMachine(func(m *journal.Machine) { newest = m.Now() })
 	s.clock.start(newest)
+	s.clock.now() // what the wall clock does from here on is noticed
 	s.own.ready.Store(term)
 	return nil
 }

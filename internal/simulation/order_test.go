@@ -117,6 +117,7 @@ func (o *order) elect(d time.Duration) {
 		n := w.nodes[o.leader]
 		n.catchUp(len(o.log))
 		n.clock.Start(n.m.Now(), n.steady())
+		n.clock.Stamp(n.wall(), n.steady())
 		o.kick()
 	})
 }
