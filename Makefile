@@ -65,6 +65,11 @@ simulation: ## the core under a seeded event heap: SEEDS=from:count (1:1000000),
 	$(GO) test -c -o $(BIN)/simulation.test ./internal/simulation
 	$(BIN)/simulation.test -test.run '^TestSeeds$$' -test.v -test.timeout 0 -seeds $(or $(SEEDS),1:1000000) -seedlog $(BIN)/simulation.log -commit $(VERSION)
 
+.PHONY: bubble
+bubble: ## the real cluster in fake time, 5 minutes a seed: SEEDS=from:count (1:5000), resumed where bin/bubble.log ends
+	$(GO) test -c -o $(BIN)/bubble.test ./store/bubble
+	$(BIN)/bubble.test -test.run '^TestBubble$$' -test.v -test.timeout 0 -active 5m -seeds $(or $(SEEDS),1:5000) -seedlog $(BIN)/bubble.log -commit $(VERSION)
+
 clean: ## remove what was built
 	rm -rf $(BIN) dist
 

@@ -111,7 +111,7 @@ type seedLog struct {
 	began  time.Time
 }
 
-const logEvery = 1000
+const logEvery = 200
 
 func openLog(t *testing.T) *seedLog {
 	l := &seedLog{}

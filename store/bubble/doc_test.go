@@ -1,0 +1,16 @@
+// Package bubble runs the real cluster — Raft, Pebble on crashable file systems
+// in memory, sessions, links, the switch, the outbox — as three nodes in one
+// testing/synctest bubble, on a network and a clock of its own, with acquirer
+// simulators at the far end. Nodes crash, the power fails everywhere, lines are
+// cut both ways and one way, disks sync slowly; then everything heals, and the
+// journal, the acquirers' ledgers and what gateways were told must agree.
+//
+// Nothing of the product is replaced but what store.Deps and link.Deps take:
+// network, file system, clock, randomness. It holds only tests:
+//
+//	go test ./store/bubble -run TestBubble -seeds 1:20
+//
+// Stock Go schedules goroutines as it likes: the same seed brings the same
+// faults at the same moments of the fake clock, not the same run.
+// scripts/bubble-replay builds with a runtime that does replay a seed.
+package bubble_test
