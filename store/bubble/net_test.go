@@ -361,3 +361,6 @@ func (m *mesh) Close() error {
 	}
 	return nil
 }
+
+// Peer is who is at the other end.
+func (m *mesh) Peer(c net.Conn) string { return c.RemoteAddr().String() }
