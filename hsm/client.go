@@ -159,6 +159,9 @@ func (c *Client) tryAll(k *call, deadline int64) (result, error) {
 	for i := 0; i < len(c.ends); i++ {
 		k.err, k.status = nil, wire.StatusOK
 		if err := c.ends[i].send(k, deadline); err != nil {
+			if errors.Is(err, ErrInput) { // its protocol has no such operation: no other endpoint has
+				return resultOf(wire.StatusMalformed), err
+			}
 			busy = busy || errors.Is(err, errFull)
 			continue
 		}

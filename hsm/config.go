@@ -12,6 +12,9 @@ import (
 
 // Config says where the security modules are and how long they may take.
 type Config struct {
+	// Protocol is hsmd (default), or payshield for a module that speaks host
+	// commands (docs/payshield.md).
+	Protocol    string           `yaml:"protocol"`
 	Endpoints   []EndpointConfig `yaml:"endpoints"`    // in order of preference
 	Connections int              `yaml:"connections"`  // per endpoint; hsmd serves each with one core
 	Window      int              `yaml:"window"`       // operations in flight per connection; beyond: busy
@@ -25,6 +28,9 @@ type EndpointConfig struct {
 	Unix    string     `yaml:"unix"`    // path
 	Address string     `yaml:"address"` // host:port; needs tls
 	TLS     *TLSConfig `yaml:"tls"`
+	// PrivateNetwork lets an address of protocol payshield go without tls: such
+	// modules often stand in a network of their own.
+	PrivateNetwork bool `yaml:"private_network"`
 }
 
 // TLSConfig is mutual TLS 1.3; there is no other.
@@ -35,6 +41,12 @@ type TLSConfig struct {
 	ServerName string `yaml:"server_name"` // the address's host when empty
 }
 
+// The protocols.
+const (
+	ProtocolHSMD      = "hsmd"
+	ProtocolPayshield = "payshield"
+)
+
 // The limits of what a configuration may ask for.
 const (
 	maxEndpoints   = 16
@@ -44,6 +56,9 @@ const (
 
 // WithDefaults fills what is not set.
 func (c Config) WithDefaults() Config {
+	if c.Protocol == "" {
+		c.Protocol = ProtocolHSMD
+	}
 	if c.Connections == 0 {
 		c.Connections = 1
 	}
@@ -66,10 +81,16 @@ func (c Config) WithDefaults() Config {
 func (c *Config) Validate() []error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("hsm."+format, args...)) }
+	if c.Protocol != ProtocolHSMD && c.Protocol != ProtocolPayshield {
+		fault("protocol: %q is neither %s nor %s", c.Protocol, ProtocolHSMD, ProtocolPayshield)
+	}
 	if len(c.Endpoints) == 0 || len(c.Endpoints) > maxEndpoints {
 		fault("endpoints: %d; 1 to %d are needed", len(c.Endpoints), maxEndpoints)
 	}
 	for i := range c.Endpoints {
+		if e := &c.Endpoints[i]; e.PrivateNetwork && c.Protocol != ProtocolPayshield {
+			fault("endpoints[%d].private_network: only with protocol %s", i, ProtocolPayshield)
+		}
 		for _, err := range c.Endpoints[i].faults() {
 			fault("endpoints[%d].%w", i, err)
 		}
@@ -120,6 +141,9 @@ func (e *EndpointConfig) faults() []error {
 	var faults []error
 	if _, _, err := net.SplitHostPort(e.Address); err != nil {
 		faults = append(faults, fmt.Errorf("address: %w", err))
+	}
+	if e.TLS == nil && e.PrivateNetwork {
+		return faults
 	}
 	if e.TLS == nil {
 		return append(faults, errors.New("tls: needed; a security module is not asked over a plain connection"))

@@ -21,6 +21,7 @@ type endpoint struct {
 	cfg    *EndpointConfig
 	tls    *tls.Config
 	kicked chan struct{} // there is something to write
+	speech speech
 
 	mu        sync.Mutex
 	up        bool
@@ -50,7 +51,7 @@ const pingID = 1<<64 - 1
 var past = time.Unix(1, 0)
 
 func newEndpoint(c *Client, cfg *EndpointConfig, secure *tls.Config) *endpoint {
-	return &endpoint{client: c, cfg: cfg, tls: secure, kicked: make(chan struct{}, 1), waiting: newPending(c.cfg.Window), lastError: "not dialed yet"}
+	return &endpoint{client: c, cfg: cfg, tls: secure, speech: speechOf(c.cfg.Protocol), kicked: make(chan struct{}, 1), waiting: newPending(c.cfg.Window), lastError: "not dialed yet"}
 }
 
 func (e *endpoint) isUp() bool {
@@ -83,7 +84,13 @@ func (e *endpoint) send(k *call, deadline int64) error {
 	}
 	wire.SetID(k.request, id)
 	first := len(e.out) == 0
-	e.out = append(e.out, k.request...)
+	out, err := e.speech.request(e.out, k.request, id)
+	if err != nil {
+		e.waiting.leave(id)
+		e.mu.Unlock()
+		return err
+	}
+	e.out = out
 	e.mu.Unlock()
 	if first {
 		e.kick()
@@ -192,10 +199,13 @@ func (e *endpoint) fall(why error) {
 
 // ping appends a ping.
 func (e *endpoint) ping(dst []byte) []byte {
-	start := len(dst)
-	dst = wire.BeginRequest(dst, wire.OpPing, pingID, 0)
-	_ = wire.Finish(dst, start) // a head alone is never too long
-	return dst
+	frame := wire.BeginRequest(nil, wire.OpPing, pingID, 0)
+	_ = wire.Finish(frame, 0) // a head alone is never too long
+	out, err := e.speech.request(dst, frame, pingID)
+	if err != nil {
+		return dst // every language has a ping
+	}
+	return out
 }
 
 // write puts all that waits into one write, again and again. Before it takes
@@ -267,22 +277,21 @@ func (e *endpoint) hear(received []byte) (taken int, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for {
-		r, size, err := wire.CutResponse(received[taken:])
-		if err != nil || size == 0 {
+		a, err := e.speech.cut(received[taken:])
+		if err != nil || a.size == 0 {
 			return taken, err
 		}
-		taken += size
+		taken += a.size
 		e.heard++
-		if r.ID == pingID {
-			if r.Status != wire.StatusOK {
-				return taken, fmt.Errorf("the module answers a ping with %s", r.Status)
+		if a.id == pingID {
+			if status := e.speech.ping(a); status != wire.StatusOK {
+				return taken, fmt.Errorf("the module answers a ping with %s", status)
 			}
 			e.up = true
 			continue
 		}
-		if k := e.waiting.leave(r.ID); k != nil {
-			k.status = r.Status
-			k.answer = append(k.answer[:0], r.Body...)
+		if k := e.waiting.leave(a.id); k != nil {
+			k.status, k.answer = e.speech.answer(k.answer[:0], k.request, a)
 			k.done <- struct{}{}
 		}
 	}

@@ -113,7 +113,7 @@ func (m *module) start() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	for role, path := range map[server.Role]string{server.Run: m.run(), server.Admin: m.admin()} {
+	for role, path := range map[server.Role]string{server.Run: m.run(), server.Admin: m.admin(), server.Host: m.host()} {
 		_ = os.Remove(path)
 		l, err := net.Listen("unix", path)
 		if err != nil {
@@ -130,6 +130,7 @@ func (m *module) start() {
 
 func (m *module) run() string   { return filepath.Join(m.dir, "run") }
 func (m *module) admin() string { return filepath.Join(m.dir, "admin") }
+func (m *module) host() string  { return filepath.Join(m.dir, "host") }
 
 // client is one that is up.
 func (m *module) client(path string, change ...func(c *hsm.Config)) *hsm.Client {

@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"errors"
 	"fmt"
 
 	"authswitch/hsm/wire"
@@ -33,6 +34,12 @@ func (c *Client) GenerateMAC(dst, key []byte, p Padding, length int, message []b
 // value never leaves the module.
 func (c *Client) VerifyMAC(current, previous []byte, p Padding, message, mac []byte, deadline int64) error {
 	deadline = c.until(deadline)
+	if c.cfg.Protocol == ProtocolPayshield && len(previous) > 0 { // one key a command there
+		if err := c.VerifyMAC(current, nil, p, message, mac, deadline); !errors.Is(err, ErrRefused) {
+			return err
+		}
+		current, previous = previous, nil
+	}
 	k := begin(wire.OpVerifyMAC, deadline)
 	defer k.free()
 	k.request = wire.AppendBytes(k.request, current)

@@ -26,6 +26,7 @@ type Config struct {
 	Root    RootConfig    `yaml:"root"`
 	Run     []Listener    `yaml:"run"`   // for the switch
 	Admin   []Listener    `yaml:"admin"` // for those who look after keys
+	Host    []Listener    `yaml:"host"`  // for clients that speak payShield-style host commands
 	Audit   AuditConfig   `yaml:"audit"`
 	Limits  server.Config `yaml:"limits"`
 	// Metrics is the address of /metrics and /live, loopback only; empty: none.
@@ -56,6 +57,9 @@ type Listener struct {
 	Address string     `yaml:"address"`
 	TLS     *TLSConfig `yaml:"tls"`
 	Names   []string   `yaml:"names"` // of client certificates
+	// Plain is an address of `host` without TLS: on loopback, or outside the
+	// production profile.
+	Plain bool `yaml:"plain"`
 }
 
 // TLSConfig names the files of a listener.
@@ -145,7 +149,7 @@ func (c *Config) complete(dir string) {
 	usual(&c.Root.Kind, kindPKCS11)
 	usual(&c.Root.Module, softHSMModule)
 	paths := []*string{&c.DataDir, &c.Root.Module, &c.Root.SoftHSMConf, &c.Root.PINFile, &c.Root.OfficerPINFile, &c.Root.File, &c.Audit.File}
-	for _, list := range [][]Listener{c.Run, c.Admin} {
+	for _, list := range [][]Listener{c.Run, c.Admin, c.Host} {
 		for i := range list {
 			paths = append(paths, &list[i].Unix)
 			if t := list[i].TLS; t != nil {
@@ -196,8 +200,17 @@ func (c *Config) validate() []error {
 	if len(c.Run) == 0 {
 		fault("run: at least one listener is needed")
 	}
-	for name, list := range map[string][]Listener{"run": c.Run, "admin": c.Admin} {
+	for name, list := range map[string][]Listener{"run": c.Run, "admin": c.Admin, "host": c.Host} {
 		for i := range list {
+			if list[i].Plain {
+				if name != "host" || list[i].Unix != "" || list[i].TLS != nil {
+					fault("%s[%d].plain: only for an address of host without tls", name, i)
+				}
+				if c.Profile == server.Production && !isLoopback(list[i].Address) {
+					fault("%s[%d].plain: in production only on loopback: host commands carry encrypted PINs, and account numbers in clear", name, i)
+				}
+				continue
+			}
 			for _, err := range list[i].faults() {
 				fault("%s[%d].%w", name, i, err)
 			}

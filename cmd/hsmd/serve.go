@@ -129,7 +129,7 @@ func run(ctx context.Context, c *Config, s *server.Server, book *audit.Log, offi
 	var doors sync.WaitGroup
 	defer doors.Wait()
 	defer s.Close()
-	for role, list := range map[server.Role][]Listener{server.Run: c.Run, server.Admin: c.Admin} {
+	for role, list := range map[server.Role][]Listener{server.Run: c.Run, server.Admin: c.Admin, server.Host: c.Host} {
 		for i := range list {
 			l, identify, err := list[i].listen()
 			if err != nil {
@@ -152,7 +152,7 @@ func run(ctx context.Context, c *Config, s *server.Server, book *audit.Log, offi
 	if err := writePID(c.DataDir); err != nil {
 		return err
 	}
-	log.Info("serving", "run", len(c.Run), "admin", len(c.Admin), "profile", c.Profile, "version", version)
+	log.Info("serving", "run", len(c.Run), "admin", len(c.Admin), "host", len(c.Host), "profile", c.Profile, "version", version)
 	t := time.NewTicker(checkpointEvery)
 	defer t.Stop()
 	clock := time.NewTicker(deskEvery)
@@ -178,6 +178,13 @@ func run(ctx context.Context, c *Config, s *server.Server, book *audit.Log, offi
 // listen opens a listener. A Unix socket that a killed process left behind goes
 // away; which users come in is asked of the kernel, not left to a mode.
 func (l *Listener) listen() (net.Listener, server.Identify, error) {
+	if l.Plain {
+		ln, err := net.Listen("tcp", l.Address)
+		if err != nil {
+			return nil, nil, fmt.Errorf("listen on %s: %w", l.Address, err)
+		}
+		return ln, func(socket net.Conn) (string, error) { return "host " + socket.RemoteAddr().String(), nil }, nil
+	}
 	if l.Unix == "" {
 		secure, err := server.TLSConfig(l.TLS.CAFile, l.TLS.CertFile, l.TLS.KeyFile)
 		if err != nil {

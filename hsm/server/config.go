@@ -11,6 +11,7 @@ type Config struct {
 	Parents          int           `yaml:"parents"`            // DUKPT parent keys kept per base key
 	Devices          int           `yaml:"devices"`            // PIN pads whose counters are remembered
 	RevealsPerMinute int           `yaml:"reveals_per_minute"` // cards that persons see
+	HostHeader       int           `yaml:"host_header"`        // characters before a host command, given back in its answer
 	FrameTimeout     time.Duration `yaml:"frame_timeout"`      // from a frame's first byte to its last
 	IdleTimeout      time.Duration `yaml:"idle_timeout"`       // without any frame: clients ping far more often
 	WriteTimeout     time.Duration `yaml:"write_timeout"`      // for answers to be taken: a client that never reads is let go
@@ -35,6 +36,7 @@ func (c Config) WithDefaults() Config {
 	number(&c.Parents, 4096)
 	number(&c.Devices, 65536)
 	number(&c.RevealsPerMinute, 5)
+	number(&c.HostHeader, 16)
 	duration(&c.FrameTimeout, 2*time.Second)
 	duration(&c.IdleTimeout, time.Minute)
 	duration(&c.WriteTimeout, 2*time.Second)

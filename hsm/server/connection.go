@@ -55,7 +55,11 @@ func (c *connection) run(identify Identify) {
 		return
 	}
 	c.peer = peer
-	err = c.serve()
+	if c.role == Host {
+		err = c.serveHost()
+	} else {
+		err = c.serve()
+	}
 	c.hangUp()
 	c.workers.Wait()
 	if err != nil && !errors.Is(err, io.EOF) && !c.server.isClosed() {

@@ -146,12 +146,16 @@ type Role uint8
 const (
 	Run   Role = iota // the switch
 	Admin             // those who look after keys
+	Host              // who speaks host commands: what the switch may, in another language
 )
 
 // String is the role's name.
 func (r Role) String() string {
-	if r == Admin {
+	switch r {
+	case Admin:
 		return "admin"
+	case Host:
+		return "host"
 	}
 	return "run"
 }

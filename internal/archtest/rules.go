@@ -66,11 +66,12 @@ func rules() []rule {
 		{"hsm/issuer", []string{"hsm/key", "hsm/mac"}},
 		{"hsm/engine", []string{"hsm/dukpt", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/pinblock", "hsm/tr31"}},
 		{"hsm/wire", nil},
+		{"hsm/payshield", []string{"hsm/wire"}},
 		// The switch's side: no key, no algorithm, no C.
-		{"hsm", []string{"card", "hsm/wire"}},
+		{"hsm", []string{"card", "hsm/payshield", "hsm/wire"}},
 		// hsmd's side. The root of trust is handed in: only cmd/hsmd knows PKCS#11.
 		{"hsm/token", []string{"hsm/key", "hsm/mac"}},
-		{"hsm/server", []string{"hsm/audit", "hsm/dukpt", "hsm/engine", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/pinblock", "hsm/tr31", "hsm/wire"}},
+		{"hsm/server", []string{"hsm/audit", "hsm/dukpt", "hsm/engine", "hsm/issuer", "hsm/key", "hsm/mac", "hsm/payshield", "hsm/pinblock", "hsm/tr31", "hsm/wire"}},
 		// The people: what they may do is decided without clock and disk, and kept
 		// at a desk that has both.
 		{"hsm/ceremony", []string{"hsm/engine", "hsm/key", "hsm/tr31", "hsm/wire"}},
@@ -138,7 +139,7 @@ func libraries() []library {
 func deciders() []string {
 	return []string{
 		"card", "payment", "vault", "routing", "iso8583", "journal", "merchant", "query",
-		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/ceremony", "hsm/selftest", "hsm/wire",
+		"hsm/key", "hsm/pinblock", "hsm/mac", "hsm/dukpt", "hsm/tr31", "hsm/issuer", "hsm/engine", "hsm/ceremony", "hsm/selftest", "hsm/payshield", "hsm/wire",
 		"session",
 	}
 }
