@@ -93,6 +93,7 @@ var authorizationSchema = []member{
 // texts that have few values.
 var (
 	exemptions = []string{"low_value", "tra", "mit", "recurring", "trusted_beneficiary", "secure_corporate", "delegated"}
+	captures   = []string{"manual", "automatic"}
 	initiators = []string{"cardholder", "merchant"}
 	usages     = []string{"first", "recurring", "instalment", "unscheduled", "subsequent"}
 )
@@ -123,8 +124,8 @@ func (d *document) authorization(a *payment.Authorization, cfg *Config, gateway 
 			d.fault("/brand", "invalid_value", "must be a scheme's name")
 		}
 	}
-	if mode := d.present(fieldCapture, "/capture", optional); mode != nil && string(mode) != "manual" {
-		d.fault("/capture", "invalid_value", "must be manual")
+	if string(d.oneOf(fieldCapture, "/capture", captures, optional)) == payment.CaptureAutomatic.String() {
+		a.Capture = payment.CaptureAutomatic
 	}
 	a.AcceptsPartial = d.yes(fieldPartial)
 	d.storedCredential(a)
@@ -142,10 +143,15 @@ func (d *document) amount(a *payment.Authorization) {
 		d.present(fieldAmount, "/amount", required)
 		return
 	}
-	if digits := d.present(fieldAmountValue, "/amount/value", required); digits != nil {
-		d.amountValue(a, digits)
+	d.amountOf(a, fieldAmountValue, fieldAmountCurrency)
+}
+
+// amountOf reads an amount whose parts stand in these fields.
+func (d *document) amountOf(a *payment.Authorization, value, currency field) {
+	if digits := d.present(value, "/amount/value", required); digits != nil {
+		d.amountValue(a, value, digits)
 	}
-	if name := d.present(fieldAmountCurrency, "/amount/currency", required); name != nil {
+	if name := d.present(currency, "/amount/currency", required); name != nil {
 		var err error
 		if a.Amount.Currency, err = payment.ParseCurrency(name); err != nil {
 			d.fault("/amount/currency", "unknown_currency", "must be an ISO 4217 code with a minor unit, such as EUR")
@@ -153,9 +159,9 @@ func (d *document) amount(a *payment.Authorization) {
 	}
 }
 
-func (d *document) amountValue(a *payment.Authorization, digits []byte) {
+func (d *document) amountValue(a *payment.Authorization, f field, digits []byte) {
 	const pointer = "/amount/value"
-	if !d.values[fieldAmountValue].whole {
+	if !d.values[f].whole {
 		d.fault(pointer, "not_whole", "must be a whole number of minor units")
 		return
 	}

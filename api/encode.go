@@ -112,7 +112,7 @@ func appendItem(dst []byte, item *query.Item) []byte {
 	dst = append(dst, `,"channel":"`...)
 	dst = append(dst, p.Intent.Channel.String()...)
 	dst = append(dst, `","capture":"`...)
-	dst = append(dst, p.Intent.Capture.String()...)
+	dst = append(dst, p.Intent.Capture.Mode.String()...)
 	dst = append(dst, `","created_at":`...)
 	dst = appendInstant(dst, item.CreatedAt)
 	dst = append(dst, `,"attempts":[`...)
@@ -125,7 +125,9 @@ func appendItem(dst []byte, item *query.Item) []byte {
 		dst = appendComma(dst, i)
 		dst = appendReversal(dst, &item.Reversals[i])
 	}
-	return append(dst, `]}`...)
+	dst = append(dst, ']')
+	dst = appendMoney(dst, p)
+	return append(appendOperations(dst, item), '}')
 }
 
 func appendAttempt(dst []byte, a *query.Attempt) []byte {

@@ -44,6 +44,21 @@ type fakes struct {
 	history   map[payment.ID][]payment.Entry
 	broken    error
 	links     []Link
+
+	operate    func(o *payment.Operation, until payment.Instant) (payment.Operation, error)
+	operations map[payment.ID]payment.Operation
+}
+
+func (f *fakes) Operate(o *payment.Operation, until payment.Instant) (payment.Operation, error) {
+	return f.operate(o, until)
+}
+
+func (f *fakes) Operation(id payment.ID) (payment.Operation, error) {
+	o, ok := f.operations[id]
+	if !ok {
+		return o, payment.ErrNotFound
+	}
+	return o, f.broken
 }
 
 func (f *fakes) Authorize(a *payment.Authorization, out *payment.Payment) error {
@@ -178,7 +193,7 @@ func testDirectory(t testing.TB) *merchant.Directory {
 func testDeps(t testing.TB, f *fakes, log io.Writer) Deps {
 	reader := query.New(f, f)
 	return Deps{
-		Now: func() payment.Instant { return testInstant }, Authorizer: f, Reverser: f, Gateways: testDirectory(t),
+		Now: func() payment.Instant { return testInstant }, Authorizer: f, Reverser: f, Operator: f, Gateways: testDirectory(t),
 		Reader: reader, Finder: reader, Links: func() []Link { return f.links },
 		Log: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(),
 	}

@@ -209,6 +209,8 @@ func refused(err error) problem {
 		p.status, p.title = fasthttp.StatusServiceUnavailable, "Overloaded"
 	case payment.RefusedSecurity:
 		p.status, p.title, p.responseCode = fasthttp.StatusServiceUnavailable, "Security unavailable", "96"
+	case payment.RefusedMissing:
+		p.status, p.title = fasthttp.StatusNotFound, "Not found"
 	case payment.RefusedBarred:
 		p.status, p.title, p.finality = fasthttp.StatusConflict, "Reversed", final
 	default:

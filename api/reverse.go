@@ -14,12 +14,19 @@ const (
 	fieldReversalMerchant
 	fieldReversalKey
 	fieldReversalReference
+	fieldReversalAmount
+	fieldReversalValue
+	fieldReversalCurrency
 )
 
 // reversalByIDSchema is the body of POST /v1/authorizations/{id}/reversals.
-// There is no amount: a reversal is of all that the payment holds.
+// Without an amount it is of all that the payment still holds.
 var reversalByIDSchema = []member{
 	{"/reason", "reason", text, fieldReason, nil},
+	{"/amount", "amount", object, fieldReversalAmount, []member{
+		{"/amount/value", "value", number, fieldReversalValue, nil},
+		{"/amount/currency", "currency", text, fieldReversalCurrency, nil},
+	}},
 }
 
 // reversalSchema is the body of POST /v1/reversals.
@@ -45,6 +52,10 @@ func (r *request) reverseByID() {
 	}
 	d := &r.document
 	c.Reason = d.reversalReason()
+	var part payment.Authorization
+	if d.is(fieldReversalAmount, object) {
+		d.amountOf(&part, fieldReversalValue, fieldReversalCurrency)
+	}
 	if d.count > 0 {
 		r.problem(invalid(d.faults[:d.count]))
 		return
@@ -54,6 +65,9 @@ func (r *request) reverseByID() {
 		return
 	}
 	c.ID, c.Merchant = p.Intent.ID, p.Intent.Merchant
+	if (part.Amount.Value > 0 || p.Account.Captured > 0) && r.release(&c, part.Amount) {
+		return
+	}
 	r.cancel(&c)
 }
 
@@ -111,6 +125,9 @@ func (r *request) cancel(c *payment.Cancellation) {
 		}
 		r.refused(err)
 		return
+	}
+	if cancelled.Captured && r.release(c, payment.Amount{}) {
+		return // a capture came between
 	}
 	if cancelled.Conflict {
 		r.problem(problem{

@@ -24,16 +24,24 @@ const (
 	routeEvents
 	routeLinks
 	routeWhoami
+	routeCaptures
+	routeIncrements
+	routeCapture
+	routeCaptureReversals
+	routeRefunds
+	routeRefund
 	routes
 )
 
 var routeNames = [routes]string{
 	"none", "/v1/authorizations", "/v1/authorizations/{id}", "/v1/authorizations/{id}/reversals",
 	"/v1/reversals", "/v1/payments/{id}/events", "/v1/links", "/v1/whoami",
+	"/v1/authorizations/{id}/captures", "/v1/authorizations/{id}/increments", "/v1/captures/{id}", "/v1/captures/{id}/reversals",
+	"/v1/refunds", "/v1/refunds/{id}",
 }
 
 // allowed are a path's methods, for 405.
-var allowed = [routes]string{"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET"}
+var allowed = [routes]string{"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET", "POST", "POST", "GET", "POST", "POST", "GET"}
 
 // request is one request in work; it is pooled, and wiped in between.
 type request struct {
@@ -119,6 +127,18 @@ func (r *request) serve() {
 		r.links()
 	case routeWhoami:
 		r.whoami()
+	case routeCaptures:
+		r.capture()
+	case routeIncrements:
+		r.increment()
+	case routeCapture:
+		r.getOperation(payment.OpCapture)
+	case routeCaptureReversals:
+		r.void()
+	case routeRefunds:
+		r.refund()
+	case routeRefund:
+		r.getOperation(payment.OpRefund)
 	}
 }
 
@@ -127,7 +147,7 @@ func (r *request) takes(post bool) bool {
 	switch r.route {
 	case routeAuthorizations:
 		return true
-	case routeAuthorizationReversals, routeReversals:
+	case routeAuthorizationReversals, routeReversals, routeCaptures, routeIncrements, routeCaptureReversals, routeRefunds:
 		return post
 	}
 	return !post
@@ -149,8 +169,13 @@ func match(path []byte) (route, []byte) {
 		if !more {
 			return routeAuthorization, id
 		}
-		if string(below) == "reversals" {
+		switch string(below) {
+		case "reversals":
 			return routeAuthorizationReversals, id
+		case "captures":
+			return routeCaptures, id
+		case "increments":
+			return routeIncrements, id
 		}
 	case "payments":
 		if id, below, _ := bytes.Cut(rest, []byte("/")); string(below) == "events" {
@@ -164,6 +189,8 @@ func match(path []byte) (route, []byte) {
 		if !nested {
 			return routeLinks, nil
 		}
+	case "captures", "refunds":
+		return matchOperation(resource, rest, nested)
 	case "whoami":
 		if !nested {
 			return routeWhoami, nil

@@ -48,6 +48,7 @@ type Reader interface {
 	Payment(id payment.ID) (payment.Payment, error)
 	Item(id payment.ID) (query.Item, error)
 	History(id payment.ID) ([]payment.Entry, error)
+	Operation(id payment.ID) (payment.Operation, error)
 }
 
 // Finder finds a merchant's payments.
@@ -62,6 +63,7 @@ type Deps struct {
 	Now        func() payment.Instant
 	Authorizer Authorizer
 	Reverser   Reverser
+	Operator   Operator
 	Gateways   Gateways
 	Reader     Reader
 	Finder     Finder

@@ -23,6 +23,7 @@ type Link struct {
 	ReversalsOwed   int
 	OldestOwedSince payment.Instant // 0: nothing is owed
 	Exceptions      int
+	OperationsOwed  int // messages of captures, refunds and so on
 }
 
 func appendLink(dst []byte, l *Link) []byte {
@@ -53,6 +54,7 @@ func appendLink(dst []byte, l *Link) []byte {
 	dst = append(dst, `,"oldest_owed_since":`...)
 	dst = appendInstant(dst, l.OldestOwedSince)
 	dst = appendCount(dst, `,"exceptions":`, l.Exceptions)
+	dst = appendCount(dst, `,"operations_owed":`, l.OperationsOwed)
 	return append(dst, '}')
 }
 
@@ -67,7 +69,7 @@ func appendEntry(dst []byte, e *payment.Entry) []byte {
 	dst = appendInstant(dst, e.At)
 	dst = append(dst, `,"kind":`...)
 	dst = appendString(dst, e.Kind.String())
-	if e.Kind != payment.EntryReversalSent { // a transmission is no event of the life cycle: it changes nothing
+	if e.Kind != payment.EntryReversalSent && e.Kind != payment.EntryOperation { // a transmission is no event of the life cycle: it changes nothing
 		dst = append(dst, `,"event":`...)
 		dst = appendString(dst, e.Event.String())
 	}
@@ -95,6 +97,13 @@ func appendEntry(dst []byte, e *payment.Entry) []byte {
 		dst = append(dst, `,"reason":`...)
 		dst = appendString(dst, w.Reason)
 		dst = append(dst, '}')
+	}
+	if o := e.Operation; o != nil {
+		dst = append(dst, `,"operation":{"kind":`...)
+		dst = appendString(dst, o.Kind.String())
+		dst = append(dst, ',')
+		dst = appendMovement(dst, o, o.State.Status())
+		dst = append(appendProgress(dst, o), '}')
 	}
 	return append(dst, '}')
 }
@@ -146,6 +155,10 @@ func appendOutcome(dst []byte, o *payment.Outcome) []byte {
 func appendOwed(dst []byte, o *payment.Owed) []byte {
 	dst = append(dst, `,"reversal":{"link":`...)
 	dst = appendString(dst, string(o.Link))
+	if !o.Operation.IsZero() {
+		dst = append(dst, `,"of":`...)
+		dst = appendID(dst, o.Operation, o.Kind.Prefix())
+	}
 	dst = append(dst, `,"attempt":`...)
 	dst = strconv.AppendUint(dst, uint64(o.Attempt), 10)
 	dst = append(dst, `,"reason":`...)

@@ -34,6 +34,7 @@ type listedAuthorization struct {
 	Key       string            `json:"idempotency_key"`
 	Attempts  []listedAttempt   `json:"attempts"`
 	Reversals []json.RawMessage `json:"reversals"`
+	Movements []listedMovement  `json:"operations"`
 }
 
 type listedAttempt struct {
@@ -66,6 +67,7 @@ type listedLink struct {
 	Name   string `json:"name"`
 	Ledger string `json:"ledger"`
 	Owed   int64  `json:"reversals_owed"`
+	Moving int64  `json:"operations_owed"`
 }
 
 // wire names one transmission on one link: what DE 90 names, and what a ledger
@@ -92,6 +94,7 @@ type attempt struct {
 	wire   wire
 	rrn    rrn
 	amount int64 // as the ledger has it, once approved
+	undone int64 // by reversals, in the ledger
 	line   uint32
 	marks  marks
 }
@@ -112,13 +115,15 @@ type record struct {
 	answered uint64 // digest of the first decided answer; 0: none yet
 	status   string // from names: few different strings
 	state    string
-	winner   uint8 // the attempt whose answer the payment shows
-	ordered  bool  // the gateway ordered a reversal
+	winner   uint8   // the attempt whose answer the payment shows
+	ordered  bool    // the gateway ordered a reversal
+	moving   bool    // an operation on it is not at rest
+	moved    []int32 // its operations
 }
 
 // owes reports whether the payment is not at rest.
 func (r *record) owes() bool {
-	return r.state == stateOpen || r.state == stateReversing || r.state == stateException
+	return r.state == stateOpen || r.state == stateReversing || r.state == stateException || r.moving
 }
 
 func (r *record) name() string {
@@ -142,8 +147,12 @@ type journalSide struct {
 	byID    map[string]int32
 	byWire  map[wire]place
 	byRRN   map[rrnKey]int32
-	names   map[string]string // one copy of each state's name
-	found   *Findings
+
+	movements  []movement
+	movementOf map[string]int32 // by id
+	byMovement map[wire]int32
+	names      map[string]string // one copy of each state's name
+	found      *Findings
 }
 
 type rrnKey struct {
@@ -154,6 +163,7 @@ type rrnKey struct {
 func newJournalSide(c *client, found *Findings) *journalSide {
 	return &journalSide{
 		client: c, linkOf: map[string]uint16{}, byKey: map[string]int32{}, byID: map[string]int32{}, byWire: map[wire]place{},
+		movementOf: map[string]int32{}, byMovement: map[wire]int32{},
 		byRRN: map[rrnKey]int32{}, names: map[string]string{}, found: found,
 	}
 }
@@ -169,7 +179,7 @@ func (s *journalSide) readLinks(ctx context.Context) (owed int64, err error) {
 	s.links = page.Data
 	for _, l := range s.links {
 		s.link(l.Name)
-		owed += l.Owed
+		owed += l.Owed + l.Moving
 	}
 	return owed, nil
 }
@@ -241,6 +251,8 @@ func (s *journalSide) add(merchant string, a *listedAuthorization) {
 	for i := len(r.attempts); i < len(a.Attempts) && i < 255; i++ {
 		s.addAttempt(at, &a.Attempts[i])
 	}
+	s.addMovements(at, a)
+	r = &s.records[at]
 	r.winner = uint8(max(0, len(r.attempts)-1))
 	for i, t := range r.attempts {
 		if t.wire.link == s.link(a.Link) && t.wire.stan == number(a.STAN) {

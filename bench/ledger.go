@@ -174,6 +174,7 @@ func (s *ledgerSide) read(file string, link uint16) error {
 	return readLedger(file, func(n int, l *ledgerLine) error {
 		s.lines++
 		switch {
+		case s.movement(file, n, link, l):
 		case l.asks():
 			s.request(file, n, link, l)
 		case l.undoes():
@@ -219,7 +220,11 @@ func (s *ledgerSide) reversal(file string, n int, link uint16, l *ledgerLine) {
 	}
 	name := wire{link, number(l.Original.STAN), number(l.Original.Transmitted)}
 	if at, known := s.journal.byWire[name]; known {
-		s.journal.records[at.record].attempts[at.attempt].marks |= mark
+		t := &s.journal.records[at.record].attempts[at.attempt]
+		t.marks |= mark
+		if mark == markReversed {
+			t.undone += l.Amount
+		}
 		return
 	}
 	// DE 56 of 1993 and 2003 names its original by the local time instead of

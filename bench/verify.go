@@ -134,9 +134,10 @@ func (s *ledgerSide) compare() {
 		r := &s.journal.records[i]
 		s.found.States[r.state]++
 		if r.owes() {
-			s.found.open("%s is %s", r.name(), r.state)
+			s.found.open("%s is %s%s", r.name(), r.state, r.restless())
 		}
 		s.compareRecord(r)
+		s.compareMovements(r)
 	}
 	orphans := slices.SortedFunc(maps.Keys(s.orphans), func(a, b wire) int {
 		return cmp.Or(cmp.Compare(s.orphans[a].file, s.orphans[b].file), cmp.Compare(s.orphans[a].line, s.orphans[b].line))

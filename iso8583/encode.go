@@ -192,7 +192,7 @@ func (s *step) pointer() string {
 		return "/card/emv"
 	case sourceCVV, sourceByCVV:
 		return "/card/cvv"
-	case sourceAmount:
+	case sourceAmount, sourceActualAmount:
 		return "/amount/value"
 	case sourceCurrency, sourceExponent:
 		return "/amount/currency"
@@ -243,7 +243,15 @@ func (v *values) value(s *step, src source) ([]byte, error) {
 	case sourceExpiry:
 		return absent(v.card.Expiry.RevealExpiry()), nil
 	case sourceAmount:
-		return appendNumber(out, uint64(v.intent.Amount.Value)), nil
+		return appendNumber(out, uint64(v.amountValue())), nil
+	case sourceActualAmount:
+		return appendNumber(out, uint64(v.actual())), nil
+	case sourceProcessing:
+		return v.processing(out), nil
+	case sourceReplacement, sourceReplacedAmounts:
+		return v.amounts(out, s, src), nil
+	case sourceByChannel:
+		return v.byChannel(out, s)
 	case sourceCurrency:
 		return v.intent.Amount.Currency.Append(out), nil
 	case sourceExponent:
@@ -261,8 +269,7 @@ func (v *values) value(s *step, src source) ([]byte, error) {
 	case sourceMCC, sourceAcquirer, sourceForwarder, sourceTerminal, sourceAcceptor,
 		sourceAcceptorName, sourceAcceptorCity, sourceAcceptorCountry, sourceCountry:
 		return v.term(out, s), nil
-	case sourceApprovalCode, sourceOriginalData90, sourceOriginalData56, sourceOriginalData56Century,
-		sourceOriginalAmounts, sourceZeroReplacement:
+	case sourceApprovalCode, sourceOriginalData90, sourceOriginalData56, sourceOriginalData56Century:
 		return v.original(out, src), nil
 	case sourceNetworkFunction:
 		return append(out, v.networkCode...), nil
@@ -332,13 +339,6 @@ func (v *values) requested(out []byte, s *step, src source) ([]byte, error) {
 			return nil, nil
 		}
 		return a.ThreeDS.Version[:1], nil
-	case sourceByChannel:
-		if a.Entry != payment.NoEntryMode {
-			if value, err := s.chosenExactly(out, a.Entry.String()); value != nil || err != nil {
-				return value, err
-			}
-		}
-		return s.chosen(out, a.Channel.String())
 	case sourceByExemption:
 		if len(a.Exemption) == 0 {
 			return s.chosenExactly(out, "none")

@@ -156,6 +156,12 @@ func (s *sourceFile) UnmarshalYAML(n *yaml.Node) error {
 type paymentsFile struct {
 	Authorization string `yaml:"authorization"` // message types
 	Reversal      string `yaml:"reversal"`
+	// Capture is the advice that takes what was authorized, and Refund the
+	// advice or request that gives it back; none where the acquirer has none.
+	Capture string `yaml:"capture"`
+	Refund  string `yaml:"refund"`
+	// RefundFinal: a refund without an answer cannot be reversed.
+	RefundFinal bool `yaml:"refund_final"`
 }
 
 type answerFile struct {

@@ -62,30 +62,38 @@ func (v *values) original(out []byte, src source) []byte {
 		}
 		return absent(append(out, trimRight(v.owed.ApprovalCode[:])...))
 	case sourceOriginalData90:
-		out = appendMTIText(out, MTI(i.MTI))
-		out = i.STAN.Append(out)
-		out = i.Transmitted.Append(out)
+		o := v.originalMessage()
+		out = appendMTIText(out, MTI(o.MTI))
+		out = o.STAN.Append(out)
+		out = o.Transmitted.Append(out)
 		out = appendZeroPadded(out, i.Terms.Acquirer, 11)
 		return appendZeroPadded(out, i.Terms.Forwarder, 11)
 	case sourceOriginalData56:
-		out = appendMTIText(out, MTI(i.MTI))
-		out = i.STAN.Append(out)
+		o := v.originalMessage()
+		out = appendMTIText(out, MTI(o.MTI))
+		out = o.STAN.Append(out)
 		out = append(out, i.Local[:]...)
 		out = append(out, '0'+byte(len(i.Terms.Acquirer)/10), '0'+byte(len(i.Terms.Acquirer)%10))
 		return append(out, i.Terms.Acquirer...)
 	case sourceOriginalData56Century:
-		out = appendMTIText(out, MTI(i.MTI))
+		o := v.originalMessage()
+		out = appendMTIText(out, MTI(o.MTI))
 		out = append(out, "000000"...)
-		out = i.STAN.Append(out)
+		out = o.STAN.Append(out)
 		out = append(append(out, "20"...), i.Local[:]...)
 		return append(out, i.Terms.Acquirer...)
-	case sourceOriginalAmounts:
-		out = appendZeroPadded(out, string(appendNumber(nil, uint64(i.Amount.Value))), 12)
-		return append(out, "000000000000"...)
 	default:
-		// DE 95 with nothing left to pay: the whole amount is reversed.
-		return append(out, "000000000000000000000000C00000000C00000000"...)
+		return nil
 	}
+}
+
+// originalMessage is what a reversal or advice names: a message of an
+// operation, or the authorization.
+func (v *values) originalMessage() payment.Message {
+	if v.owed != nil && v.owed.Original.MTI != 0 {
+		return v.owed.Original
+	}
+	return payment.Message{MTI: v.intent.MTI, STAN: v.intent.STAN, Transmitted: v.intent.Transmitted}
 }
 
 func appendMTIText(dst []byte, mti MTI) []byte {
@@ -172,6 +180,24 @@ func (d *Dialect) DecodeReversal(m *Message, r *payment.Response) error {
 	case hasCode(p.notFound, r.Code):
 		r.Advice = payment.AdviceNotFound
 	case hasCode(p.retry, r.Code):
+		r.Advice = payment.AdviceRepeat
+	default:
+		r.Advice = payment.AdviceExceptional
+	}
+	return err
+}
+
+// DecodeAdvice reads the answer to an advice or to an operation's request: its
+// verdict decides about a request, r.Advice about an advice. A code that says
+// later is no answer to an advice.
+func (d *Dialect) DecodeAdvice(m *Message, r *payment.Response) error {
+	err := d.DecodeAuthorization(m, r)
+	switch {
+	case err != nil:
+		r.Advice = payment.AdviceRepeat
+	case r.Verdict.Action == payment.ActionApprove:
+		r.Advice = payment.AdviceAcknowledged
+	case hasCode(d.payments.retry, r.Code):
 		r.Advice = payment.AdviceRepeat
 	default:
 		r.Advice = payment.AdviceExceptional

@@ -14,6 +14,9 @@ type payments struct {
 	messages      []*message
 	authorization *message
 	reversal      *message
+	capture       *message // nil: none
+	refund        *message // nil: none
+	refundFinal   bool
 	network       *message
 	networkAnswer *message
 	sameSTAN      bool
@@ -117,6 +120,9 @@ func compilePayments(d *Dialect, f *file) error {
 		if *want.into = d.message(mti); *want.into == nil {
 			return fmt.Errorf("%s: %s is not under messages: %w", want.what, want.mti, ErrDialect)
 		}
+	}
+	if err := compileOperations(d, &f.Payments); err != nil {
+		return err
 	}
 	if p.networkAnswer = d.message(p.network.mti.Response()); p.networkAnswer == nil {
 		return fmt.Errorf("network: no %s under messages: %w", p.network.mti.Response(), ErrDialect)

@@ -51,8 +51,10 @@ const (
 	sourceOriginalData90
 	sourceOriginalData56
 	sourceOriginalData56Century
-	sourceOriginalAmounts
-	sourceZeroReplacement
+	sourceReplacedAmounts
+	sourceReplacement
+	sourceActualAmount
+	sourceProcessing
 	sourceNetworkFunction
 	sourceNetworkCode
 	sourceMACZeros
@@ -79,8 +81,8 @@ var sourceNames = map[string]source{
 	"acceptor_name": sourceAcceptorName, "acceptor_city": sourceAcceptorCity, "acceptor_country": sourceAcceptorCountry, "country": sourceCountry,
 	"eci": sourceECI, "cavv": sourceCAVV, "cavv_bytes": sourceCAVVBytes, "ds_transaction": sourceDSTransaction, "three_ds_version": sourceThreeDSVersion,
 	"network_id": sourceNetworkID, "approval_code": sourceApprovalCode, "original_data_90": sourceOriginalData90,
-	"original_data_56": sourceOriginalData56, "original_data_56_century": sourceOriginalData56Century, "original_amounts": sourceOriginalAmounts,
-	"zero_replacement": sourceZeroReplacement, "network_function": sourceNetworkFunction, "network_code": sourceNetworkCode, "mac": sourceMACZeros,
+	"original_data_56": sourceOriginalData56, "original_data_56_century": sourceOriginalData56Century, "replaced_amounts": sourceReplacedAmounts,
+	"replacement": sourceReplacement, "actual_amount": sourceActualAmount, "processing": sourceProcessing, "network_function": sourceNetworkFunction, "network_code": sourceNetworkCode, "mac": sourceMACZeros,
 	"banknet_trace": sourceBanknetTrace, "chip": sourceChip, "pan_sequence": sourcePANSequence,
 }
 

@@ -38,7 +38,7 @@ func (m *Machine) applyCancel(c *cursor, r *Result) error {
 	} else {
 		m.bar(&x)
 	}
-	if len(x.requestKey) > 0 {
+	if len(x.requestKey) > 0 && !r.Cancelled.Captured { // nothing was done: the key is free
 		m.setKey(x.merchant, own, &keyRecord{kind: keyCancellation, fingerprint: asked, cancelled: r.Cancelled})
 	}
 	return nil
@@ -146,6 +146,8 @@ func (m *Machine) cancel(l *life, x *cancellation, answer *payment.Cancelled) {
 		}
 		m.decide(l, o, next)
 		m.owe(l, payment.EventCancelled, x.reason)
+	case next == payment.StateReversing && l.state != next && m.hasAccount(l.id):
+		m.cancelOperated(l, x, answer)
 	case next == payment.StateReversing && l.state != next:
 		l.state = next
 		m.owe(l, payment.EventCancelled, x.reason)
@@ -160,6 +162,24 @@ func (m *Machine) cancel(l *life, x *cancellation, answer *payment.Cancelled) {
 		}
 	}
 	answer.State = l.state
+}
+
+// cancelOperated reverses a payment that has operations. One named by its id
+// is known to have been captured, and keeps what it has; one whose gateway never
+// got an answer goes away whole.
+func (m *Machine) cancelOperated(l *life, x *cancellation, answer *payment.Cancelled) {
+	a := &m.scratchAccount
+	m.account(l, a)
+	switch {
+	case a.Captured == 0:
+		m.cancelAccount(l, a, x.reason)
+	case x.id.IsZero():
+		m.cancelCaptured(l, a, x.reason)
+	default:
+		answer.Captured = true
+		return
+	}
+	m.setAccount(l, a)
 }
 
 // bar remembers what was cancelled before it came.

@@ -100,3 +100,26 @@ func CheckCancellation(c *payment.Cancellation) error {
 	}
 	return nil
 }
+
+// CheckOperation says whether an operation can be proposed.
+func CheckOperation(o *payment.Operation) error {
+	captured := o.Kind == payment.OpRefund || o.Kind == payment.OpVoid
+	switch {
+	case o.ID.IsZero() || o.Merchant == "":
+		return fmt.Errorf("%w: operation without id or merchant", ErrInvalid)
+	case o.Kind == payment.NoOperation || o.Kind > payment.OpVoid:
+		return fmt.Errorf("%w: operation without kind", ErrInvalid)
+	case captured && o.Parent.IsZero(), !captured && o.Payment.IsZero():
+		return fmt.Errorf("%w: %s of nothing", ErrInvalid, o.Kind)
+	case o.Amount.Value < 0 || o.Amount.Value > payment.MaxAmount:
+		return fmt.Errorf("%w: amount %d", ErrInvalid, o.Amount.Value)
+	case (o.Means == payment.MeansAdvice || o.Means == payment.MeansOnline) && o.MTI == 0:
+		return fmt.Errorf("%w: %s without a message", ErrInvalid, o.Kind)
+	}
+	for _, n := range [...]int{len(o.Merchant), len(o.Gateway), len(o.Key), len(o.Text)} {
+		if n > maxText {
+			return fmt.Errorf("%w: operation with a field of %d bytes", ErrInvalid, n)
+		}
+	}
+	return nil
+}

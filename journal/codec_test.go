@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 
 	"authswitch/payment"
@@ -86,17 +87,33 @@ func TestEncodings(t *testing.T) {
 func TestGoldenIntent(t *testing.T) {
 	i := &payment.Intent{
 		ID: number(1), Attempt: 1, Session: 2, Node: "n1", Gateway: "g", Merchant: "m", Key: []byte("k"), Fingerprint: [32]byte{1}, Reference: []byte("r"),
-		Amount: payment.Amount{Value: 1051, Currency: 978}, Channel: 1, Capture: 1, Partial: true, Scheme: 1, Link: "l", Dialect: "d", MTI: 0x100, STAN: 17,
+		Amount: payment.Amount{Value: 1051, Currency: 978}, Channel: 1, Partial: true, Scheme: 1, Link: "l", Dialect: "d", MTI: 0x100, STAN: 17,
 		RRN: payment.RRN{'6'}, Transmitted: 5, Local: payment.LocalTime{'2'}, ReceivedAt: 6, SendBy: 7, AnswerBy: 8, LifeOver: 9,
 		Terms:  payment.Terms{Terminal: "t", Acceptor: "a", AcceptorName: "n", MCC: "c", Acquirer: "q", Forwarder: "f", Country: "y"},
 		Sealed: []byte("s"), BlindIndex: [32]byte{2}, BIN: []byte("b"), Last4: [4]byte{'4'}, NetworkTransactionID: []byte("x"),
 	}
 	const want = "01" + "7061796d656e742d3030303030303031" + "01" + "0000000000000002" + "01" + zeros31 + "000000000000041b" + "03d2" + "0000000000000006" + "0000000000000008" +
-		"0000000000000009" + "00000011" + "016d" + "016c" + "016b" + "0172" + "026e31" + "0167" + "0101" + "01" + "01" + "0164" + "0100" +
+		"0000000000000009" + "00000011" + "016d" + "016c" + "016b" + "0172" + "026e31" + "0167" + "0100" + "01" + "01" + "0164" + "0100" +
 		"360000000000000000000000" + "00000005" + "320000000000000000000000" + "0000000000000007" +
 		"0174" + "0161" + "016e" + "0163" + "0171" + "0166" + "0179" + "000173" + "02" + zeros31 + "0162" + "34000000" + "0178"
 	if got := fmt.Sprintf("%x", appendIntent(nil, i)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	// An intent of the first layout kept its capture mode among the rest, and is
+	// still read.
+	old := appendIntent(nil, i)
+	at := bytes.Index(old, []byte("\x01g\x01\x00")) + 3
+	old[at] = byte(payment.CaptureAutomatic)
+	var read payment.Intent
+	c := cursor{b: old}
+	readIntent(&c, &read)
+	if c.end() != nil || read.Capture != (payment.Capturing{Mode: payment.CaptureAutomatic}) {
+		t.Errorf("the first layout reads as %+v", read.Capture)
+	}
+	i.Capture = payment.Capturing{Mode: payment.CaptureAutomatic, Means: payment.MeansAdvice, MTI: 0x0220, Within: 10}
+	const capture = "0172" + "01" + "0220" + "000000000000000a" + "01" + "026e31"
+	if got := fmt.Sprintf("%x", appendIntent(nil, i)); got[:2] != "02" || !strings.Contains(got, capture) {
+		t.Errorf("got  %s\nwant %s in it", got, capture)
 	}
 }
 

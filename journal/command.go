@@ -19,6 +19,8 @@ const (
 	KindLease       Kind = 9  // STANs and RRNs
 	KindSweep       Kind = 10 // intents open past their time become reversals
 	KindForget      Kind = 11 // old idempotency generations go
+	KindOperate     Kind = 12 // a capture, refund, increment, partial reversal or void
+	KindExpire      Kind = 13 // the time for captures of some payments is over
 	KindWriteOff    Kind = 60 // an operator ends a payment's exceptions by hand
 
 	// Those of the cluster itself begin at 100.
@@ -30,7 +32,7 @@ const (
 // String is the kind's name in logs and tests.
 func (k Kind) String() string {
 	names := [...]string{
-		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget",
+		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire",
 		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
 	}
 	if int(k) >= len(names) || names[k] == "" {
@@ -108,22 +110,80 @@ func readLate(c *cursor, l *payment.Late) {
 // AppendClaim writes a KindClaim command. The pair of session and number names
 // the claim: proposed twice, it counts once.
 func AppendClaim(b []byte, session payment.Session, number uint64, link payment.LinkName, seq uint64, stan payment.STAN, t payment.Transmitted) []byte {
-	b = append(b, commandVersion)
+	return appendClaim(b, commandVersion, session, number, &payment.Claim{Link: link, Seq: seq, STAN: stan, Transmitted: t})
+}
+
+// claimVersion 2 carries how long an online request's answer is waited for.
+const claimVersion = 2
+
+// AppendClaimOnline writes a KindClaim command for a request that is sent once.
+func AppendClaimOnline(b []byte, session payment.Session, number uint64, k *payment.Claim) []byte {
+	b = appendClaim(b, claimVersion, session, number, k)
+	return putTime(putTime(b, k.Patience), k.Life)
+}
+
+func appendClaim(b []byte, version byte, session payment.Session, number uint64, k *payment.Claim) []byte {
+	b = append(b, version)
 	b = put64(b, uint64(session))
 	b = put64(b, number)
-	b = put64(b, seq)
-	b = put32(b, uint32(stan))
-	b = put32(b, uint32(t))
-	return putText(b, link)
+	b = put64(b, k.Seq)
+	b = put32(b, uint32(k.STAN))
+	b = put32(b, uint32(k.Transmitted))
+	return putText(b, k.Link)
+}
+
+func readClaim(c *cursor, k *payment.Claim) (by claim) {
+	version := c.u8()
+	if version != commandVersion && version != claimVersion {
+		c.broken = true
+	}
+	by = claim{session: payment.Session(c.u64()), number: c.u64()}
+	k.Seq = c.u64()
+	k.STAN = payment.STAN(c.u32())
+	k.Transmitted = payment.Transmitted(c.u32())
+	k.Link = payment.LinkName(c.text())
+	if version == claimVersion {
+		k.Patience = c.time()
+		k.Life = c.time()
+	}
+	return by
 }
 
 // AppendAcknowledge writes a KindAcknowledge command.
 func AppendAcknowledge(b []byte, link payment.LinkName, seq uint64, r *payment.Response, v payment.AdviceVerdict) []byte {
-	b = append(b, commandVersion)
-	b = put64(b, seq)
-	b = append(b, byte(v))
-	b = appendResponse(b, r)
-	return putText(b, link)
+	return appendAcknowledge(b, commandVersion, &payment.Acknowledgement{Link: link, Seq: seq, Verdict: v, Response: *r})
+}
+
+// acknowledgeVersion 2 names the payment: a late answer finds no entry in the
+// outbox any more.
+const acknowledgeVersion = 2
+
+// AppendAnswer writes a KindAcknowledge command that names its payment.
+func AppendAnswer(b []byte, a *payment.Acknowledgement) []byte {
+	b = appendAcknowledge(b, acknowledgeVersion, a)
+	return append(b, a.ID[:]...)
+}
+
+func appendAcknowledge(b []byte, version byte, a *payment.Acknowledgement) []byte {
+	b = append(b, version)
+	b = put64(b, a.Seq)
+	b = append(b, byte(a.Verdict))
+	b = appendResponse(b, &a.Response)
+	return putText(b, a.Link)
+}
+
+func readAcknowledge(c *cursor, a *payment.Acknowledgement) {
+	version := c.u8()
+	if version != commandVersion && version != acknowledgeVersion {
+		c.broken = true
+	}
+	a.Seq = c.u64()
+	a.Verdict = payment.AdviceVerdict(c.u8())
+	readResponse(c, &a.Response)
+	a.Link = payment.LinkName(c.text())
+	if version == acknowledgeVersion {
+		a.ID = c.id()
+	}
 }
 
 // AppendLease writes a KindLease command.
@@ -155,6 +215,7 @@ type Result struct {
 	State     payment.State // of KindAcknowledge, KindLate and KindWriteOff
 	Owed      payment.Owed
 	Numbers   payment.Numbers
+	Operated  payment.Operated
 	Count     int          // payments that KindSweep and KindSession turned into reversals; exceptions that KindWriteOff ended; keys that KindKeySweep retired
 	Key       *payment.Key // of the key commands; must not be changed
 	Err       error        // ErrNotFound, ErrBusy, ErrUnavailable of payment: nothing was done

@@ -18,6 +18,10 @@ import (
 //	n | link                       STAN ranges, RRN counter, outbox sequence
 //	e | node                       the node's session
 //	c | kind | id                  configuration; kind k: working keys, one line a key
+//	b | id                         what has become of an approved payment's money
+//	o | operation                  where the newest line of a capture, refund, … stands
+//	d | due | id                   until when approved payments may be captured; no value, and dropped when it comes
+//	k | merchant | hash            keys of refunds, which are kept as long as the refund
 //	m                              applied index, entry time, oldest open payment, last session
 const (
 	tableLines     = 'j'
@@ -30,7 +34,11 @@ const (
 	tableConfig    = 'c'
 	tableMeta      = 'm'
 
-	configKey = 'k' // kind of tableConfig
+	configKey       = 'k' // kind of tableConfig
+	tableAccounts   = 'b'
+	tableOperations = 'o'
+	tableRefundKeys = 'k'
+	tableDue        = 'd'
 )
 
 func appendLineKey(b []byte, id payment.ID, line uint32) []byte {
@@ -64,6 +72,22 @@ func appendSessionKey[T ~string | ~[]byte](b []byte, node T) []byte {
 func appendKeyKey(b []byte, day uint32, merchant []byte, h keyHash) []byte {
 	b = put32(append(b, tableKeys), day)
 	return append(putText(b, merchant), h[:]...)
+}
+
+func appendAccountKey(b []byte, id payment.ID) []byte {
+	return append(append(b, tableAccounts), id[:]...)
+}
+
+func appendOperationKey(b []byte, id payment.ID) []byte {
+	return append(append(b, tableOperations), id[:]...)
+}
+
+func appendDueKey(b []byte, due payment.Instant, id payment.ID) []byte {
+	return append(putTime(append(b, tableDue), due), id[:]...)
+}
+
+func appendRefundKeyKey(b []byte, merchant []byte, h keyHash) []byte {
+	return append(putText(append(b, tableRefundKeys), merchant), h[:]...)
 }
 
 // keyHash stands for an idempotency key or a reference of one merchant.

@@ -31,6 +31,8 @@ type life struct {
 	merchant    string
 	link        string
 	fingerprint [32]byte
+	capture     payment.Capturing
+	captureBy   payment.Instant // in the journal's time; 0: for ever
 }
 
 // owedRef says where a reversal stands that this payment owes.
@@ -109,6 +111,10 @@ func (l *life) take(h *intentHead, at payment.Instant, names names) {
 	l.lifeOver, l.opened = h.lifeOverAt(at), at
 	l.merchant, l.link = names.of(h.merchant), names.of(h.link)
 	l.known, l.approval = false, payment.ApprovalCode{}
+	l.capture, l.captureBy = h.capture, 0
+	if h.capture.Within > 0 {
+		l.captureBy = at + h.capture.Within
+	}
 }
 
 func (h *intentHead) lifeOverAt(at payment.Instant) payment.Instant {

@@ -42,7 +42,11 @@ type Machine struct {
 	value, body    []byte
 	sweepIDs       []payment.ID
 	late           payment.Late
+	answer         payment.Acknowledgement
 	scratchOutcome payment.Outcome
+
+	scratchOperation payment.Operation
+	scratchAccount   account
 }
 
 // New is a machine over a state. Load must come before anything else.
@@ -139,6 +143,10 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applySweep(&c, r)
 	case KindForget:
 		return m.applyForget(&c, r)
+	case KindOperate:
+		return m.applyOperate(&c, r)
+	case KindExpire:
+		return m.applyExpire(&c, r)
 	case KindWriteOff:
 		return m.applyWriteOff(&c, r)
 	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep:
@@ -417,13 +425,22 @@ func (m *Machine) Due(link payment.LinkName, now payment.Instant, limit int, dst
 	return dst
 }
 
-// Owing says how much link owes, since when, and how much of it needs a person.
+// Owing says how many reversals of authorizations link owes, since when
+// anything is owed, and how much of it needs a person.
 func (m *Machine) Owing(link payment.LinkName) (count int, oldest payment.Instant, exceptions int) {
 	l := m.lanes[string(link)]
 	if l == nil {
 		return 0, 0, 0
 	}
-	return len(l.owed), l.oldest(), l.exceptions
+	return len(l.owed) - l.operations, l.oldest(), l.exceptions
+}
+
+// OwingOperations says how many messages of operations link owes.
+func (m *Machine) OwingOperations(link payment.LinkName) int {
+	if l := m.lanes[string(link)]; l != nil {
+		return l.operations
+	}
+	return 0
 }
 
 // Lanes are the links that ever owed something since this start, by name.

@@ -139,6 +139,7 @@ type lane struct {
 	due        heap[dueAt]
 	order      []uint64 // as they became owed; the dead are dropped from the front
 	exceptions int
+	operations int // of owed: no reversal of an authorization
 }
 
 type owing struct {
@@ -162,6 +163,9 @@ func (l *lane) add(o *owing) {
 	l.owed[o.Seq] = o
 	l.order = append(l.order, o.Seq)
 	l.due.push(dueAt{o.Due, o.Seq})
+	if !o.Operation.IsZero() {
+		l.operations++
+	}
 	if o.Exception {
 		l.exceptions++
 	}
@@ -181,6 +185,9 @@ func (l *lane) changed(o *owing, wasException bool) {
 
 func (l *lane) remove(o *owing) {
 	delete(l.owed, o.Seq)
+	if !o.Operation.IsZero() {
+		l.operations--
+	}
 	if o.Exception {
 		l.exceptions--
 	}

@@ -11,6 +11,7 @@ const (
 	keyPayment      = 1 // id, fingerprint: a payment holds the key
 	keyCancellation = 2 // the key of a request to cancel: its answer, and a hash of what it asked
 	keyBarred       = 3 // a cancellation of this key or reference came before its original
+	keyOperation    = 4 // id, fingerprint: an operation holds the key
 )
 
 const keyVersion = 1
@@ -25,7 +26,7 @@ type keyRecord struct {
 func appendKeyRecord(b []byte, k *keyRecord) []byte {
 	b = append(b, keyVersion, k.kind)
 	switch k.kind {
-	case keyPayment:
+	case keyPayment, keyOperation:
 		b = append(b, k.id[:]...)
 		b = append(b, k.fingerprint[:]...)
 	case keyCancellation:
@@ -42,7 +43,7 @@ func (k *keyRecord) read(b []byte) error {
 	c.version(keyVersion)
 	*k = keyRecord{kind: c.u8()}
 	switch k.kind {
-	case keyPayment:
+	case keyPayment, keyOperation:
 		k.id = c.id()
 		c.copy(k.fingerprint[:])
 	case keyCancellation:
@@ -138,7 +139,7 @@ func (m *Machine) admit(h *intentHead) payment.Opened {
 		switch k.kind {
 		case keyBarred:
 			return payment.Opened{Verdict: payment.OpenBarred}
-		case keyCancellation:
+		case keyCancellation, keyOperation:
 			return payment.Opened{Verdict: payment.OpenConflict}
 		}
 		if v := m.holder(h, &k); v != payment.OpenNew {

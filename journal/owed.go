@@ -91,17 +91,14 @@ func (m *Machine) arm(l *life, event payment.Event, attempt uint8, link string, 
 
 // applyClaim journals an attempt to send, before its first byte.
 func (m *Machine) applyClaim(c *cursor, r *Result) error {
-	c.version(commandVersion)
-	by := claim{session: payment.Session(c.u64()), number: c.u64()}
-	seq := c.u64()
-	stan := payment.STAN(c.u32())
-	transmitted := payment.Transmitted(c.u32())
-	link := m.names.of(c.text())
+	var k payment.Claim
+	by := readClaim(c, &k)
 	if err := c.end(); err != nil {
 		return err
 	}
+	link := m.names.of([]byte(k.Link))
 	lane := m.lane(link)
-	o := lane.owed[seq]
+	o := lane.owed[k.Seq]
 	switch {
 	case o == nil:
 		r.Err = payment.ErrNotFound
@@ -115,15 +112,18 @@ func (m *Machine) applyClaim(c *cursor, r *Result) error {
 	case o.Due > m.now: // somebody else's, or too early
 		r.Owed, r.Err = o.Owed, payment.ErrBusy
 		return nil
-	case o.STAN == 0 && stan == 0:
+	case o.STAN == 0 && k.STAN == 0, o.Online() && (o.Tries > 0 || k.Patience <= 0):
 		r.Err = ErrInvalid
 		return nil
 	}
 	if o.STAN == 0 {
-		o.STAN = stan
+		o.STAN = k.STAN
 	}
-	o.by, o.Transmitted, o.Tries = by, transmitted, nextTries(o.Tries)
+	o.by, o.Transmitted, o.Tries = by, k.Transmitted, nextTries(o.Tries)
 	o.Due = m.repeatAt(o)
+	if o.Online() {
+		o.Due, o.LifeOver = m.now+k.Patience, m.now+k.Life
+	}
 	lane.changed(o, o.Exception)
 	m.setOwed(o)
 	l := m.load(o.ID)
@@ -131,7 +131,9 @@ func (m *Machine) applyClaim(c *cursor, r *Result) error {
 		m.view.fail(ErrCorrupt)
 		return nil
 	}
-	m.writeOwed(l, payment.EntryReversalSent, ownEvent(l), o, nil)
+	if !m.claimedOperation(l, o) {
+		m.writeOwed(l, payment.EntryReversalSent, ownEvent(l), o, nil)
+	}
 	r.Owed = o.Owed
 	return nil
 }
@@ -171,20 +173,19 @@ func ownEvent(l *life) payment.Event {
 	return payment.EventUnknown
 }
 
-// applyAcknowledge journals what the acquirer said to a reversal.
+// applyAcknowledge journals what the acquirer said to what was owed.
 func (m *Machine) applyAcknowledge(c *cursor, r *Result) error {
-	c.version(commandVersion)
-	seq := c.u64()
-	verdict := payment.AdviceVerdict(c.u8())
-	var answer payment.Response
-	readResponse(c, &answer)
-	link := m.names.of(c.text())
+	a := &m.answer
+	*a = payment.Acknowledgement{}
+	readAcknowledge(c, a)
 	if err := c.end(); err != nil {
 		return err
 	}
-	o := m.lane(link).owed[seq]
+	o := m.lane(m.names.of([]byte(a.Link))).owed[a.Seq]
 	if o == nil {
-		r.Err = payment.ErrNotFound
+		if !m.lateOperation(a) {
+			r.Err = payment.ErrNotFound
+		}
 		return nil
 	}
 	l := m.load(o.ID)
@@ -192,7 +193,13 @@ func (m *Machine) applyAcknowledge(c *cursor, r *Result) error {
 		m.view.fail(ErrCorrupt)
 		return nil
 	}
-	o.LastCode = answer.Code
+	o.LastCode = a.Response.Code
+	if !o.Operation.IsZero() {
+		m.answered(l, o, a)
+		r.State = l.state
+		return nil
+	}
+	answer, verdict := a.Response, a.Verdict
 	switch verdict {
 	case payment.AdviceAcknowledged:
 		m.end(l, payment.EventReversalAcknowledged, o, &answer)

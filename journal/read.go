@@ -47,7 +47,11 @@ func ReadPayment(r Reader, id payment.ID) (payment.Payment, error) {
 		return p, errOr(err)
 	}
 	p.Outcome = *e.Outcome
-	return p, nil
+	if !p.Outcome.Status.Approved() {
+		return p, nil
+	}
+	p.Account, err = readMoney(r, id, &p.Outcome)
+	return p, err
 }
 
 func errOr(err error) error {
@@ -97,6 +101,9 @@ func decodeEntry(value []byte) (payment.Entry, error) {
 		e.Owed, e.WriteOff = new(payment.Owed), new(payment.WriteOff)
 		readOwed(&c, e.Owed)
 		readWriteOff(&c, e.WriteOff)
+	case payment.EntryOperation:
+		e.Operation = new(payment.Operation)
+		readOperation(&c, e.Operation)
 	default:
 		return e, ErrCorrupt
 	}

@@ -7,18 +7,27 @@ import (
 // Versions of the encodings below. A change of layout takes a new number and
 // the old decoder stays: a log outlives the binary that wrote it.
 const (
-	intentVersion  = 1
-	outcomeVersion = 1
+	intentVersion = 1
+	// An intent with a capture that is not manual for ever says so in its head.
+	intentCaptureVersion = 2
+	outcomeVersion       = 1
 	// outcomeVersionChip is 1 with what goes back to the chip behind it; without
 	// such data an outcome is written as 1.
 	outcomeVersionChip = 2
 	owedVersion        = 1
+	// An operation's message has more to say than the reversal of an
+	// authorization, which keeps the shorter form.
+	owedOperationVersion = 2
 )
 
 // appendIntent writes an intent. What Apply needs of it stands first, so that
 // Apply can stop reading early (intentHead).
 func appendIntent(b []byte, i *payment.Intent) []byte {
-	b = append(b, intentVersion)
+	version := byte(intentVersion)
+	if i.Capture != (payment.Capturing{}) {
+		version = intentCaptureVersion
+	}
+	b = append(b, version)
 	b = append(b, i.ID[:]...)
 	b = append(b, i.Attempt)
 	b = put64(b, uint64(i.Session))
@@ -32,10 +41,16 @@ func appendIntent(b []byte, i *payment.Intent) []byte {
 	b = putText(b, i.Link)
 	b = putText(b, i.Key)
 	b = putText(b, i.Reference)
+	if version == intentCaptureVersion {
+		b = append(b, byte(i.Capture.Means))
+		b = put16(b, i.Capture.MTI)
+		b = putTime(b, i.Capture.Within)
+		b = append(b, byte(i.Capture.Mode))
+	}
 	// Apply reads no further.
 	b = putText(b, i.Node)
 	b = putText(b, i.Gateway)
-	b = append(b, byte(i.Channel), byte(i.Capture))
+	b = append(b, byte(i.Channel), byte(i.Capture.Mode))
 	b = putBool(b, i.Partial)
 	b = append(b, byte(i.Scheme))
 	b = putText(b, i.Dialect)
@@ -75,10 +90,14 @@ type intentHead struct {
 	link        []byte
 	key         []byte
 	reference   []byte
+	capture     payment.Capturing
 }
 
 func (h *intentHead) read(c *cursor) {
-	c.version(intentVersion)
+	version := c.u8()
+	if version != intentVersion && version != intentCaptureVersion {
+		c.broken = true
+	}
 	h.id = c.id()
 	h.attempt = c.u8()
 	h.session = payment.Session(c.u64())
@@ -92,6 +111,12 @@ func (h *intentHead) read(c *cursor) {
 	h.link = c.text()
 	h.key = c.text()
 	h.reference = c.text()
+	if version == intentCaptureVersion {
+		h.capture.Means = payment.OperationMeans(c.u8())
+		h.capture.MTI = c.u16()
+		h.capture.Within = c.time()
+		h.capture.Mode = payment.CaptureMode(c.u8())
+	}
 }
 
 // rest walks over what Apply does not need, so that an intent that could not be
@@ -125,12 +150,12 @@ func readIntent(c *cursor, i *payment.Intent) {
 	h.read(c)
 	*i = payment.Intent{
 		ID: h.id, Attempt: h.attempt, Session: h.session, Fingerprint: h.fingerprint, Amount: h.amount, ReceivedAt: h.receivedAt, AnswerBy: h.answerBy, LifeOver: h.lifeOver,
-		STAN: h.stan, Merchant: payment.MerchantID(h.merchant), Link: payment.LinkName(h.link), Key: owned(h.key), Reference: owned(h.reference),
+		STAN: h.stan, Merchant: payment.MerchantID(h.merchant), Link: payment.LinkName(h.link), Key: owned(h.key), Reference: owned(h.reference), Capture: h.capture,
 	}
 	i.Node = payment.NodeID(c.text())
 	i.Gateway = payment.GatewayID(c.text())
 	i.Channel = payment.Channel(c.u8())
-	i.Capture = payment.CaptureMode(c.u8())
+	i.Capture.Mode = payment.CaptureMode(c.u8())
 	i.Partial = c.flag()
 	i.Scheme = payment.Scheme(c.u8())
 	i.Dialect = payment.DialectName(c.text())
@@ -251,7 +276,11 @@ type claim struct {
 }
 
 func appendOwed(b []byte, o *payment.Owed, by claim) []byte {
-	b = append(b, owedVersion)
+	version := byte(owedVersion)
+	if !o.Operation.IsZero() {
+		version = owedOperationVersion
+	}
+	b = append(b, version)
 	b = put64(b, o.Seq)
 	b = append(b, o.ID[:]...)
 	b = append(b, o.Attempt, byte(o.Reason))
@@ -267,11 +296,25 @@ func appendOwed(b []byte, o *payment.Owed, by claim) []byte {
 	b = append(b, o.LastCode[:]...)
 	b = put64(b, uint64(by.session))
 	b = put64(b, by.number)
-	return putText(b, o.Link)
+	b = putText(b, o.Link)
+	if version == owedVersion {
+		return b
+	}
+	b = append(b, o.Operation[:]...)
+	b = append(b, byte(o.Kind), byte(o.Means))
+	b = put16(b, o.MTI)
+	b = putAmount(b, o.Amount)
+	b = put64(b, uint64(o.Remains))
+	b = put16(b, o.Original.MTI)
+	b = put32(b, uint32(o.Original.STAN))
+	return put32(b, uint32(o.Original.Transmitted))
 }
 
 func readOwed(c *cursor, o *payment.Owed) (by claim) {
-	c.version(owedVersion)
+	version := c.u8()
+	if version != owedVersion && version != owedOperationVersion {
+		c.broken = true
+	}
 	o.Seq = c.u64()
 	o.ID = c.id()
 	o.Attempt = c.u8()
@@ -289,5 +332,15 @@ func readOwed(c *cursor, o *payment.Owed) (by claim) {
 	by.session = payment.Session(c.u64())
 	by.number = c.u64()
 	o.Link = payment.LinkName(c.text())
+	if version == owedVersion {
+		return by
+	}
+	o.Operation = c.id()
+	o.Kind = payment.OperationKind(c.u8())
+	o.Means = payment.OperationMeans(c.u8())
+	o.MTI = c.u16()
+	o.Amount = c.amount()
+	o.Remains = int64(c.u64())
+	o.Original = payment.Message{MTI: c.u16(), STAN: payment.STAN(c.u32()), Transmitted: payment.Transmitted(c.u32())}
 	return by
 }

@@ -72,6 +72,9 @@ func (m *Machine) decide(l *life, o *payment.Outcome, next payment.State) {
 	l.state, l.outcomeAt = next, l.lines
 	m.body = appendOutcome(m.body[:0], o)
 	m.write(l, payment.EntryOutcome, o.Event, m.body)
+	if l.capture != (payment.Capturing{}) && next == payment.StateApproved {
+		m.approved(l, o)
+	}
 	if _, ok := m.open[l.id]; ok {
 		delete(m.open, l.id)
 		m.retired = append(m.retired, l)

@@ -176,6 +176,9 @@ func (c *core) reserveOwed(now moment, wall payment.Instant, s *payment.Slot, o 
 		return errFull
 	}
 	p.key.owed, p.key.class = true, iso8583.ClassReversal
+	if !o.IsReversal() {
+		p.key.class = uint8(iso8583.MTI(o.MTI).Class())
+	}
 	p.key.rrn = rrn
 	if rrn[0] == 0 {
 		p.key.rrn = payment.MakeRRN(wall, counter)

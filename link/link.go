@@ -39,6 +39,9 @@ type Deps struct {
 	// what is owed, and belongs to none. It is asked under the link's lock, right
 	// before each write. nil: always.
 	MayWrite func(payment.Session) bool
+	// LateOperation, if set, takes the late answer to an advice or to an
+	// operation's request.
+	LateOperation func(a *payment.Acknowledgement)
 	// Unmatched, if set, takes an answer that matches nothing this process
 	// remembers, with the line that was logged about it.
 	Unmatched func(m *iso8583.Message, line string)

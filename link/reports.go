@@ -113,6 +113,10 @@ func (l *Link) log(r *report) {
 // reversal goes to the outbox, never to the payment: it decides nothing there.
 func (l *Link) tellLate(r *report) {
 	var response payment.Response
+	if r.ghost.key.owed && r.ghost.key.class != iso8583.ClassReversal {
+		l.tellLateOperation(r)
+		return
+	}
 	if r.ghost.key.owed {
 		if l.deps.LateReversal == nil {
 			return
@@ -132,6 +136,21 @@ func (l *Link) tellLate(r *report) {
 		return
 	}
 	l.deps.Late(payment.Late{ID: r.ghost.id, Attempt: r.ghost.attempt, Link: l.cfg.Name, Response: response})
+}
+
+// tellLateOperation names the payment: the outbox may not have what was answered
+// any more, and an approval must be undone all the same.
+func (l *Link) tellLateOperation(r *report) {
+	if l.deps.LateOperation == nil {
+		return
+	}
+	a := payment.Acknowledgement{Link: l.cfg.Name, Seq: r.ghost.seq, ID: r.ghost.id}
+	if err := l.dialect.DecodeAdvice(r.message, &a.Response); err != nil {
+		l.deps.Log.Warn("late answer to an operation cannot be decoded", "error", err)
+		return
+	}
+	a.Verdict = a.Response.Advice
+	l.deps.LateOperation(&a)
 }
 
 // unmatchedLine is the one line about an answer that matches nothing: what it

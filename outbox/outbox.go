@@ -1,5 +1,5 @@
-// Package outbox sends what is owed to acquirers until they acknowledge it:
-// reversals today, advices and captures as they come. What is owed, and since
+// Package outbox sends what is owed to acquirers: reversals and advices until
+// they are acknowledged, an operation's request once. What is owed, and since
 // when, stands in the journal; this package only carries it.
 //
 // One Worker per link. It never decides that something is no longer owed: it
@@ -28,6 +28,13 @@ type Journal interface {
 	Claim(link payment.LinkName, seq uint64, stan payment.STAN, t payment.Transmitted) (payment.Owed, error)
 	Acknowledge(link payment.LinkName, seq uint64, r *payment.Response, v payment.AdviceVerdict) (payment.State, error)
 	Payment(id payment.ID) (payment.Payment, error)
+}
+
+// Operations is the journal's side of captures, refunds and the like. Answer is
+// the one for what ClaimOnline claimed, and for all that names its payment.
+type Operations interface {
+	ClaimOnline(c *payment.Claim) (payment.Owed, error)
+	Answer(a *payment.Acknowledgement) error
 }
 
 // Sender is the link.
@@ -69,11 +76,13 @@ type Deps struct {
 	Link    payment.LinkName
 	Dialect *iso8583.Dialect
 	Journal Journal
-	Sender  Sender
-	Vault   Opener
-	Zone    Protector // nil on a link without MACs
-	Now     func() payment.Instant
-	Log     *slog.Logger
+	// Operations may be nil where only reversals are owed.
+	Operations Operations
+	Sender     Sender
+	Vault      Opener
+	Zone       Protector // nil on a link without MACs
+	Now        func() payment.Instant
+	Log        *slog.Logger
 	// Registerer takes the worker's metrics; it adds the labels that name the
 	// link. nil: they are kept to itself.
 	Registerer prometheus.Registerer
@@ -194,8 +203,11 @@ func (s *Carrier) Carry(o *payment.Owed) (rest time.Duration) {
 	p, err := s.Journal.Payment(o.ID)
 	if err != nil {
 		s.metrics.failed.Inc()
-		s.Log.Error("owed reversal without a readable payment", "id", o.ID.String(), "link", s.Link, "error", err)
+		s.Log.Error("owed without a readable payment", "id", o.ID.String(), "link", s.Link, "error", err)
 		return unreadablePause
+	}
+	if !o.Operation.IsZero() {
+		return s.operate(o, &p)
 	}
 	if o.STAN == 0 && s.Dialect.SameSTAN() {
 		o.STAN = p.Intent.STAN
@@ -212,7 +224,7 @@ func (s *Carrier) Carry(o *payment.Owed) (rest time.Duration) {
 		// keeps an outage from becoming a busy loop.
 		return unavailablePause
 	}
-	if verdict == payment.AdviceRepeat && response == nil {
+	if response == nil {
 		return 0 // no answer: the claim's due time brings the repeat
 	}
 	s.metrics.results[verdict].Inc()
@@ -242,11 +254,11 @@ func (s *Carrier) attempt(o *payment.Owed, i *payment.Intent) (claimed payment.O
 	if err := s.Sender.ReserveOwed(&s.slot, o, i.RRN); err != nil {
 		return claimed, nil, v, false
 	}
-	claimed, err := s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)
+	claimed, err := s.claim(o)
 	if err != nil {
 		s.Sender.Release(&s.slot)
 		s.metrics.failed.Inc()
-		s.Log.Warn("reversal not claimed", "id", o.ID.String(), "link", s.Link, "error", err)
+		s.Log.Warn("what is owed is not claimed", "id", o.ID.String(), "link", s.Link, "error", err)
 		return claimed, nil, v, false
 	}
 	r, v = s.transmit(&claimed, i)
@@ -261,7 +273,7 @@ func (s *Carrier) unopened(o *payment.Owed, err error) (rest time.Duration) {
 		return unavailablePause
 	}
 	s.metrics.failed.Inc()
-	s.Log.Error("owed reversal: sealed card cannot be opened", "id", o.ID.String(), "link", s.Link, "error", err)
+	s.Log.Error("owed: sealed card cannot be opened", "id", o.ID.String(), "link", s.Link, "error", err)
 	return unreadablePause
 }
 
@@ -287,21 +299,21 @@ const (
 // transmit packs a claimed entry, sends it and reads the answer. A nil response
 // with AdviceRepeat means that no usable answer came.
 func (s *Carrier) transmit(o *payment.Owed, i *payment.Intent) (*payment.Response, payment.AdviceVerdict) {
-	frame, err := s.Dialect.EncodeReversal(s.frame[:0], o, i, &s.card)
+	frame, err := s.encode(o, i)
 	if err != nil {
 		s.Sender.Release(&s.slot)
 		s.metrics.failed.Inc()
-		s.Log.Error("reversal cannot be encoded", "id", o.ID.String(), "link", s.Link, "error", err)
-		return nil, payment.AdviceRepeat
+		s.Log.Error("what is owed cannot be encoded", "id", o.ID.String(), "link", s.Link, "kind", o.Kind.String(), "error", err)
+		return nil, payment.AdviceNotSent
 	}
 	s.frame = frame
 	defer clear(s.frame)
 	if s.Zone != nil {
-		if err := s.Zone.Protect(s.Dialect.ReversalMTI(), s.frame, s.slot.SendBy); err != nil {
+		if err := s.Zone.Protect(s.mti(o), s.frame, s.slot.SendBy); err != nil {
 			s.Sender.Release(&s.slot)
 			s.metrics.failed.Inc()
-			s.Log.Error("reversal cannot be authenticated; it is repeated", "id", o.ID.String(), "link", s.Link, "error", err)
-			return nil, payment.AdviceRepeat
+			s.Log.Error("what is owed cannot be authenticated; it is tried again", "id", o.ID.String(), "link", s.Link, "error", err)
+			return nil, payment.AdviceNotSent
 		}
 	}
 	defer s.answer.Wipe()
@@ -309,22 +321,44 @@ func (s *Carrier) transmit(o *payment.Owed, i *payment.Intent) (*payment.Respons
 	if err := s.Sender.Exchange(&s.slot, i, s.frame, &s.answer); err != nil {
 		if errors.Is(err, payment.ErrNotSent) {
 			s.metrics.notSent.Inc()
-		} else {
-			s.metrics.unanswered.Inc()
-			s.Log.Debug("reversal unanswered", "id", o.ID.String(), "link", s.Link, "tries", o.Tries, "error", err)
+			return nil, payment.AdviceNotSent
 		}
+		s.metrics.unanswered.Inc()
+		s.Log.Debug("what is owed is unanswered", "id", o.ID.String(), "link", s.Link, "tries", o.Tries, "error", err)
 		return nil, payment.AdviceRepeat
 	}
 	var r payment.Response
-	if err := s.Dialect.DecodeReversal(&s.answer, &r); err != nil {
+	if err := s.decode(o, &r); err != nil {
 		s.metrics.unanswered.Inc()
-		s.Log.Warn("reversal's answer cannot be read", "id", o.ID.String(), "link", s.Link, "error", err)
+		s.Log.Warn("answer to what is owed cannot be read", "id", o.ID.String(), "link", s.Link, "error", err)
 		return nil, payment.AdviceRepeat
 	}
 	if o.Tries > 1 && s.Dialect.AcknowledgesRepeat(&r) {
 		r.Advice = payment.AdviceAcknowledged // "duplicate": an earlier transmission was processed
 	}
 	return &r, r.Advice
+}
+
+func (s *Carrier) encode(o *payment.Owed, i *payment.Intent) ([]byte, error) {
+	if o.IsReversal() {
+		return s.Dialect.EncodeReversal(s.frame[:0], o, i, &s.card)
+	}
+	return s.Dialect.EncodeOperation(s.frame[:0], o, i, &s.card)
+}
+
+// mti is the type of the message that is owed, without its repeat bit.
+func (s *Carrier) mti(o *payment.Owed) iso8583.MTI {
+	if o.IsReversal() {
+		return s.Dialect.ReversalMTI()
+	}
+	return iso8583.MTI(o.MTI)
+}
+
+func (s *Carrier) decode(o *payment.Owed, r *payment.Response) error {
+	if o.IsReversal() {
+		return s.Dialect.DecodeReversal(&s.answer, r)
+	}
+	return s.Dialect.DecodeAdvice(&s.answer, r)
 }
 
 // report logs what a person should see: the end of a reversal that had trouble,

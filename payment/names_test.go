@@ -35,11 +35,14 @@ func TestNames(t *testing.T) {
 		{"status", namesOf(Status.String, "invalid"), "[none approved partially_approved declined unknown not_sent cancelled]"},
 		{"cause", namesOf(Cause.String, "invalid"), "[ timeout link_lost unparsable_answer rejected amount_mismatch session_ended overdue cancelled no_route too_late]"},
 		{"reversal", namesOf(ReversalReason.String, "invalid"), "[ timeout malfunction customer_cancellation partial late_response suspected_fraud]"},
-		{"entry", namesOf(func(k EntryKind) string { return (k + 1).String() }, "invalid"), "[intent outcome late_answer reversal_owed reversal_sent reversal_ended]"},
+		{"entry", namesOf(func(k EntryKind) string { return (k + 1).String() }, "invalid"), "[intent outcome late_answer reversal_owed reversal_sent reversal_ended operation]"},
 		{"entry by hand", []string{EntryWrittenOff.String()}, "[written_off]"},
 		{"key usage", namesOf(KeyUsage.String, "invalid"), "[none zone zone-block pin mac derivation data blind-index cvv pin-offset pvv emv]"},
 		{"key state", namesOf(KeyState.String, "invalid"), "[absent pending active decrypt-only retired destroyed]"},
-		{"refusal", namesOf(func(k RefusalKind) string { return (k + 1).String() }, "unknown"), "[invalid key_conflict running no_route overloaded pending barred security]"},
+		{"operation", namesOf(OperationKind.String, "invalid"), "[ capture refund increment release void]"},
+		{"operation state", namesOf(OperationState.String, "invalid"), "[none waiting owed reversing exception done declined failed withdrawn undone]"},
+		{"means", namesOf(OperationMeans.String, "invalid"), "[none advice online reversal]"},
+		{"refusal", namesOf(func(k RefusalKind) string { return (k + 1).String() }, "unknown"), "[invalid key_conflict running no_route overloaded pending barred security missing whole]"},
 	} {
 		if got := fmt.Sprint(c.names); got != c.want {
 			t.Errorf("%s: %s, want %s", c.kind, got, c.want)

@@ -164,6 +164,17 @@ func (m CaptureMode) String() string {
 	return "manual"
 }
 
+// Capturing is how and until when an approved authorization is captured: the
+// contract's and the dialect's part of it.
+type Capturing struct {
+	Mode  CaptureMode
+	Means OperationMeans // of an automatic capture; MeansNone: nothing more travels
+	MTI   uint16         // of its message
+	// Within is how long after the request captures are taken; then what is left
+	// is reversed. Zero: for ever.
+	Within Instant
+}
+
 // ThreeDSecure is what the merchant's 3-D Secure server returned.
 type ThreeDSecure struct {
 	Version             []byte // "2.2.0"

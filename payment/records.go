@@ -15,7 +15,7 @@ type Intent struct {
 	Reference   []byte
 	Amount      Amount
 	Channel     Channel
-	Capture     CaptureMode
+	Capture     Capturing
 	Partial     bool // the merchant can take a partial approval
 	Scheme      Scheme
 	Link        LinkName
@@ -167,8 +167,8 @@ func ParseReversalReason(name []byte) (ReversalReason, bool) {
 	return NoReversal, false
 }
 
-// Owed is one entry of the outbox: a reversal that a link must acknowledge. It
-// keeps fields, never packed bytes: the sender packs with its own keys.
+// Owed is one entry of the outbox: a reversal, an advice or an operation's
+// request, which a link must answer. It keeps fields, never packed bytes: the sender packs with its own keys.
 type Owed struct {
 	Link         LinkName
 	Seq          uint64 // per link, in the order they became owed
@@ -185,6 +185,50 @@ type Owed struct {
 	LifeOver     Instant // of the original
 	Exception    bool    // needs a person; still owed, repeated hourly
 	LastCode     ResponseCode
+
+	// Operation is whose message this is; zero for the reversal of an
+	// authorization. The rest is set with it only.
+	Operation ID
+	Kind      OperationKind
+	Means     OperationMeans
+	MTI       uint16  // of the message that is owed, without the repeat bit
+	Amount    Amount  // that travels in DE 4
+	Remains   int64   // of a partial reversal: what DE 95 says is still held
+	Original  Message // that a reversal names; zero: the payment's authorization
+}
+
+// IsReversal says whether a reversal is owed, of whatever.
+func (o *Owed) IsReversal() bool { return o.Operation.IsZero() || o.Means == MeansReversal }
+
+// Online says whether what is owed is a request: sent once, and reversed where
+// no answer comes.
+func (o *Owed) Online() bool { return !o.Operation.IsZero() && o.Means == MeansOnline }
+
+// Claim is an attempt to send what is owed, made before its first byte.
+type Claim struct {
+	Link        LinkName
+	Seq         uint64
+	STAN        STAN // fixed by the first claim
+	Transmitted Transmitted
+	// Patience is how long from the claim an online request's answer can come,
+	// and Life how long its original can still reach the acquirer; both zero for
+	// what is repeated until it is acknowledged.
+	Patience, Life Instant
+}
+
+// DueCapture is a payment whose time for captures is over.
+type DueCapture struct {
+	Due Instant
+	ID  ID
+}
+
+// Acknowledgement is the answer to what was owed, or what is known instead.
+type Acknowledgement struct {
+	Link     LinkName
+	Seq      uint64
+	ID       ID // of the payment, where the answer came late
+	Verdict  AdviceVerdict
+	Response Response
 }
 
 // Payment is one payment as read back: the intent of its last attempt, the
@@ -193,6 +237,7 @@ type Payment struct {
 	Intent  Intent
 	State   State
 	Outcome Outcome
+	Account Account // of an approved one
 }
 
 // OpenVerdict is what Apply said to an intent.
@@ -240,6 +285,7 @@ type Cancellation struct {
 type Cancelled struct {
 	Found    bool // false: nothing yet has that key or reference, and the bar is remembered
 	Conflict bool // the request's own key was used for something else; nothing was done
+	Captured bool // something of it is captured: nothing was done, what remains can be released
 	ID       ID
 	Before   State
 	State    State
@@ -267,6 +313,8 @@ type Entry struct {
 	Response *Response
 	Owed     *Owed
 	WriteOff *WriteOff // without its ID, which is the payment's
+	// Operation is as it stands after this line.
+	Operation *Operation
 }
 
 // EntryKind is the kind of a history line.
@@ -280,6 +328,7 @@ const (
 	EntryReversalOwed
 	EntryReversalSent
 	EntryReversalEnded
+	EntryOperation // a capture, refund, increment, partial reversal or void went on
 )
 
 // String is the kind's name in the API.
@@ -299,6 +348,8 @@ func (k EntryKind) String() string {
 		return "reversal_ended"
 	case EntryWrittenOff:
 		return "written_off"
+	case EntryOperation:
+		return "operation"
 	}
 	return "invalid"
 }

@@ -28,14 +28,16 @@ type RefusalKind uint8
 // The kinds. Only Barred is the key's answer for ever; after Pending the same
 // key must be asked again, after any other it may be.
 const (
-	RefusedInvalid     RefusalKind = iota + 1 // a field cannot be accepted: 422
-	RefusedKeyConflict                        // the key was used with another body: 422
-	RefusedRunning                            // the key's first request still runs: 409
-	RefusedNoRoute                            // nothing can carry it now, and nothing left: 503 no_route
-	RefusedOverloaded                         // a limit is reached, and nothing left: 503 overloaded
-	RefusedPending                            // the outcome is not known here yet: 503 outcome_pending
-	RefusedBarred                             // its reversal came first: 409 reversed, final
-	RefusedSecurity                           // PIN or MAC cannot be worked on now, and nothing left: 503 security_unavailable
+	RefusedInvalid      RefusalKind = iota + 1 // a field cannot be accepted: 422
+	RefusedKeyConflict                         // the key was used with another body: 422
+	RefusedRunning                             // the key's first request still runs: 409
+	RefusedNoRoute                             // nothing can carry it now, and nothing left: 503 no_route
+	RefusedOverloaded                          // a limit is reached, and nothing left: 503 overloaded
+	RefusedPending                             // the outcome is not known here yet: 503 outcome_pending
+	RefusedBarred                              // its reversal came first: 409 reversed, final
+	RefusedSecurity                            // PIN or MAC cannot be worked on now, and nothing left: 503 security_unavailable
+	RefusedMissing                             // no such payment or capture: 404
+	RefusedWholeRelease                        // a partial reversal of the whole: for its caller, never for a gateway
 )
 
 // String is the kind's name in logs and metrics.
@@ -57,6 +59,10 @@ func (k RefusalKind) String() string {
 		return "barred"
 	case RefusedSecurity:
 		return "security"
+	case RefusedMissing:
+		return "missing"
+	case RefusedWholeRelease:
+		return "whole"
 	}
 	return "unknown"
 }

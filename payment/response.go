@@ -174,6 +174,9 @@ const (
 	AdviceAcknowledged                      // accepted
 	AdviceNotFound                          // the original is unknown to the acquirer
 	AdviceExceptional                       // anything else: still owed, for a person to see
+	AdviceUnknown                           // of an online request: no usable answer, and none can come
+	AdviceNotSent                           // proof that the claimed message never left
+	AdviceDecided                           // of an online request: the response's verdict decides
 )
 
 // Response is what a decoded answer says. It holds no slices, so that it can

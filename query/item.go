@@ -7,7 +7,15 @@ type Item struct {
 	Payment   payment.Payment
 	CreatedAt payment.Instant
 	Attempts  []Attempt
-	Reversals []Reversal
+	Reversals []Reversal // of the authorization
+	// Operations are the payment's captures, refunds and so on, oldest first.
+	Operations []Operation
+}
+
+// Operation is one operation with every message that travelled for it.
+type Operation struct {
+	payment.Operation
+	Messages []payment.Message
 }
 
 // Attempt is one 0100 with the numbers it travelled under.
@@ -43,6 +51,8 @@ func newItem(p payment.Payment, history []payment.Entry) Item {
 			item.outcome(e)
 		case payment.EntryReversalOwed, payment.EntryReversalSent, payment.EntryReversalEnded, payment.EntryWrittenOff:
 			item.reversal(e)
+		case payment.EntryOperation:
+			item.operation(e)
 		}
 	}
 	return item
@@ -76,8 +86,30 @@ func (item *Item) outcome(e *payment.Entry) {
 	}
 }
 
+// operation keeps an operation's newest line, and each transmission there was.
+func (item *Item) operation(e *payment.Entry) {
+	if e.Operation == nil {
+		return
+	}
+	var o *Operation
+	for i := range item.Operations {
+		if item.Operations[i].ID == e.Operation.ID && item.Operations[i].Kind == e.Operation.Kind {
+			o = &item.Operations[i]
+		}
+	}
+	if o == nil {
+		item.Operations = append(item.Operations, Operation{})
+		o = &item.Operations[len(item.Operations)-1]
+	}
+	o.Operation = *e.Operation
+	m := payment.Message{MTI: o.MTI, STAN: o.STAN, Transmitted: o.Transmitted}
+	if m.STAN != 0 && (len(o.Messages) == 0 || o.Messages[len(o.Messages)-1] != m) {
+		o.Messages = append(o.Messages, m)
+	}
+}
+
 func (item *Item) reversal(e *payment.Entry) {
-	if e.Owed == nil {
+	if e.Owed == nil || !e.Owed.Operation.IsZero() {
 		return
 	}
 	o := e.Owed

@@ -17,6 +17,7 @@ import (
 type Records interface {
 	Payment(id payment.ID) (payment.Payment, error)
 	History(id payment.ID) ([]payment.Entry, error)
+	Operation(id payment.ID) (payment.Operation, error)
 }
 
 // Index finds payments of a merchant. List gives those before an id (from the
@@ -68,6 +69,16 @@ func (r *Reader) Item(id payment.ID) (Item, error) {
 		return Item{}, err
 	}
 	return newItem(p, history), nil
+}
+
+// Operation is a capture, refund, increment, partial reversal or void as it
+// stands.
+func (r *Reader) Operation(id payment.ID) (payment.Operation, error) {
+	o, err := r.records.Operation(id)
+	if err != nil {
+		return payment.Operation{}, fmt.Errorf("reading an operation: %w", err)
+	}
+	return o, nil
 }
 
 // History is a payment's life, oldest first.

@@ -28,6 +28,10 @@ func (s *store) Payment(id payment.ID) (payment.Payment, error) {
 	return p, s.noRecord
 }
 
+func (s *store) Operation(payment.ID) (payment.Operation, error) {
+	return payment.Operation{}, payment.ErrNotFound
+}
+
 func (s *store) History(id payment.ID) ([]payment.Entry, error) { return s.history[id], nil }
 
 func (s *store) ByKey(payment.MerchantID, []byte) (payment.ID, error) {

@@ -22,6 +22,7 @@ type Contract struct {
 	MaxAmount       int64              // minor units of the payment's currency; 0: payment.MaxAmount
 	PartialApproval bool               // the merchant can take a partial approval
 	CVV             CVVPolicy
+	CaptureWithin   time.Duration  // then what was not captured is reversed; 0: never
 	TimeZone        *time.Location // of the terminal, DE 12 and 13; nil: UTC
 }
 

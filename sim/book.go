@@ -18,7 +18,8 @@ type book struct {
 	remember bool              // a reversal that came first bars its original
 	parties  map[string]uint32 // acquirer and terminal
 	requests map[requestKey]request
-	advices  map[adviceKey]struct{}
+	advices  map[adviceKey]advice
+	payments map[paymentKey]requestKey // the approved request that an increment adds to
 }
 
 // requestKey is what DE 90 (or 56) says of an original, with DE 41.
@@ -36,6 +37,21 @@ type request struct {
 	decision    decision
 	code        uint8 // index of its 1987 code
 	tries       uint8 // reversals that were put off
+	adds        bool  // an increment: its amount is in to's, too
+	to          requestKey
+}
+
+// paymentKey is what the requests of one payment share.
+type paymentKey struct {
+	rrn   [12]byte
+	party uint32
+}
+
+// advice is one that was taken.
+type advice struct {
+	amount      int64  // not undone
+	transmitted uint32 // DE 7 of the transmission that was taken
+	undone      bool
 }
 
 // adviceKey says that an advice is a repeat: its DE 7 changes, its STAN and
@@ -48,7 +64,7 @@ type adviceKey struct {
 }
 
 func newBook(most int, remember bool) *book {
-	return &book{max: most, remember: remember, parties: map[string]uint32{}, requests: map[requestKey]request{}, advices: map[adviceKey]struct{}{}}
+	return &book{max: most, remember: remember, parties: map[string]uint32{}, requests: map[requestKey]request{}, advices: map[adviceKey]advice{}, payments: map[paymentKey]requestKey{}}
 }
 
 func (b *book) full() bool { return len(b.requests)+len(b.advices) >= b.max }
@@ -86,6 +102,39 @@ func adviceOf(m *message, party uint32) adviceKey {
 	copy(k.rrn[:], m.values[37])
 	k.stan, _ = number(m.values[11])
 	return k
+}
+
+// grant remembers an approved request. One under the reference number of an
+// earlier one adds to it.
+func (b *book) grant(k requestKey, q request, rrn []byte) {
+	p := paymentKey{party: k.party}
+	if copy(p.rrn[:], rrn) == len(p.rrn) {
+		to, ok := b.payments[p]
+		if first := b.requests[to]; ok && to != k && first.decision == approved && first.amount > 0 {
+			first.amount += q.amount
+			b.requests[to] = first
+			q.adds, q.to = true, to
+		} else {
+			b.payments[p] = k
+		}
+	}
+	b.requests[k] = q
+}
+
+// lower takes a part of a request's amount back, or all of it, and from the
+// payment that it adds to.
+func (b *book) lower(k requestKey, by int64) {
+	q := b.requests[k]
+	if q.adds {
+		if first, ok := b.requests[q.to]; ok {
+			first.amount -= min(by, first.amount)
+			b.requests[q.to] = first
+		}
+	}
+	if q.amount -= by; q.amount <= 0 {
+		q.amount, q.decision = 0, reversed
+	}
+	b.requests[k] = q
 }
 
 // maxLine bounds a line of a ledger; ours have some 400 bytes.
@@ -146,7 +195,7 @@ func (r *replayer) line(text []byte) error {
 	if mti[2] == '2' && what != reversed && what != unknownOriginal {
 		k := adviceKey{stan: stan, party: party, mti: mtiNumber(mti)}
 		copy(k.rrn[:], v.GetStringBytes("rrn"))
-		r.book.advices[k] = struct{}{}
+		r.book.advices[k] = advice{amount: v.GetInt64("amount"), transmitted: uint32(transmitted)}
 		return nil
 	}
 	if what == reversed || what == unknownOriginal {
@@ -160,6 +209,10 @@ func (r *replayer) line(text []byte) error {
 	q := request{transmitted: uint32(transmitted), decision: what, code: code}
 	if what == approved || what == refunded {
 		q.amount = v.GetInt64("amount")
+	}
+	if what == approved {
+		r.book.grant(k, q, v.GetStringBytes("rrn"))
+		return nil
 	}
 	r.book.requests[k] = q
 	return nil
@@ -179,18 +232,23 @@ func (r *replayer) undo(v *fastjson.Value, what decision) error {
 	if local := o.GetStringBytes("local"); len(local) > 0 {
 		k.when, _ = number(local)
 	}
-	q, ok := r.book.requests[k]
+	if what == reversed && mti[2] == '2' {
+		a := adviceKey{stan: k.stan, party: k.party, mti: k.mti}
+		copy(a.rrn[:], v.GetStringBytes("rrn"))
+		if taken, ok := r.book.advices[a]; ok {
+			taken.amount, taken.undone = 0, true
+			r.book.advices[a] = taken
+		}
+		return nil
+	}
+	_, ok := r.book.requests[k]
 	switch {
 	case what == unknownOriginal && !ok:
 		if r.book.remember {
 			r.book.requests[k] = request{decision: unknownOriginal}
 		}
 	case what == reversed && ok:
-		q.amount -= v.GetInt64("amount")
-		if q.amount <= 0 {
-			q.amount, q.decision = 0, reversed
-		}
-		r.book.requests[k] = q
+		r.book.lower(k, v.GetInt64("amount"))
 	}
 	return nil
 }

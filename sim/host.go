@@ -215,7 +215,11 @@ func (h *host) grant(m *message, f *facts, b *behaviour, r ruling) ruling {
 		amount = q.amount
 	}
 	r.line = h.write(m, f, amount, what, r.code, nil)
-	h.book.requests[r.key] = q
+	if q.decision == approved {
+		h.book.grant(r.key, q, m.values[37])
+	} else {
+		h.book.requests[r.key] = q
+	}
 	return r
 }
 
@@ -302,7 +306,8 @@ func (h *host) advise(m *message, f *facts) ruling {
 	if n, ok := h.original(m); ok {
 		o = &n
 	}
-	h.book.advices[k] = struct{}{}
+	transmitted, _ := number(f.transmitted)
+	h.book.advices[k] = advice{amount: f.amount, transmitted: uint32(transmitted)}
 	r.line = h.write(m, f, f.amount, what, r.code, o)
 	return r
 }

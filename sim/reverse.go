@@ -63,6 +63,9 @@ func (h *host) reverse(m *message, f *facts) ruling {
 		r.code = h.spell("30")
 		return r
 	}
+	if o.mti[2] == '2' {
+		return h.undoAdvice(m, f, &o, r)
+	}
 	k := h.keyOf(m, &o, f)
 	r.after = h.held[k]
 	delete(h.held, k)
@@ -129,11 +132,32 @@ func (h *host) undo(m *message, f *facts, k requestKey, q request, o *named, r r
 			return r // it repeats what was done
 		}
 		undone = q.amount - left
-		q.amount = left
-	} else {
-		q.amount, q.decision = 0, reversed
 	}
-	h.book.requests[k] = q
+	h.book.lower(k, undone)
+	r.line = h.write(m, f, undone, reversed, r.code, o)
+	return r
+}
+
+// undoAdvice takes a capture or refund back that was advised. It is found by
+// its trace number and the payment's reference number: its DE 7 may be that of
+// a repeat.
+func (h *host) undoAdvice(m *message, f *facts, o *named, r ruling) ruling {
+	k := adviceKey{party: h.keyOf(m, o, f).party, mti: mtiNumber(o.mti)}
+	copy(k.rrn[:], m.values[37])
+	k.stan, _ = number(o.stan)
+	a, ok := h.book.advices[k]
+	switch {
+	case !ok:
+		r.code = h.spell("25")
+		r.line = h.write(m, f, f.amount, unknownOriginal, r.code, o)
+		return r
+	case a.undone:
+		return r
+	}
+	undone := a.amount
+	o.transmitted = appendNumber(nil, uint64(a.transmitted), 10)
+	a.amount, a.undone = 0, true
+	h.book.advices[k] = a
 	r.line = h.write(m, f, undone, reversed, r.code, o)
 	return r
 }

@@ -132,7 +132,7 @@ func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) 
 		Reference:  a.Reference,
 		Amount:     a.Amount,
 		Channel:    a.Channel,
-		Capture:    a.Capture,
+		Capture:    payment.Capturing{Mode: a.Capture},
 		ReceivedAt: a.ReceivedAt,
 		Sealed:     w.sealed,
 		BlindIndex: s.Sealer.BlindIndex(&a.Card.PAN),
@@ -213,6 +213,11 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 	i.SendBy, i.AnswerBy, i.LifeOver = w.slot.SendBy, w.slot.AnswerBy, w.slot.LifeOver
 	i.Terms = r.Contract.Terms
 	i.Partial = a.AcceptsPartial || r.Contract.PartialApproval
+	i.Capture.Within = payment.Instant(r.Contract.CaptureWithin)
+	if a.Capture == payment.CaptureAutomatic {
+		i.Capture.Means, i.Capture.MTI, _ = meansOf(payment.OpCapture, l.Dialect)
+		i.Capture.Within = 0
+	}
 	if err := s.prepare(a, w, l, i); err != nil {
 		s.Exchanger.Release(&w.slot)
 		i.Attempt = attempt - 1

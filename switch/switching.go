@@ -97,6 +97,7 @@ type Deps struct {
 	Journal    Journal
 	Canceller  Canceller
 	Records    Records
+	Operations Operations
 	Exchanger  Exchanger
 	Sealer     Sealer
 	Table      *atomic.Pointer[routing.Table]

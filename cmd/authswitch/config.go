@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"time"
 
 	"authswitch/api"
 	"authswitch/hsm"
@@ -88,7 +89,8 @@ type ContractConfig struct {
 	Channels        []string           `yaml:"channels"`
 	MaxAmount       int64              `yaml:"max_amount"` // minor units; 0: no limit of ours
 	PartialApproval bool               `yaml:"partial_approval"`
-	CVV             string             `yaml:"cvv"` // optional (default) or required
+	CaptureWithin   time.Duration      `yaml:"capture_within"` // then what was not captured is reversed; 0: never
+	CVV             string             `yaml:"cvv"`            // optional (default) or required
 }
 
 // complete fills defaults and makes paths absolute.

@@ -106,7 +106,7 @@ func (c *ContractConfig) contract(m payment.MerchantID) (routing.Contract, []err
 			Acquirer: c.Acquirer, Forwarder: c.Forwarder, Country: c.Country,
 		},
 		MaxAmount:       c.MaxAmount,
-		PartialApproval: c.PartialApproval,
+		PartialApproval: c.PartialApproval, CaptureWithin: c.CaptureWithin,
 	}
 	if r.Scheme == payment.NoScheme {
 		fault("unknown scheme")

@@ -25,6 +25,7 @@ import (
 	"authswitch/payment"
 	"authswitch/peer"
 	"authswitch/query"
+	"authswitch/schedule"
 	"authswitch/store"
 	switching "authswitch/switch"
 	"authswitch/vault"
@@ -134,7 +135,7 @@ func (n *node) buildCore(context.Context) error {
 			Lease:        n.store.Lease,
 			MayWrite:     n.mayWrite,
 			Late:         func(l payment.Late) { n.core.Late(l) },
-			LateReversal: n.lateReversal,
+			LateReversal: n.lateReversal, LateOperation: n.lateOperation,
 		})
 		if err != nil {
 			return err
@@ -147,7 +148,7 @@ func (n *node) buildCore(context.Context) error {
 	}
 	n.linkSet.Store(n.byName)
 	n.core, err = switching.New(switching.Deps{
-		Journal: n.store, Canceller: n.store, Records: n.store, Exchanger: n.byName, Sealer: n.cards,
+		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Exchanger: n.byName, Sealer: n.cards,
 		Table: &n.changing.table, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
 		Now: wallClock, Mint: minter.Mint, Log: n.log, Registerer: n.registry,
 	})
@@ -172,6 +173,17 @@ func (n *node) lateReversal(name payment.LinkName, seq uint64, r *payment.Respon
 	}
 }
 
+// lateOperation takes the answer to an advice or an operation's request that
+// came after it had been given up.
+func (n *node) lateOperation(a *payment.Acknowledgement) {
+	if a.Verdict == payment.AdviceRepeat {
+		return
+	}
+	if err := n.store.Answer(a); err != nil && !errors.Is(err, payment.ErrNotFound) {
+		n.log.Warn("late answer to an operation not journalled", "link", a.Link, "error", err)
+	}
+}
+
 // startLinks dials, and carries what is owed from earlier lives.
 func (n *node) startLinks(ctx context.Context) error {
 	linkContext, stopLink := context.WithCancel(context.WithoutCancel(ctx))
@@ -184,7 +196,7 @@ func (n *node) startLinks(ctx context.Context) error {
 			}
 		})
 		worker, err := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
-			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Sender: l, Vault: n.cards, Now: wallClock, Log: n.log,
+			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Vault: n.cards, Now: wallClock, Log: n.log,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.Name()), "scheme": l.Config().Scheme}, n.registry),
 		})
 		if err != nil {
@@ -192,6 +204,7 @@ func (n *node) startLinks(ctx context.Context) error {
 		}
 		n.running.Go(func() { worker.Run(sendContext) })
 	}
+	n.running.Go(func() { schedule.New(schedule.Config{}, n.store, n.log).Run(sendContext) })
 	return nil
 }
 
@@ -213,7 +226,7 @@ func (n *node) openDoors(context.Context) error {
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
 	n.door, err = api.New(n.cfg.API, api.Deps{
-		Authorizer: n.core, Reverser: n.core, Gateways: &n.changing, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
+		Authorizer: n.core, Reverser: n.core, Operator: n.core, Gateways: &n.changing, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
 	})
 	if err != nil {
 		return err
@@ -242,7 +255,7 @@ func (n *node) linkViews() []api.Link {
 		views[i] = api.Link{
 			Name: l.Name(), Scheme: payment.ParseScheme([]byte(c.Scheme)), Dialect: c.Dialect, Address: c.Address, Ledger: c.SimulatorLedger,
 			State: s.State.String(), SignedOn: s.SignedOn, Connections: len(s.Connections), InFlight: s.InFlight, Window: s.Window,
-			ReversalsOwed: owed, OldestOwedSince: oldest, Exceptions: exceptions,
+			ReversalsOwed: owed, OldestOwedSince: oldest, Exceptions: exceptions, OperationsOwed: n.store.OwingOperations(l.Name()),
 		}
 		for _, connection := range s.Connections {
 			views[i].EchoRoundTrip = max(views[i].EchoRoundTrip, connection.EchoRTT)

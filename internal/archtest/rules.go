@@ -46,6 +46,7 @@ func rules() []rule {
 		{"switch", []string{"card", "iso8583", "payment", "routing"}},
 		{"outbox", []string{"card", "iso8583", "payment"}},
 		{"zone", []string{"card", "hsm", "iso8583", "payment"}},
+		{"schedule", []string{"payment"}},
 		// Doors: no handler reads the store or packs a message.
 		{"api", []string{"card", "merchant", "payment", "query", "switch"}},
 		// The other side. It shares no type with the switch but the load codec,
@@ -83,7 +84,7 @@ func rules() []rule {
 		{"cmd/authswitch", []string{
 			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/ceremonycmd", "cmd/authswitch/hsmcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd",
 			"cmd/authswitch/topcmd", "hsm", "iso8583", "iso8583/dialects",
-			"journal", "keyring", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "store", "switch", "vault", "vault/stored",
+			"journal", "keyring", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "schedule", "store", "switch", "vault", "vault/stored",
 		}},
 		{"cmd/authswitch/auditcmd", []string{"hsm/audit"}},
 		{"cmd/authswitch/benchcmd", []string{"bench"}},

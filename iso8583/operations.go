@@ -1,0 +1,153 @@
+package iso8583
+
+import (
+	"fmt"
+
+	"authswitch/card"
+	"authswitch/payment"
+)
+
+// compileOperations finds the messages of captures and refunds.
+func compileOperations(d *Dialect, f *paymentsFile) error {
+	p := &d.payments
+	p.refundFinal = f.RefundFinal
+	for _, want := range []struct {
+		into **message
+		mti  string
+		what string
+		fits func(MTI) bool
+	}{
+		{&p.capture, f.Capture, "payments: capture", MTI.IsAdvice},
+		{&p.refund, f.Refund, "payments: refund", func(m MTI) bool { return m.IsAdvice() || m.IsRequest() }},
+	} {
+		if want.mti == "" {
+			continue
+		}
+		mti, err := ParseMTI(want.mti)
+		if err != nil {
+			return fmt.Errorf("%s: %w", want.what, err)
+		}
+		if *want.into = d.message(mti); *want.into == nil || !want.fits(mti) || mti.Class() > ClassFinancial {
+			return fmt.Errorf("%s: %s is not under messages, or cannot be one: %w", want.what, want.mti, ErrDialect)
+		}
+	}
+	return nil
+}
+
+// CaptureMTI is the type of the advice that captures; 0 where the acquirer
+// takes none, and captures reach it in a file.
+func (d *Dialect) CaptureMTI() MTI { return typeOf(d.payments.capture) }
+
+// RefundMTI is the type of the message that refunds, a request or an advice; 0
+// where there is none.
+func (d *Dialect) RefundMTI() MTI { return typeOf(d.payments.refund) }
+
+// RefundReversible says that a refund without an answer can be reversed.
+func (d *Dialect) RefundReversible() bool { return !d.payments.refundFinal }
+
+// ReversesPartially says that a reversal can leave a part held.
+func (d *Dialect) ReversesPartially() bool {
+	for i := range d.payments.reversal.steps {
+		switch d.payments.reversal.steps[i].source {
+		case sourceReplacement, sourceReplacedAmounts:
+			return true
+		}
+	}
+	return false
+}
+
+func typeOf(m *message) MTI {
+	if m == nil {
+		return 0
+	}
+	return m.mti
+}
+
+// EncodeOperation appends what is owed for an operation: an advice or its
+// repeat, or a request, which has no repeat. A reversal is EncodeReversal's.
+func (d *Dialect) EncodeOperation(dst []byte, o *payment.Owed, i *payment.Intent, c *card.Card) ([]byte, error) {
+	mti := MTI(o.MTI)
+	m := d.message(mti)
+	if m == nil {
+		return dst, fieldError(0, "", "message type", ErrMapping)
+	}
+	if mti.IsAdvice() && o.Tries > 1 {
+		mti = mti.Repeat()
+	}
+	// What only a gateway's own request has is absent: no security code, no
+	// 3-D Secure.
+	a := payment.Authorization{Channel: i.Channel, Amount: o.Amount, Card: card.Card{PAN: c.PAN, Expiry: c.Expiry}}
+	defer a.Wipe()
+	v := values{authorization: &a, owed: o, intent: i, card: c, terms: &i.Terms, stan: o.STAN, transmitted: o.Transmitted}
+	return d.encode(dst, m, mti, &v)
+}
+
+// operation is what is owed where that is about an operation; nil elsewhere.
+func (v *values) operation() *payment.Owed {
+	if v.owed == nil || v.owed.Operation.IsZero() {
+		return nil
+	}
+	return v.owed
+}
+
+// amountValue is DE 4: an operation's own amount.
+func (v *values) amountValue() int64 {
+	if o := v.operation(); o != nil {
+		return o.Amount.Value
+	}
+	return v.intent.Amount.Value
+}
+
+// actual is DE 4 where a partial reversal shows there what is still held.
+func (v *values) actual() int64 {
+	if v.partial() {
+		return v.owed.Remains
+	}
+	return v.amountValue()
+}
+
+// byChannel chooses by the channel of the request, or of the payment that an
+// advice is about; a request says more closely how its card was read.
+func (v *values) byChannel(out []byte, s *step) ([]byte, error) {
+	a := v.authorization
+	if a == nil {
+		return s.chosen(out, v.intent.Channel.String())
+	}
+	if a.Entry != payment.NoEntryMode {
+		if value, err := s.chosenExactly(out, a.Entry.String()); value != nil || err != nil {
+			return value, err
+		}
+	}
+	return s.chosen(out, a.Channel.String())
+}
+
+// partial says whether a reversal leaves a part held.
+func (v *values) partial() bool {
+	o := v.operation()
+	return o != nil && o.Kind == payment.OpRelease && o.Means == payment.MeansReversal
+}
+
+// processing is DE 3: a purchase, or a refund (20).
+func (v *values) processing(out []byte) []byte {
+	if o := v.operation(); o != nil && o.Kind == payment.OpRefund {
+		return append(out, "200000"...)
+	}
+	return append(out, "000000"...)
+}
+
+// amounts are those that only partial reversals have: DE 95 says what is still
+// held, DE 30 what was.
+func (v *values) amounts(out []byte, s *step, src source) []byte {
+	if !v.partial() {
+		return nil
+	}
+	if src == sourceReplacedAmounts {
+		out = appendZeroPadded(out, string(appendNumber(nil, uint64(v.owed.Amount.Value))), 12)
+		return append(out, "000000000000"...)
+	}
+	out = appendZeroPadded(out, string(appendNumber(nil, uint64(v.owed.Remains))), 12)
+	if s.element.class == classN { // some write DE 95 as digits only
+		return append(out, "000000000000000000000000000000"...)
+	}
+	return append(out, "000000000000C00000000C00000000"...)
+}

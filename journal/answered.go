@@ -1,0 +1,283 @@
+package journal
+
+import (
+	"math"
+	"time"
+
+	"authswitch/payment"
+)
+
+// maxAttempts is how often a refund without an answer is tried, each time after
+// the attempt before it is reversed.
+const maxAttempts = 5
+
+// never is a due time that does not come: a machine must not repeat it.
+const never = payment.Instant(math.MaxInt64)
+
+// claimedOperation notes the transmission of an operation's own message.
+func (m *Machine) claimedOperation(l *life, o *owing) bool {
+	var op payment.Operation
+	if o.Operation.IsZero() || !m.operation(o.Operation, &op) || op.Seq != o.Seq || op.Means != o.Means {
+		return false
+	}
+	op.STAN, op.Transmitted = o.STAN, o.Transmitted
+	m.writeOperation(l, &op)
+	return true
+}
+
+// answered decides what an answer to an operation's message means, or what it
+// means that there is none.
+func (m *Machine) answered(l *life, o *owing, answer *payment.Acknowledgement) {
+	var op payment.Operation
+	if !m.operation(o.Operation, &op) {
+		m.view.fail(ErrCorrupt)
+		return
+	}
+	a := &m.scratchAccount
+	m.account(l, a)
+	if o.Online() && (answer.Verdict == payment.AdviceAcknowledged || answer.Verdict == payment.AdviceExceptional) {
+		answer.Verdict = payment.AdviceDecided // it came late, and nobody had given up in the journal yet
+	}
+	switch {
+	case answer.Verdict == payment.AdviceRepeat:
+		m.setOwed(o)
+		return
+	case answer.Verdict == payment.AdviceNotSent:
+		m.unclaim(o)
+		return
+	case op.Seq != o.Seq: // of an earlier attempt, which an approval came for too late
+		m.answeredStray(l, o, answer)
+		return
+	case o.Means == payment.MeansOnline:
+		m.answeredOnline(l, a, &op, o, answer)
+	case o.Means == payment.MeansReversal && op.Means == payment.MeansOnline:
+		m.answeredAttempt(l, a, &op, o, answer)
+	default:
+		m.answeredAdvice(l, a, &op, o, answer)
+	}
+	m.setAccount(l, a)
+}
+
+// unclaim makes an entry as if it had not been claimed: no byte of it left. One
+// that is repeated anyway has its pace.
+func (m *Machine) unclaim(o *owing) {
+	if o.Tries == 1 {
+		o.Tries, o.STAN, o.Transmitted = 0, 0, 0
+	}
+	exception := o.Exception
+	o.Due = min(o.Due, m.now+firstRepeat)
+	m.lane(string(o.Link)).changed(o, exception)
+	m.setOwed(o)
+}
+
+// answeredAdvice: an advice, a void or a partial reversal, repeated until it is
+// acknowledged. Anything else needs a person.
+func (m *Machine) answeredAdvice(l *life, a *account, op *payment.Operation, o *owing, answer *payment.Acknowledgement) {
+	op.Response = answer.Response
+	if answer.Verdict != payment.AdviceAcknowledged {
+		m.exceptOperation(l, op, o, m.now+exceptionRepeat)
+		return
+	}
+	m.drop(l, o)
+	if op.Kind == payment.OpVoid {
+		var capture payment.Operation
+		if !m.operation(op.Parent, &capture) {
+			m.view.fail(ErrCorrupt)
+			return
+		}
+		a.Captured -= capture.Amount.Value
+		capture.State = payment.OperationUndone
+		m.writeOperation(l, &capture)
+	}
+	m.finish(l, a, op, payment.OperationDone)
+}
+
+// exceptOperation leaves an operation to a person; its amount stays held.
+func (m *Machine) exceptOperation(l *life, op *payment.Operation, o *owing, due payment.Instant) {
+	was := o.Exception
+	o.Exception, o.Due = true, due
+	m.lane(string(o.Link)).changed(o, was)
+	m.setOwed(o)
+	op.State = payment.OperationException
+	m.writeOperation(l, op)
+}
+
+// finish ends an operation and goes on to the next of its payment.
+func (m *Machine) finish(l *life, a *account, op *payment.Operation, to payment.OperationState) {
+	op.State, op.Seq = to, 0
+	if !to.Holds() {
+		m.giveBack(l, a, op)
+	}
+	if to == payment.OperationDone && op.Kind == payment.OpIncrement {
+		a.Incremented += op.Amount.Value
+	}
+	m.writeOperation(l, op)
+	a.current = payment.ID{}
+	m.advance(l, a)
+}
+
+// giveBack ends what a refund that did not happen held.
+func (m *Machine) giveBack(l *life, a *account, op *payment.Operation) {
+	if op.Kind != payment.OpRefund {
+		return
+	}
+	var capture payment.Operation
+	if !m.operation(op.Parent, &capture) {
+		m.view.fail(ErrCorrupt)
+		return
+	}
+	a.Refunded -= op.Amount.Value
+	capture.Refunded -= op.Amount.Value
+	m.writeOperation(l, &capture)
+}
+
+// answeredOnline: a request was answered, or can no longer be.
+func (m *Machine) answeredOnline(l *life, a *account, op *payment.Operation, o *owing, answer *payment.Acknowledgement) {
+	r := &answer.Response
+	op.Response = *r
+	if answer.Verdict == payment.AdviceDecided {
+		switch {
+		case r.Verdict.Action == payment.ActionDecline:
+			m.drop(l, o)
+			m.finish(l, a, op, payment.OperationDeclined)
+			return
+		case r.Verdict.Action == payment.ActionApprove && (r.Amount.Currency == 0 || r.Amount == op.Amount):
+			m.drop(l, o)
+			m.finish(l, a, op, payment.OperationDone)
+			return
+		}
+	}
+	// Unknown, or approved for another amount: undone before anything else.
+	if !op.Reversible {
+		m.exceptOperation(l, op, o, never)
+		return
+	}
+	m.drop(l, o)
+	approved := approves(r) && answer.Verdict == payment.AdviceDecided
+	reversal := m.reversalOf(l, op, o, approved, r.ApprovalCode)
+	m.send(reversal, m.now)
+	op.State, op.Seq = payment.OperationReversing, reversal.Seq
+	m.writeOperation(l, op)
+	m.writeOwed(l, payment.EntryReversalOwed, payment.EventUnknown, reversal, nil)
+}
+
+// reversalOf is the reversal of one attempt of an online operation.
+func (m *Machine) reversalOf(l *life, op *payment.Operation, o *owing, approved bool, code payment.ApprovalCode) *owing {
+	reason := payment.ReversalTimeout
+	if approved {
+		reason = payment.ReversalMalfunction
+	}
+	return &owing{Owed: payment.Owed{
+		Link: o.Link, ID: l.id, Attempt: l.attempt, Reason: reason, Approved: approved, ApprovalCode: code, LifeOver: o.LifeOver,
+		Operation: op.ID, Kind: op.Kind, Means: payment.MeansReversal, Amount: op.Amount,
+		Original: payment.Message{MTI: op.MTI, STAN: op.STAN, Transmitted: op.Transmitted},
+	}}
+}
+
+// answeredAttempt: the reversal of an attempt is answered. Only when it is
+// acknowledged, or its original can no longer arrive, is the attempt closed,
+// and only then is there another.
+func (m *Machine) answeredAttempt(l *life, a *account, op *payment.Operation, o *owing, answer *payment.Acknowledgement) {
+	event := payment.EventReversalAcknowledged
+	switch answer.Verdict {
+	case payment.AdviceAcknowledged:
+	case payment.AdviceNotFound:
+		if o.Approved {
+			m.exceptOperation(l, op, o, m.now+exceptionRepeat)
+			return
+		}
+		if m.now < m.believedFrom(o) {
+			m.setOwed(o)
+			return
+		}
+		event = payment.EventOriginalNotFound
+	default:
+		m.exceptOperation(l, op, o, m.now+exceptionRepeat)
+		return
+	}
+	m.drop(l, o)
+	m.writeOwed(l, payment.EntryReversalEnded, event, o, &answer.Response)
+	if op.Kind != payment.OpRefund || op.Attempt >= maxAttempts {
+		m.finish(l, a, op, payment.OperationFailed)
+		return
+	}
+	m.dispatch(l, a, op, m.now+payment.Instant(time.Second)<<(op.Attempt-1))
+}
+
+// answeredStray: the reversal of an attempt that was thought closed. It moves
+// nothing but itself.
+func (m *Machine) answeredStray(l *life, o *owing, answer *payment.Acknowledgement) {
+	if answer.Verdict == payment.AdviceAcknowledged {
+		m.drop(l, o)
+		m.writeOwed(l, payment.EntryReversalEnded, payment.EventReversalAcknowledged, o, &answer.Response)
+		return
+	}
+	was := o.Exception
+	o.Exception, o.Due = true, m.now+exceptionRepeat
+	m.lane(string(o.Link)).changed(o, was)
+	m.setOwed(o)
+	m.writeOwed(l, payment.EntryReversalOwed, payment.EventReversalExceptional, o, &answer.Response)
+}
+
+// lateOperation takes the answer to an attempt that was given up. An approval
+// must be undone: its reversal learns of it, or is owed again.
+func (m *Machine) lateOperation(answer *payment.Acknowledgement) bool {
+	if answer.ID.IsZero() {
+		return false
+	}
+	l := m.load(answer.ID)
+	if l == nil {
+		return false
+	}
+	attempt, ok := m.attemptOf(l, answer)
+	if !ok {
+		return false
+	}
+	if !approves(&answer.Response) {
+		return true
+	}
+	var op payment.Operation
+	if !m.operation(attempt.ID, &op) {
+		m.view.fail(ErrCorrupt)
+		return true
+	}
+	if op.State == payment.OperationReversing && op.Attempt == attempt.Attempt {
+		if o := m.lane(string(op.Link)).owed[op.Seq]; o != nil {
+			was := o.Exception
+			o.Approved, o.ApprovalCode, o.Exception, o.Due = true, answer.Response.ApprovalCode, false, m.now
+			m.lane(string(op.Link)).changed(o, was)
+			m.setOwed(o)
+			m.writeOwed(l, payment.EntryReversalOwed, payment.EventLateApproval, o, &answer.Response)
+			return true
+		}
+	}
+	o := m.reversalOf(l, attempt, &owing{Owed: payment.Owed{Link: op.Link}}, true, answer.Response.ApprovalCode)
+	o.Reason = payment.ReversalLate
+	m.send(o, m.now)
+	m.writeOwed(l, payment.EntryReversalOwed, payment.EventLateApproval, o, &answer.Response)
+	return true
+}
+
+// attemptOf finds the attempt that had a number in the outbox, by the
+// payment's lines: late answers are few.
+func (m *Machine) attemptOf(l *life, answer *payment.Acknowledgement) (*payment.Operation, bool) {
+	for line := range l.lines {
+		m.keyA = appendLineKey(m.keyA[:0], l.id, line)
+		value, found := m.view.get(m.value[:0], m.keyA)
+		m.value = value
+		if !found {
+			return nil, false
+		}
+		c := cursor{b: value}
+		var discard life
+		if readLine(&c, &discard).kind != payment.EntryOperation {
+			continue
+		}
+		op := new(payment.Operation)
+		readOperation(&c, op)
+		if op.Seq == answer.Seq && op.Link == answer.Link && op.Means == payment.MeansOnline && op.STAN != 0 && op.State == payment.OperationOwed {
+			return op, true
+		}
+	}
+	return nil, false
+}

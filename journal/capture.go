@@ -1,0 +1,133 @@
+package journal
+
+import (
+	"slices"
+
+	"authswitch/payment"
+)
+
+// approved does what an approval brings with it, in the approval's own command:
+// an automatic capture of the approved amount, and the day on which captures
+// are over.
+func (m *Machine) approved(l *life, o *payment.Outcome) {
+	if l.capture.Mode == payment.CaptureAutomatic {
+		m.captureAll(l, o)
+		return
+	}
+	if l.captureBy > 0 {
+		m.keyA = appendDueKey(m.keyA[:0], l.captureBy, l.id)
+		m.view.writes.set(m.keyA, nil)
+	}
+}
+
+// captureAll is the automatic capture. It shares its payment's id: there is one
+// at most, and no node has to mint another.
+func (m *Machine) captureAll(l *life, o *payment.Outcome) {
+	op := payment.Operation{
+		ID: l.id, Kind: payment.OpCapture, Payment: l.id, Merchant: payment.MerchantID(l.merchant), Link: payment.LinkName(l.link),
+		Amount: o.Amount, Last: true, Automatic: true, Means: l.capture.Means, MTI: l.capture.MTI, CreatedAt: m.now,
+	}
+	a := &m.scratchAccount
+	*a = account{waiting: a.waiting[:0], operations: append(a.operations[:0], op.ID)}
+	a.Authorized, a.Captured, a.Closed = o.Amount.Value, o.Amount.Value, true
+	m.enqueue(l, a, &op)
+	m.setAccount(l, a)
+}
+
+// MaxExpire is how many payments one KindExpire command names.
+const MaxExpire = 256
+
+// AppendExpire writes a KindExpire command about what ReadDue found.
+func AppendExpire(b []byte, due []payment.DueCapture) []byte {
+	b = append(b, commandVersion)
+	b = put16(b, uint16(len(due)))
+	for i := range due {
+		b = putTime(b, due[i].Due)
+		b = append(b, due[i].ID[:]...)
+	}
+	return b
+}
+
+// applyExpire ends the time for captures of the payments it names: what nobody
+// captured is reversed. By the journal's time, and only what its own record
+// says is due: a second node that names the same changes nothing.
+func (m *Machine) applyExpire(c *cursor, r *Result) error {
+	c.version(commandVersion)
+	list := make([]payment.DueCapture, 0, MaxExpire)
+	for range c.u16() {
+		if c.broken {
+			break
+		}
+		list = append(list, payment.DueCapture{Due: c.time(), ID: c.id()})
+	}
+	if err := c.end(); err != nil {
+		return err
+	}
+	for i := range list {
+		if list[i].Due <= m.now && m.expireCapture(&list[i]) {
+			r.Count++
+		}
+	}
+	return nil
+}
+
+func (m *Machine) expireCapture(d *payment.DueCapture) bool {
+	l := m.load(d.ID)
+	if l == nil || l.captureBy != d.Due {
+		return false
+	}
+	m.keyA = appendDueKey(m.keyA[:0], d.Due, d.ID)
+	m.view.writes.delete(m.keyA)
+	if l.state != payment.StateApproved {
+		return false
+	}
+	a := &m.scratchAccount
+	m.account(l, a)
+	rest := a.Capturable()
+	if a.Closed || a.cancel != payment.NoReversal {
+		return false
+	}
+	a.Closed = true
+	switch {
+	case a.Captured == 0:
+		m.cancelAccount(l, a, payment.ReversalCustomer)
+	case rest > 0:
+		id := d.ID
+		id[len(id)-1] |= 1
+		m.release(l, a, id, rest)
+	}
+	m.setAccount(l, a)
+	return rest > 0
+}
+
+// cancelAccount reverses the whole authorization as soon as nothing of it is in
+// doubt: the next message of a payment leaves only when the one before is over.
+func (m *Machine) cancelAccount(l *life, a *account, reason payment.ReversalReason) {
+	l.state, _ = payment.Step(l.state, payment.EventCancelled)
+	a.cancel = reason
+	m.advance(l, a)
+}
+
+// cancelCaptured undoes every capture of a payment, then the payment: its
+// gateway never got an answer and wants none of it.
+func (m *Machine) cancelCaptured(l *life, a *account, reason payment.ReversalReason) {
+	var op payment.Operation
+	for _, id := range slices.Clone(a.operations) {
+		if !m.operation(id, &op) || op.Kind != payment.OpCapture || refusalOfVoid(&op) != payment.NotRefused {
+			continue
+		}
+		if m.withdraw(l, a, &op) {
+			continue
+		}
+		void := payment.Operation{
+			ID: id, Kind: payment.OpVoid, Payment: l.id, Parent: id, Merchant: op.Merchant, Link: op.Link, Amount: op.Amount,
+			Automatic: true, Means: payment.MeansReversal, Reason: reason, CreatedAt: m.now,
+		}
+		void.ID[len(id)-1] |= 2
+		op.Parent = void.ID
+		m.writeOperation(l, &op)
+		a.operations = append(a.operations, void.ID)
+		m.enqueue(l, a, &void)
+	}
+	m.cancelAccount(l, a, reason)
+}

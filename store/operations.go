@@ -1,0 +1,121 @@
+package store
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"authswitch/journal"
+	"authswitch/payment"
+)
+
+// Operate journals a capture, refund, increment, partial reversal or void, or
+// says why it cannot be. Asked again with the same id or key it answers with
+// what stands.
+func (s *Store) Operate(o *payment.Operation) (payment.Operated, error) {
+	if err := journal.CheckOperation(o); err != nil {
+		return payment.Operated{}, err
+	}
+	w := s.batch.waiter(journal.KindOperate)
+	w.body = journal.AppendOperate(w.body, o)
+	err := s.batch.propose(w, s.cfg.CommitTimeout)
+	var operated payment.Operated
+	if err == nil {
+		operated = w.result.Operated
+	}
+	s.give(w, err)
+	return operated, err
+}
+
+// ClaimOnline journals the one attempt to send a request that is owed, before
+// its first byte.
+func (s *Store) ClaimOnline(c *payment.Claim) (payment.Owed, error) {
+	w := s.batch.waiter(journal.KindClaim)
+	w.body = journal.AppendClaimOnline(w.body, s.Session(), s.claims.Add(1), c)
+	err := s.batch.propose(w, s.cfg.CommitTimeout)
+	var owed payment.Owed
+	if err == nil {
+		owed = w.result.Owed
+	}
+	s.give(w, err)
+	return owed, err
+}
+
+// Answer journals what became of an operation's message. One that came too late
+// to find it in the outbox is looked for in its payment's history.
+func (s *Store) Answer(a *payment.Acknowledgement) error {
+	w := s.batch.waiter(journal.KindAcknowledge)
+	w.body = journal.AppendAnswer(w.body, a)
+	err := s.batch.propose(w, s.cfg.CommitTimeout)
+	s.give(w, err)
+	return err
+}
+
+// Operation reads one operation as it stands.
+func (s *Store) Operation(id payment.ID) (o payment.Operation, err error) {
+	err = s.look(func(r journal.Reader) error {
+		o, err = journal.ReadOperation(r, id)
+		return err
+	})
+	return o, err
+}
+
+// AwaitOperation waits until nothing more happens to an operation by itself;
+// payment.ErrPending when it is not so far by until.
+func (s *Store) AwaitOperation(id payment.ID, until payment.Instant) (payment.Operation, error) {
+	decided := s.replica.waiting.add(id)
+	o, err := s.Operation(id)
+	if err != nil || o.State.Over() {
+		s.replica.waiting.remove(id, decided)
+		return o, err
+	}
+	timer := time.NewTimer(time.Duration(until - s.deps.Now()))
+	defer timer.Stop()
+	select {
+	case <-decided:
+		return s.Operation(id)
+	case <-timer.C:
+		s.replica.waiting.remove(id, decided)
+		return o, payment.ErrPending
+	}
+}
+
+// OwingOperations says how many messages of operations link owes.
+func (s *Store) OwingOperations(link payment.LinkName) (count int) {
+	s.replica.withMachine(func(m *journal.Machine) { count = m.OwingOperations(link) })
+	return count
+}
+
+// Leads says whether this node leads its cluster now.
+func (s *Store) Leads() bool { return s.raft.State() == raft.Leader }
+
+// DueCaptures lists payments whose time for captures is over.
+func (s *Store) DueCaptures(limit int) (due []payment.DueCapture, err error) {
+	now := s.clock.now()
+	err = s.replica.read(func(r journal.Reader) error {
+		due, err = journal.ReadDue(r, now, limit)
+		return err
+	})
+	return due, err
+}
+
+// ExpireCaptures ends it: what nobody captured is reversed.
+func (s *Store) ExpireCaptures(due []payment.DueCapture) (int, error) {
+	w := s.batch.waiter(journal.KindExpire)
+	w.body = journal.AppendExpire(w.body, due)
+	err := s.batch.propose(w, s.cfg.CommitTimeout)
+	count := 0
+	if err == nil {
+		count = w.result.Count
+	}
+	s.give(w, err)
+	return count, err
+}
+
+// Operation reads one operation as of now.
+func (f Fresh) Operation(id payment.ID) (payment.Operation, error) {
+	if err := f.now(); err != nil {
+		return payment.Operation{}, err
+	}
+	return f.Store.Operation(id)
+}

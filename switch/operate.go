@@ -1,0 +1,193 @@
+package switching
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+
+	"authswitch/iso8583"
+	"authswitch/payment"
+)
+
+// Operations is the journal's side of captures, refunds and the like.
+type Operations interface {
+	Operate(o *payment.Operation) (payment.Operated, error)
+	Operation(id payment.ID) (payment.Operation, error)
+	// AwaitOperation returns when nothing more happens to an operation by
+	// itself, or payment.ErrPending at the deadline.
+	AwaitOperation(id payment.ID, until payment.Instant) (payment.Operation, error)
+}
+
+// Operate takes an operation on an approved payment: durable when it returns.
+// What a request to the acquirer decides is waited for until the deadline; what
+// is stored and forwarded is not.
+//
+// The answer is the operation as it stands; its error a *payment.Refusal where
+// nothing was done.
+func (s *Switch) Operate(o *payment.Operation, until payment.Instant) (payment.Operation, error) {
+	if o.ID.IsZero() {
+		o.ID = s.Mint()
+	}
+	o.Fingerprint = fingerprintOf(o)
+	if err := s.shape(o); err != nil {
+		return payment.Operation{}, err
+	}
+	operated, err := s.Operations.Operate(o)
+	switch {
+	case errors.Is(err, payment.ErrBusy), errors.Is(err, payment.ErrUnavailable):
+		return payment.Operation{}, refusalUnavailable()
+	case err != nil:
+		return payment.Operation{}, refusalPending(o.ID)
+	}
+	switch operated.Verdict {
+	case payment.OperateConflict:
+		return payment.Operation{}, refusalConflict()
+	case payment.OperateRefused:
+		return payment.Operation{}, refusalOfOperation(o.Kind, &operated)
+	}
+	return s.await(&operated.Operation, until), nil
+}
+
+// await waits for what an acquirer decides, where its question is on its way.
+func (s *Switch) await(o *payment.Operation, until payment.Instant) payment.Operation {
+	if o.Means != payment.MeansOnline || o.State != payment.OperationOwed {
+		return *o
+	}
+	known, err := s.Operations.AwaitOperation(o.ID, until)
+	if err != nil && !errors.Is(err, payment.ErrPending) {
+		return *o
+	}
+	return known
+}
+
+// shape says how an operation reaches its acquirer: what the dialect of its
+// payment's link has for it.
+func (s *Switch) shape(o *payment.Operation) error {
+	id := o.Payment
+	if o.Kind == payment.OpRefund || o.Kind == payment.OpVoid {
+		capture, err := s.Operations.Operation(o.Parent)
+		if err != nil {
+			return nil // the journal says what is wrong with it
+		}
+		id = capture.Payment
+	}
+	p, err := s.Records.Payment(id)
+	if err != nil {
+		return nil
+	}
+	l := s.lanes[p.Intent.Link]
+	if l == nil {
+		return refusalOfMeans(o.Kind)
+	}
+	o.Means, o.MTI, o.Reversible = meansOf(o.Kind, l.Dialect)
+	if o.Means == payment.MeansNone && o.Kind != payment.OpCapture {
+		return refusalOfMeans(o.Kind)
+	}
+	return nil
+}
+
+// meansOf is how a dialect carries a kind of operation.
+func meansOf(k payment.OperationKind, d *iso8583.Dialect) (means payment.OperationMeans, mti uint16, reversible bool) {
+	var m iso8583.MTI
+	switch k {
+	case payment.OpCapture:
+		m = d.CaptureMTI() // none: it reaches the acquirer in a file
+	case payment.OpRefund:
+		m, reversible = d.RefundMTI(), d.RefundReversible()
+	case payment.OpIncrement:
+		m, reversible = d.AuthorizationMTI(), true
+	case payment.OpRelease:
+		if d.ReversesPartially() {
+			return payment.MeansReversal, 0, false
+		}
+	case payment.OpVoid:
+		return payment.MeansReversal, 0, false
+	}
+	switch {
+	case m == 0:
+		return payment.MeansNone, 0, false
+	case m.IsAdvice():
+		return payment.MeansAdvice, uint16(m), false
+	}
+	return payment.MeansOnline, uint16(m), reversible
+}
+
+// fingerprintOf tells one request under an idempotency key from another. There
+// is no card in it.
+func fingerprintOf(o *payment.Operation) [32]byte {
+	b := make([]byte, 0, 128)
+	kind := o.Kind
+	if kind == payment.OpVoid {
+		kind = payment.OpRefund // the same request may become either
+		b = append(b, 1)
+	}
+	b = append(b, byte(kind), byte(o.Reason))
+	b = append(b, o.Payment[:]...)
+	b = append(b, o.Parent[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(o.Amount.Value))
+	b = binary.BigEndian.AppendUint16(b, uint16(o.Amount.Currency))
+	if o.Last {
+		b = append(b, 1)
+	}
+	b = append(b, 0)
+	b = append(b, o.Text...)
+	return sha256.Sum256(b)
+}
+
+// refusalOfMeans: the acquirer's link has no message for it.
+func refusalOfMeans(k payment.OperationKind) error {
+	return &payment.Refusal{
+		Kind: payment.RefusedInvalid, Code: "not_supported_by_link",
+		Detail: "the acquirer's link has no message for this: " + k.String(),
+	}
+}
+
+// refusalOfOperation names the rule that an operation breaks.
+func refusalOfOperation(k payment.OperationKind, r *payment.Operated) error {
+	refused := &payment.Refusal{Kind: payment.RefusedInvalid}
+	switch r.Refused {
+	case payment.RefusedUnknown:
+		refused.Kind, refused.Code, refused.Detail = payment.RefusedMissing, "not_found", "no such "+about(k)
+		if k == payment.OpRefund {
+			refused.Pointer = "/capture"
+		}
+	case payment.RefusedState:
+		refused.Code, refused.Detail = "not_approved", "the authorization is not approved, or is being reversed"
+	case payment.RefusedAmount:
+		refused.Pointer, refused.Code, refused.Detail = "/amount/value", "amount_too_large", overWhat(k)
+	case payment.RefusedNothingLeft:
+		refused.Pointer, refused.Code, refused.Detail = "/amount/value", "nothing_left", "nothing is left: "+overWhat(k)
+	case payment.RefusedCurrency:
+		refused.Pointer, refused.Code, refused.Detail = "/amount/currency", "currency_mismatch", "must be the authorization's currency"
+	case payment.RefusedClosed:
+		refused.Code, refused.Detail = "captures_over", "the last capture was made, or the time for captures is over"
+	case payment.RefusedUndone:
+		refused.Code, refused.Detail = "capture_reversed", "the capture is reversed, or being reversed"
+	case payment.RefusedHasRefunds:
+		refused.Code, refused.Detail = "capture_refunded", "the capture has refunds: refund what remains instead"
+	case payment.RefusedTooMany:
+		refused.Code, refused.Detail = "too_many_operations", "the authorization has as many operations as it may have"
+	case payment.RefusedWhole:
+		refused.Kind, refused.Code, refused.Detail = payment.RefusedWholeRelease, "whole", "this is all that is held: reverse the authorization"
+	default:
+		refused.Code, refused.Detail = "refused", "the operation is refused"
+	}
+	return refused
+}
+
+func about(k payment.OperationKind) string {
+	if k == payment.OpRefund || k == payment.OpVoid {
+		return "capture"
+	}
+	return "authorization"
+}
+
+func overWhat(k payment.OperationKind) string {
+	switch k {
+	case payment.OpRefund:
+		return "refunds, those in doubt counted, must not pass what was captured"
+	case payment.OpIncrement:
+		return "the authorization would be over the largest amount"
+	}
+	return "captures and partial reversals, those in doubt counted, must not pass what was authorized"
+}
