@@ -158,7 +158,7 @@ func TestReversals(t *testing.T) {
 	}
 	got = payment.Cancellation{}
 	for _, c := range []struct{ name, path, body, status, pointer string }{
-		{"partial amount", byID, `{"amount":{"value":1,"currency":"EUR"}}`, "422", "/amount"},
+		{"partial amount", byID, `{"amount":{"value":-1,"currency":"EUR"}}`, "422", "/amount/value"},
 		{"unknown reason", byID, `{"reason":"late_response"}`, "422", "/reason"},
 		{"array", byID, `[]`, "422", ""},
 		{"no name", "/v1/reversals", `{"merchant":"parcels"}`, "422", "/idempotency_key"},

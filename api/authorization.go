@@ -46,6 +46,9 @@ const (
 	fieldPINFormat
 	fieldPINKey
 	fieldPINSerial
+	fieldCardToken
+	fieldCardHolder
+	fieldSaveCard
 )
 
 // authorizationSchema is the body of POST /v1/authorizations.
@@ -70,6 +73,8 @@ var authorizationSchema = []member{
 			{"/card/pin/key", "key", text, fieldPINKey, nil},
 			{"/card/pin/ksn", "ksn", text, fieldPINSerial, nil},
 		}},
+		{"/card/token", "token", text, fieldCardToken, nil},
+		{"/card/holder", "holder", text, fieldCardHolder, nil},
 	}},
 	{"/brand", "brand", text, fieldBrand, nil},
 	{"/three_d_secure", "three_d_secure", object, field3DS, []member{
@@ -87,6 +92,7 @@ var authorizationSchema = []member{
 		{"/stored_credential/network_transaction_id", "network_transaction_id", text, fieldStoredNetworkID, nil},
 	}},
 	{"/capture", "capture", text, fieldCapture, nil},
+	{"/save_card", "save_card", boolean, fieldSaveCard, nil},
 	{"/partial_approval", "partial_approval", boolean, fieldPartial, nil},
 }
 
@@ -128,9 +134,10 @@ func (d *document) authorization(a *payment.Authorization, cfg *Config, gateway 
 		a.Capture = payment.CaptureAutomatic
 	}
 	a.AcceptsPartial = d.yes(fieldPartial)
+	a.SaveCard = d.yes(fieldSaveCard)
 	d.storedCredential(a)
 	d.cardPresent(a, gateway)
-	d.card(&a.Card, a.StoredCredential.MerchantInitiated, now)
+	d.paidWith(a, now)
 	d.threeDSecure(&a.ThreeDS)
 	if d.is(fieldSCA, object) {
 		a.Exemption = d.oneOf(fieldSCAExemption, "/sca/exemption", exemptions, required)
@@ -184,6 +191,36 @@ func (d *document) amountValue(a *payment.Authorization, f field, digits []byte)
 	a.Amount.Value = v
 }
 
+// paidWith reads a card, or the token of a stored one.
+func (d *document) paidWith(a *payment.Authorization, now payment.Instant) {
+	token := d.printable(fieldCardToken, "/card/token", len(payment.CardPrefix)+32, optional)
+	if token == nil {
+		d.card(&a.Card, a.StoredCredential.MerchantInitiated, now)
+		a.Holder = d.printable(fieldCardHolder, "/card/holder", maxHolder, optional)
+		return
+	}
+	a.Card.Token = card.Token(token)
+	if !d.is(fieldCardNumber, absent) || !d.is(fieldCardExpiry, absent) || !d.is(fieldCardHolder, absent) {
+		d.fault("/card", "ambiguous", "give a number or a token, not both")
+	}
+	if a.SaveCard {
+		d.fault("/save_card", "invalid_value", "the card is stored already")
+	}
+	d.securityCode(&a.Card)
+}
+
+// securityCode reads the CVV.
+func (d *document) securityCode(c *card.Card) {
+	digits := d.present(fieldCardCVV, "/card/cvv", optional)
+	if digits == nil {
+		return
+	}
+	var err error
+	if c.CVV, err = card.ParseCVV(digits); err != nil {
+		d.fault("/card/cvv", "invalid_value", "must be 3 or 4 digits")
+	}
+}
+
 // card reads the card. A payment that the merchant starts may lack the expiry:
 // the issuer knows it.
 func (d *document) card(c *card.Card, merchantInitiated bool, now payment.Instant) {
@@ -209,11 +246,7 @@ func (d *document) card(c *card.Card, merchantInitiated bool, now payment.Instan
 	if c.Expiry.Present() && expired(&c.Expiry, now) {
 		d.fault("/card/expiry", "expired", "the card has expired")
 	}
-	if digits := d.present(fieldCardCVV, "/card/cvv", optional); digits != nil {
-		if c.CVV, err = card.ParseCVV(digits); err != nil {
-			d.fault("/card/cvv", "invalid_value", "must be 3 or 4 digits")
-		}
-	}
+	d.securityCode(c)
 }
 
 func numberFault(err error) string {
@@ -274,6 +307,9 @@ func (d *document) leak(a *payment.Authorization) {
 	number := a.Card.PAN.RevealPAN()
 	if bytes.Contains(a.Reference, number) {
 		d.fault("/reference", "card_data", "must not contain the card number")
+	}
+	if bytes.Contains(a.Holder, number) {
+		d.fault("/card/holder", "card_data", "must not contain the card number")
 	}
 	if bytes.Contains(a.Key, number) {
 		d.fault("", "card_data", "the Idempotency-Key must not contain the card number")

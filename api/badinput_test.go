@@ -70,7 +70,7 @@ func TestBadInput(t *testing.T) {
 	post("unknown object", add(`"x":{"a":[1,{"b":null}],"c":"d\n"}`), "422", "/x")
 	post("card number as a name", add(`"4111111111111111":1`), "422", "")
 	post("wrong case", with(`"merchant"`, `"Merchant"`), "422", "/Merchant")
-	post("later: token", with(`"number":"4111111111111111"`, `"token":"card_1"`), "422", "/card/token")
+	post("token and expiry", with(`"number":"4111111111111111"`, `"token":"card_1"`), "422", "/card")
 	post("twice", add(`"reference":"B"`), "422", "/reference")
 	post("twice, nested", with(`"value":1051`, `"value":1051,"value":1051`), "422", value)
 	post("twice, object", add(goodCard), "422", "/card")
@@ -137,7 +137,7 @@ func TestBadInput(t *testing.T) {
 	post("channel", with("ecommerce", "fax"), "422", "/channel")
 	post("channel empty", with("ecommerce", ""), "422", "/channel")
 	post("brand", add(`"brand":"maestro"`), "422", "/brand")
-	post("capture automatic", add(`"capture":"automatic"`), "422", "/capture")
+	post("capture", add(`"capture":"sometimes"`), "422", "/capture")
 	post("3DS without ECI", add(`"three_d_secure":{"version":"2.2.0"}`), "422", secure+"/eci")
 	post("3DS without version", add(`"three_d_secure":{"eci":"05"}`), "422", secure+"/version")
 	post("3DS version", add(`"three_d_secure":{"version":"2.2","eci":"05"}`), "422", secure+"/version")
@@ -252,7 +252,7 @@ func TestPathsAndMethods(t *testing.T) {
 		{"GET", "/v1/links/x", "404", ""},
 		{"GET", "/v1/whoami/x", "404", ""},
 		{"POST", "/v1/reversals/x", "404", ""},
-		{"GET", "/v1/authorizations/" + testIDText + "/captures", "404", ""},
+		{"GET", "/v1/authorizations/" + testIDText + "/nothing", "404", ""},
 		{"GET", "/v1/payments/" + testIDText, "404", ""},
 		{"GET", "/v1/authorizations/", "404", ""},
 		{"GET", "/v1/authorizations/" + missingID, "404", ""},

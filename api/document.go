@@ -24,8 +24,8 @@ type member struct {
 // field is where a member's value is kept in a document.
 type field uint8
 
-// maxFields bounds the schemas: seen is a bit set of 32.
-const maxFields = 32
+// maxFields bounds the schemas: seen is a bit set of 64.
+const maxFields = 48
 
 // value is where a member stands in the body.
 type value struct {
@@ -46,7 +46,7 @@ const maxFaults = 16
 type document struct {
 	scan   scanner
 	values [maxFields]value
-	seen   uint32
+	seen   uint64
 	faults [maxFaults]fault
 	count  int
 }

@@ -51,6 +51,7 @@ func appendDecided(dst []byte, p *payment.Payment) []byte {
 	dst = appendOptional(dst, in.BIN)
 	dst = append(dst, `,"last4":`...)
 	dst = appendOptional(dst, trimZero(in.Last4[:]))
+	dst = appendToken(dst, p)
 	dst = append(dst, `},"cvv_result":`...)
 	dst = appendOptional(dst, trimZero([]byte{r.CVVResult}))
 	dst = append(dst, `,"network_transaction_id":`...)

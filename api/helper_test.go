@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp/fasthttputil"
 
+	"authswitch/card"
 	"authswitch/merchant"
 	"authswitch/payment"
 	"authswitch/query"
@@ -47,10 +48,34 @@ type fakes struct {
 
 	operate    func(o *payment.Operation, until payment.Instant) (payment.Operation, error)
 	operations map[payment.ID]payment.Operation
+	cards      map[payment.ID]payment.StoredCard
 }
 
 func (f *fakes) Operate(o *payment.Operation, until payment.Instant) (payment.Operation, error) {
 	return f.operate(o, until)
+}
+
+func (f *fakes) StoredCard(token payment.ID) (payment.StoredCard, error) {
+	k, ok := f.cards[token]
+	if !ok {
+		return k, payment.ErrNotFound
+	}
+	return k, f.broken
+}
+
+func (f *fakes) ChangeCard(x *payment.CardChange, expiry *card.Expiry) (payment.StoredCard, error) {
+	k := f.cards[x.Token]
+	if x.Delete {
+		k.Status = payment.CardDeleted
+	}
+	if expiry.Present() {
+		copy(k.Expiry[:], expiry.RevealExpiry())
+	}
+	if x.Holds {
+		k.Holder = bytes.Clone(x.Holder)
+	}
+	f.cards[x.Token] = k
+	return k, f.broken
 }
 
 func (f *fakes) Operation(id payment.ID) (payment.Operation, error) {
@@ -193,7 +218,7 @@ func testDirectory(t testing.TB) *merchant.Directory {
 func testDeps(t testing.TB, f *fakes, log io.Writer) Deps {
 	reader := query.New(f, f)
 	return Deps{
-		Now: func() payment.Instant { return testInstant }, Authorizer: f, Reverser: f, Operator: f, Gateways: testDirectory(t),
+		Now: func() payment.Instant { return testInstant }, Authorizer: f, Reverser: f, Operator: f, Cards: f, Gateways: testDirectory(t),
 		Reader: reader, Finder: reader, Links: func() []Link { return f.links },
 		Log: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(),
 	}

@@ -30,6 +30,7 @@ const (
 	routeCaptureReversals
 	routeRefunds
 	routeRefund
+	routeCard
 	routes
 )
 
@@ -37,11 +38,11 @@ var routeNames = [routes]string{
 	"none", "/v1/authorizations", "/v1/authorizations/{id}", "/v1/authorizations/{id}/reversals",
 	"/v1/reversals", "/v1/payments/{id}/events", "/v1/links", "/v1/whoami",
 	"/v1/authorizations/{id}/captures", "/v1/authorizations/{id}/increments", "/v1/captures/{id}", "/v1/captures/{id}/reversals",
-	"/v1/refunds", "/v1/refunds/{id}",
+	"/v1/refunds", "/v1/refunds/{id}", "/v1/cards/{token}",
 }
 
 // allowed are a path's methods, for 405.
-var allowed = [routes]string{"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET", "POST", "POST", "GET", "POST", "POST", "GET"}
+var allowed = [routes]string{"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET", "POST", "POST", "GET", "POST", "POST", "GET", "DELETE, GET, PATCH"}
 
 // request is one request in work; it is pooled, and wiped in between.
 type request struct {
@@ -97,7 +98,7 @@ func (r *request) serve() {
 		return
 	}
 	post := ctx.IsPost()
-	if !post && !ctx.IsGet() || !r.takes(post) {
+	if !post && !ctx.IsGet() && !r.changes() || !r.takes(post) {
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, allowed[r.route])
 		r.problem(problem{
 			status: fasthttp.StatusMethodNotAllowed, code: "method_not_allowed", title: "Method not allowed",
@@ -137,9 +138,16 @@ func (r *request) serve() {
 		r.void()
 	case routeRefunds:
 		r.refund()
+	case routeCard:
+		r.card()
 	case routeRefund:
 		r.getOperation(payment.OpRefund)
 	}
+}
+
+// changes says whether the request is one of those that only stored cards have.
+func (r *request) changes() bool {
+	return r.route == routeCard && (r.ctx.IsDelete() || r.ctx.IsPatch())
 }
 
 // takes says whether the route has the method.
@@ -188,6 +196,10 @@ func match(path []byte) (route, []byte) {
 	case "links":
 		if !nested {
 			return routeLinks, nil
+		}
+	case "cards":
+		if token, _, more := bytes.Cut(rest, []byte("/")); nested && !more {
+			return routeCard, token
 		}
 	case "captures", "refunds":
 		return matchOperation(resource, rest, nested)

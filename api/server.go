@@ -49,6 +49,7 @@ type Reader interface {
 	Item(id payment.ID) (query.Item, error)
 	History(id payment.ID) ([]payment.Entry, error)
 	Operation(id payment.ID) (payment.Operation, error)
+	StoredCard(token payment.ID) (payment.StoredCard, error)
 }
 
 // Finder finds a merchant's payments.
@@ -64,6 +65,7 @@ type Deps struct {
 	Authorizer Authorizer
 	Reverser   Reverser
 	Operator   Operator
+	Cards      CardKeeper
 	Gateways   Gateways
 	Reader     Reader
 	Finder     Finder

@@ -21,6 +21,7 @@ const (
 	KindForget      Kind = 11 // old idempotency generations go
 	KindOperate     Kind = 12 // a capture, refund, increment, partial reversal or void
 	KindExpire      Kind = 13 // the time for captures of some payments is over
+	KindCard        Kind = 14 // a stored card is changed or deleted
 	KindWriteOff    Kind = 60 // an operator ends a payment's exceptions by hand
 
 	// Those of the cluster itself begin at 100.
@@ -32,7 +33,7 @@ const (
 // String is the kind's name in logs and tests.
 func (k Kind) String() string {
 	names := [...]string{
-		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire",
+		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card",
 		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
 	}
 	if int(k) >= len(names) || names[k] == "" {
@@ -216,6 +217,7 @@ type Result struct {
 	Owed      payment.Owed
 	Numbers   payment.Numbers
 	Operated  payment.Operated
+	Card      payment.StoredCard
 	Count     int          // payments that KindSweep and KindSession turned into reversals; exceptions that KindWriteOff ended; keys that KindKeySweep retired
 	Key       *payment.Key // of the key commands; must not be changed
 	Err       error        // ErrNotFound, ErrBusy, ErrUnavailable of payment: nothing was done

@@ -21,6 +21,8 @@ import (
 //	b | id                         what has become of an approved payment's money
 //	o | operation                  where the newest line of a capture, refund, … stands
 //	d | due | id                   until when approved payments may be captured; no value, and dropped when it comes
+//	t | token                      stored cards
+//	p | merchant | blind index     the token of a card number
 //	k | merchant | hash            keys of refunds, which are kept as long as the refund
 //	m                              applied index, entry time, oldest open payment, last session
 const (
@@ -39,6 +41,8 @@ const (
 	tableOperations = 'o'
 	tableRefundKeys = 'k'
 	tableDue        = 'd'
+	tableCards      = 't'
+	tableCardIndex  = 'p'
 )
 
 func appendLineKey(b []byte, id payment.ID, line uint32) []byte {

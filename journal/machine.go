@@ -147,6 +147,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyOperate(&c, r)
 	case KindExpire:
 		return m.applyExpire(&c, r)
+	case KindCard:
+		return m.applyCard(&c, r)
 	case KindWriteOff:
 		return m.applyWriteOff(&c, r)
 	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep:

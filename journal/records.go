@@ -10,10 +10,15 @@ const (
 	intentVersion = 1
 	// An intent with a capture that is not manual for ever says so in its head.
 	intentCaptureVersion = 2
-	outcomeVersion       = 1
+	// One that is paid with a stored card, or saves one, names it too.
+	intentCardVersion = 3
+	outcomeVersion    = 1
 	// outcomeVersionChip is 1 with what goes back to the chip behind it; without
 	// such data an outcome is written as 1.
 	outcomeVersionChip = 2
+	// outcomeVersionCard is 1 with the token of the card that was saved with it,
+	// and what goes back to the chip, if anything does.
+	outcomeVersionCard = 3
 	owedVersion        = 1
 	// An operation's message has more to say than the reversal of an
 	// authorization, which keeps the shorter form.
@@ -26,6 +31,9 @@ func appendIntent(b []byte, i *payment.Intent) []byte {
 	version := byte(intentVersion)
 	if i.Capture != (payment.Capturing{}) {
 		version = intentCaptureVersion
+	}
+	if !i.Token.IsZero() || !i.Save.IsZero() {
+		version = intentCardVersion
 	}
 	b = append(b, version)
 	b = append(b, i.ID[:]...)
@@ -41,11 +49,17 @@ func appendIntent(b []byte, i *payment.Intent) []byte {
 	b = putText(b, i.Link)
 	b = putText(b, i.Key)
 	b = putText(b, i.Reference)
-	if version == intentCaptureVersion {
+	if version >= intentCaptureVersion {
 		b = append(b, byte(i.Capture.Means))
 		b = put16(b, i.Capture.MTI)
 		b = putTime(b, i.Capture.Within)
 		b = append(b, byte(i.Capture.Mode))
+	}
+	if version == intentCardVersion {
+		b = append(b, i.Token[:]...)
+		b = append(b, i.Save[:]...)
+		b = append(b, i.Expiry[:]...)
+		b = putText(b, i.Holder)
 	}
 	// Apply reads no further.
 	b = putText(b, i.Node)
@@ -91,11 +105,14 @@ type intentHead struct {
 	key         []byte
 	reference   []byte
 	capture     payment.Capturing
+	token, save payment.ID
+	expiry      [4]byte
+	holder      []byte
 }
 
 func (h *intentHead) read(c *cursor) {
 	version := c.u8()
-	if version != intentVersion && version != intentCaptureVersion {
+	if version < intentVersion || version > intentCardVersion {
 		c.broken = true
 	}
 	h.id = c.id()
@@ -111,11 +128,16 @@ func (h *intentHead) read(c *cursor) {
 	h.link = c.text()
 	h.key = c.text()
 	h.reference = c.text()
-	if version == intentCaptureVersion {
+	if version >= intentCaptureVersion {
 		h.capture.Means = payment.OperationMeans(c.u8())
 		h.capture.MTI = c.u16()
 		h.capture.Within = c.time()
 		h.capture.Mode = payment.CaptureMode(c.u8())
+	}
+	if version == intentCardVersion {
+		h.token, h.save = c.id(), c.id()
+		c.copy(h.expiry[:])
+		h.holder = c.text()
 	}
 }
 
@@ -151,6 +173,7 @@ func readIntent(c *cursor, i *payment.Intent) {
 	*i = payment.Intent{
 		ID: h.id, Attempt: h.attempt, Session: h.session, Fingerprint: h.fingerprint, Amount: h.amount, ReceivedAt: h.receivedAt, AnswerBy: h.answerBy, LifeOver: h.lifeOver,
 		STAN: h.stan, Merchant: payment.MerchantID(h.merchant), Link: payment.LinkName(h.link), Key: owned(h.key), Reference: owned(h.reference), Capture: h.capture,
+		Token: h.token, Save: h.save, Expiry: h.expiry, Holder: owned(h.holder),
 	}
 	i.Node = payment.NodeID(c.text())
 	i.Gateway = payment.GatewayID(c.text())
@@ -224,7 +247,10 @@ func approves(r *payment.Response) bool {
 
 func appendOutcome(b []byte, o *payment.Outcome) []byte {
 	version := uint8(outcomeVersion)
-	if o.Response.Chip != "" {
+	switch {
+	case !o.Token.IsZero():
+		version = outcomeVersionCard
+	case o.Response.Chip != "":
 		version = outcomeVersionChip
 	}
 	b = append(b, version)
@@ -237,7 +263,10 @@ func appendOutcome(b []byte, o *payment.Outcome) []byte {
 	b = put32(b, o.ProcessingMS)
 	b = putTime(b, o.At)
 	b = append(b, o.Encoder, byte(o.Reversal))
-	if version == outcomeVersionChip {
+	if version == outcomeVersionCard {
+		b = append(b, o.Token[:]...)
+	}
+	if version != outcomeVersion {
 		b = putText(b, o.Response.Chip)
 	}
 	return b
@@ -245,7 +274,7 @@ func appendOutcome(b []byte, o *payment.Outcome) []byte {
 
 func readOutcome(c *cursor, o *payment.Outcome) {
 	version := c.u8()
-	if version != outcomeVersion && version != outcomeVersionChip {
+	if version < outcomeVersion || version > outcomeVersionCard {
 		c.broken = true
 	}
 	o.ID = c.id()
@@ -260,10 +289,15 @@ func readOutcome(c *cursor, o *payment.Outcome) {
 	o.At = c.time()
 	o.Encoder = c.u8()
 	o.Reversal = payment.ReversalReason(c.u8())
-	if version == outcomeVersionChip {
+	if version == outcomeVersionCard {
+		if o.Token = c.id(); o.Token.IsZero() {
+			c.broken = true // it has one encoding, another
+		}
+	}
+	if version != outcomeVersion {
 		o.Response.Chip = string(c.text())
-		if o.Response.Chip == "" {
-			c.broken = true // it has one encoding, the other
+		if o.Response.Chip == "" && version == outcomeVersionChip {
+			c.broken = true
 		}
 	}
 }

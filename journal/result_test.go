@@ -54,6 +54,8 @@ func answered(r Result) Result {
 		kept.Opened = r.Opened
 	case KindNext, KindSettle:
 		kept.Settled = r.Settled
+	case KindOperate:
+		return Result{Kind: r.Kind, Operated: r.Operated}
 	case KindClaim:
 		kept.Owed = r.Owed
 	case KindAcknowledge, KindLate:

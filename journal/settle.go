@@ -69,6 +69,12 @@ func (m *Machine) decide(l *life, o *payment.Outcome, next payment.State) {
 	if approves(&o.Response) {
 		l.known, l.approval = true, o.Response.ApprovalCode
 	}
+	switch {
+	case !l.save.IsZero() && next == payment.StateApproved:
+		o.Token = m.saveCard(l, o)
+	case !l.token.IsZero() && o.Response.Verdict.Flags.Has(payment.BlockToken):
+		m.blockCard(l.token)
+	}
 	l.state, l.outcomeAt = next, l.lines
 	m.body = appendOutcome(m.body[:0], o)
 	m.write(l, payment.EntryOutcome, o.Event, m.body)

@@ -207,6 +207,8 @@ type Authorization struct {
 	Capture          CaptureMode
 	Brand            Scheme // the cardholder's choice on a co-badged card
 	AcceptsPartial   bool   // a partial approval is useful to the merchant
+	SaveCard         bool   // keep the card, if this is approved
+	Holder           []byte // the cardholder's name, to keep with it
 	Card             card.Card
 	PIN              PIN       // as it came
 	Entry            EntryMode // how a card that is present was read

@@ -36,6 +36,10 @@ type Intent struct {
 	Last4       [4]byte
 	// NetworkTransactionID of the payment this one continues, where given.
 	NetworkTransactionID []byte
+	Token                ID      // of the stored card that is paid with; zero: none
+	Save                 ID      // the token to give the card if it is approved and has none yet
+	Expiry               [4]byte // with Save, for people
+	Holder               []byte  // with Save: the cardholder's name
 }
 
 // Terms are the merchant's contract with the acquirer, as the wire wants them.
@@ -92,6 +96,7 @@ type Outcome struct {
 	At           Instant
 	Encoder      uint8          // version of the answer's encoder
 	Reversal     ReversalReason // not NoReversal: what is owed with this outcome
+	Token        ID             // of the card that was saved with this outcome
 }
 
 // EncoderVersion is the form of the answers that api writes today. It is kept

@@ -18,6 +18,7 @@ type Records interface {
 	Payment(id payment.ID) (payment.Payment, error)
 	History(id payment.ID) ([]payment.Entry, error)
 	Operation(id payment.ID) (payment.Operation, error)
+	StoredCard(token payment.ID) (payment.StoredCard, error)
 }
 
 // Index finds payments of a merchant. List gives those before an id (from the
@@ -79,6 +80,15 @@ func (r *Reader) Operation(id payment.ID) (payment.Operation, error) {
 		return payment.Operation{}, fmt.Errorf("reading an operation: %w", err)
 	}
 	return o, nil
+}
+
+// StoredCard is a card that a merchant saved.
+func (r *Reader) StoredCard(token payment.ID) (payment.StoredCard, error) {
+	k, err := r.records.StoredCard(token)
+	if err != nil {
+		return payment.StoredCard{}, fmt.Errorf("reading a stored card: %w", err)
+	}
+	return k, nil
 }
 
 // History is a payment's life, oldest first.

@@ -28,6 +28,10 @@ func (s *store) Payment(id payment.ID) (payment.Payment, error) {
 	return p, s.noRecord
 }
 
+func (s *store) StoredCard(payment.ID) (payment.StoredCard, error) {
+	return payment.StoredCard{}, payment.ErrNotFound
+}
+
 func (s *store) Operation(payment.ID) (payment.Operation, error) {
 	return payment.Operation{}, payment.ErrNotFound
 }

@@ -86,6 +86,29 @@ func (s *Store) OwingOperations(link payment.LinkName) (count int) {
 	return count
 }
 
+// StoredCard reads a stored card.
+func (s *Store) StoredCard(token payment.ID) (k payment.StoredCard, err error) {
+	err = s.look(func(r journal.Reader) error {
+		k, err = journal.ReadCard(r, token)
+		return err
+	})
+	return k, err
+}
+
+// ChangeCard changes or deletes a stored card; payment.ErrNotFound when there
+// is none of the merchant's.
+func (s *Store) ChangeCard(x *payment.CardChange) (payment.StoredCard, error) {
+	w := s.batch.waiter(journal.KindCard)
+	w.body = journal.AppendCardChange(w.body, x)
+	err := s.batch.propose(w, s.cfg.CommitTimeout)
+	var k payment.StoredCard
+	if err == nil {
+		k = w.result.Card
+	}
+	s.give(w, err)
+	return k, err
+}
+
 // Leads says whether this node leads its cluster now.
 func (s *Store) Leads() bool { return s.raft.State() == raft.Leader }
 

@@ -25,7 +25,7 @@ func (s *Switch) Authorize(a *payment.Authorization, out *payment.Payment) error
 	w.stages.start(a.ReceivedAt)
 
 	if err := s.describe(a, w, &out.Intent); err != nil {
-		return refusalUnavailable()
+		return describeRefusal(err)
 	}
 	l, err := s.firstRoute(a, w, &out.Intent)
 	if err != nil {
@@ -119,6 +119,13 @@ func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) 
 	if a.ID.IsZero() {
 		a.ID = s.Mint()
 	}
+	token := payment.ID{}
+	if a.Card.Token != "" {
+		if err := s.unveil(a, &w.network); err != nil {
+			return err
+		}
+		token, _ = payment.ParseID(string(a.Card.Token), payment.CardPrefix) // unveil found it
+	}
 	if w.sealed, err = s.Sealer.Seal(w.sealed[:0], &a.Card, a.Merchant, a.ID); err != nil {
 		return err
 	}
@@ -140,7 +147,12 @@ func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) 
 
 		NetworkTransactionID: a.StoredCredential.NetworkTransactionID,
 	}
-	i.Fingerprint = s.Sealer.Fingerprint(a, i.BlindIndex)
+	i.Token = token
+	if a.SaveCard && token.IsZero() {
+		i.Save, i.Holder = s.Mint(), a.Holder
+		copy(i.Expiry[:], a.Card.Expiry.RevealExpiry())
+	}
+	i.Fingerprint = s.fingerprint(a, i)
 	copy(i.Last4[:], a.Card.PAN.Last4())
 	return nil
 }

@@ -98,6 +98,8 @@ type Deps struct {
 	Canceller  Canceller
 	Records    Records
 	Operations Operations
+	Cards      StoredCards
+	Opener     Opener
 	Exchanger  Exchanger
 	Sealer     Sealer
 	Table      *atomic.Pointer[routing.Table]
@@ -155,6 +157,7 @@ type work struct {
 	answer  iso8583.Message
 	frame   []byte // wiped after the exchange: it holds the clear card number
 	sealed  []byte
+	network [24]byte // of a stored card
 	outcome payment.Outcome
 	stages  stages
 }

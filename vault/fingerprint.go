@@ -40,6 +40,9 @@ func (v *Vault) Fingerprint(a *payment.Authorization, index [32]byte) [32]byte {
 	if a.Entry != payment.NoEntryMode { // absent it leaves what was kept before there was one
 		m = append(m, byte(a.Entry))
 	}
+	if a.SaveCard || len(a.Holder) > 0 { // nothing where it is not asked: fingerprints from before stay
+		m = appendField(append(m, 0x80|bit(a.SaveCard)), a.Holder)
+	}
 	sum := s.authenticate(m)
 	k.scratch.Put(s)
 	return sum

@@ -148,7 +148,7 @@ func (n *node) buildCore(context.Context) error {
 	}
 	n.linkSet.Store(n.byName)
 	n.core, err = switching.New(switching.Deps{
-		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Exchanger: n.byName, Sealer: n.cards,
+		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Cards: n.store, Opener: n.cards, Exchanger: n.byName, Sealer: n.cards,
 		Table: &n.changing.table, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
 		Now: wallClock, Mint: minter.Mint, Log: n.log, Registerer: n.registry,
 	})
@@ -226,7 +226,7 @@ func (n *node) openDoors(context.Context) error {
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
 	n.door, err = api.New(n.cfg.API, api.Deps{
-		Authorizer: n.core, Reverser: n.core, Operator: n.core, Gateways: &n.changing, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
+		Authorizer: n.core, Reverser: n.core, Operator: n.core, Cards: n.core, Gateways: &n.changing, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
 	})
 	if err != nil {
 		return err
