@@ -64,6 +64,7 @@ type module struct {
 	dir    string
 	root   token.Keeper
 	book   *book
+	audit  server.Book
 	server *server.Server
 	cfg    server.Config
 	now    func() time.Time
@@ -94,6 +95,7 @@ func newModule(t testing.TB, root token.Keeper, change ...func(m *module)) *modu
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	m := &module{t: t, dir: dir, root: root, book: &book{}, now: time.Now}
+	m.audit = m.book
 	for _, f := range change {
 		f(m)
 	}
@@ -107,7 +109,7 @@ func (m *module) start() {
 	m.t.Helper()
 	var err error
 	m.server, err = server.New(m.cfg, server.Deps{
-		Root: m.root, Keeper: m.root, Book: m.book, Now: m.now, Random: rand.Reader,
+		Root: m.root, Keeper: m.root, Book: m.audit, Now: m.now, Random: rand.Reader,
 		About: server.About{Version: "test", Profile: "development", Kind: "file"},
 	})
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 
 // binary is bin/hsmd, the one that users get; built here where nobody says
 // which.
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	if path := os.Getenv("HSMD_BIN"); path != "" {
 		return path
@@ -32,7 +32,7 @@ func binary(t *testing.T) string {
 
 // place is a directory with a configuration.
 type place struct {
-	t      *testing.T
+	t      testing.TB
 	exe    string
 	dir    string
 	config string
@@ -45,7 +45,7 @@ run: [{unix: run.sock}]
 admin: [{unix: admin.sock}]
 `
 
-func newPlace(t *testing.T, config string) *place {
+func newPlace(t testing.TB, config string) *place {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hsmd") // shorter than t.TempDir: a socket's path has 107 characters
 	if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"io"
 
@@ -44,12 +45,16 @@ func (e *Engine) Generate(a Attributes, bytes int) (Sealed, error) {
 		if a.Algorithm == key.TDES {
 			k.FixParity()
 		}
-		if strong(&k) == nil {
+		weak := strong(&k)
+		if weak == nil {
 			sealed, err := e.accept(h, &k, e.lmk)
 			k.Wipe()
 			return sealed, err
 		}
 		k.Wipe()
+		if errors.Is(weak, ErrKeyLength) { // no draw is longer
+			return Sealed{}, weak
+		}
 	}
 	return Sealed{}, ErrRandomness
 }

@@ -23,7 +23,7 @@ func TestGenerate(t *testing.T) {
 		{"P0TBE", 24, nil},
 		{"P0ABE", 32, nil},
 		{"M6ACN", 24, nil},
-		{"P0TBE", 8, ErrRandomness}, // never strong: the search ends
+		{"P0TBE", 8, ErrKeyLength}, // not randomness: no draw would be longer
 		{"M3TCE", 24, ErrKeyLength},
 		{"P0ABE", 20, ErrKeyLength},
 		{"P0ABE", 0, ErrKeyLength},
