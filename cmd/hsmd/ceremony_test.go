@@ -38,7 +38,7 @@ func tools(t *testing.T) string {
 
 // seat is one officer at one terminal: a program on a pty of its own.
 type seat struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	tty  *os.File
 	done chan struct{}
