@@ -57,6 +57,9 @@ docs: ## write again what is generated from the sources: docs/limits.md
 bench: build ## measure the table of docs/performance.md (9 minutes, a quiet machine); writes bench/results.json, that page and the README
 	@bash scripts/bench
 
+soak-keys: build ## 20 rounds of key rotations (local master, zone PIN, MAC, data) under 1,000 authorizations/s, each verified
+	AUTHSWITCH_BIN=$(CURDIR)/bin/authswitch HSMD_BIN=$(CURDIR)/bin/hsmd $(GO) test ./cmd/authswitch -run TestRotationUnderLoad -count=1 -timeout 2h -v -rotate.rounds=20
+
 soak: build ## ROUNDS (50) rounds of kill -9 under 1,000 authorizations/s, each verified
 	$(GO) test ./cmd/authswitch -run TestKillUnderLoad -count=1 -timeout 6h -v -soak.rounds=$(ROUNDS)
 
@@ -73,4 +76,4 @@ bubble: ## the real cluster in fake time, 5 minutes a seed: SEEDS=from:count (1:
 clean: ## remove what was built
 	rm -rf $(BIN) dist
 
-.PHONY: help setup build hsmd demo test check lint fuzz differential docs bench soak clean
+.PHONY: help setup build hsmd demo test check lint fuzz differential docs bench soak soak-keys clean

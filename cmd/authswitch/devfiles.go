@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"authswitch/api"
+	"authswitch/keyring"
 	"authswitch/link"
 	"authswitch/merchant"
 	"authswitch/payment"
@@ -69,6 +70,7 @@ func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, err
 		API:      api.Config{Budget: devAnswerTimeout + 5*time.Second},
 		Vault:    VaultConfig{KeyFile: filepath.Join(dir, "vault.key"), PepperFile: filepath.Join(dir, "pepper")},
 		HSM:      module.section(),
+		Keys:     keyring.Config{Preload: time.Second},
 		Gateways: []merchant.GatewayConfig{{ID: devGateway, KeyHashes: []string{hash}, Merchants: []payment.MerchantID{devMerchant}}},
 	}
 	for i, d := range devLinks {

@@ -90,7 +90,6 @@ func keysListCommand() *cobra.Command {
 			}
 			for _, k := range keys {
 				if (link == "" || k.Link == link) && (state == "" || k.State == state) {
-					k.Block = "" // of one key: show
 					kept = append(kept, k)
 				}
 			}
@@ -190,18 +189,25 @@ func readSent(in io.Reader, path string) (string, error) {
 
 // change asks for an operation that answers with a key.
 func (o *keyOperator) change(cmd *cobra.Command, path string) error {
-	asJSON, err := o.wantsJSON()
-	if err != nil {
+	if _, err := o.wantsJSON(); err != nil {
 		return err
 	}
 	var k keyView
 	if err := o.ask(cmd.Context(), http.MethodPost, path, &k); err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(cmd.OutOrStdout(), k)
+	return o.printKey(cmd.OutOrStdout(), &k)
+}
+
+func (o *keyOperator) printKey(w io.Writer, k *keyView) error {
+	asJSON, err := o.wantsJSON()
+	if err != nil {
+		return err
 	}
-	return o.printKeys(cmd.OutOrStdout(), k)
+	if asJSON {
+		return printJSON(w, k)
+	}
+	return o.printKeys(w, *k)
 }
 
 func keysExportCommand() *cobra.Command {
@@ -291,7 +297,7 @@ func rotateDataCommand() *cobra.Command {
 			if err := o.await(cmd.Context(), &k, wait); err != nil {
 				return err
 			}
-			return o.printKeys(cmd.OutOrStdout(), k)
+			return o.printKey(cmd.OutOrStdout(), &k)
 		},
 	}
 	keyFlags(c, &o)
