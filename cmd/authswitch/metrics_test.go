@@ -82,6 +82,7 @@ func labelsOf(words string) map[string]string {
 // What the node counts, with its labels, and whether the traffic of this test
 // must have moved it. The board and the alarms ask for nothing else.
 func TestMetrics(t *testing.T) {
+	hsmd(t) // its metrics are watched too
 	d := startDev(t)
 	whileSilent(t, d)
 	all := d.scrape()
