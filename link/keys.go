@@ -21,8 +21,8 @@ type Keys interface {
 	// pending because nobody knows whether the peer took it.
 	Settle(k *payment.Key, r payment.KeyResult) error
 	// Wanted are the keys that the link needs and has no active one of, or one of
-	// which it is not known whether the peer took it.
-	Wanted() []payment.KeyUsage
+	// which it is not known whether the peer took it; with all, every key it needs.
+	Wanted(all bool) []payment.KeyUsage
 }
 
 // Errors of an exchange that starts here.
@@ -112,7 +112,7 @@ func (x *exchanges) run(ctx context.Context) {
 			}
 		case <-tick.C:
 			if now := x.link.deps.Now(); x.rule.Initiate != "" && now-x.tried >= payment.Instant(wantedAgain) && x.link.ready() {
-				if wanted := x.keys.Wanted(); len(wanted) > 0 {
+				if wanted := x.keys.Wanted(false); len(wanted) > 0 {
 					x.tried = now
 					x.want(wanted)
 				}
@@ -285,6 +285,14 @@ func (l *Link) ExchangeKeys(ctx context.Context, usages ...payment.KeyUsage) err
 	case <-ctx.Done():
 		return fmt.Errorf("link %s: exchanging keys: %w", l.cfg.Name, ctx.Err())
 	}
+}
+
+// KeyUsages are the keys that an exchange gives the link.
+func (l *Link) KeyUsages() []payment.KeyUsage {
+	if l.exchanges == nil {
+		return nil
+	}
+	return l.exchanges.keys.Wanted(true)
 }
 
 // WantKeys asks for an exchange and does not wait for it.

@@ -82,7 +82,7 @@ func (k *keyring) Settle(_ *payment.Key, r payment.KeyResult) error {
 	return nil
 }
 
-func (k *keyring) Wanted() []payment.KeyUsage {
+func (k *keyring) Wanted(bool) []payment.KeyUsage {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.wanted

@@ -1,8 +1,11 @@
 package sim
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"authswitch/hsm/key"
 	"authswitch/hsm/tr31"
@@ -54,11 +57,29 @@ func (v *custody) use(u tr31.Usage, k *key.Key) error {
 	defer v.mu.Unlock()
 	switch u {
 	case tr31.PINEncryption:
-		return v.usePIN(k)
+		v.kept.PIN = hex.EncodeToString(k.Reveal())
+		return errors.Join(v.usePIN(k), v.keep())
 	case tr31.MACISO3:
-		return v.useMAC(k)
+		v.kept.MAC = hex.EncodeToString(k.Reveal())
+		return errors.Join(v.useMAC(k), v.keep())
 	}
 	return fmt.Errorf("a key of usage %s: %w", u, ErrScenario)
+}
+
+// keep writes what was exchanged, whole or not at all.
+func (v *custody) keep() error {
+	if v.rules.Kept == "" {
+		return nil
+	}
+	text := fmt.Appendf(nil, "pin: %q\nmac: %q\n", v.kept.PIN, v.kept.MAC)
+	defer clear(text)
+	if err := os.WriteFile(v.rules.Kept+".new", text, 0o600); err != nil {
+		return fmt.Errorf("keeping a key: %w", err)
+	}
+	if err := os.Rename(v.rules.Kept+".new", v.rules.Kept); err != nil {
+		return fmt.Errorf("keeping a key: %w", err)
+	}
+	return nil
 }
 
 // offer makes a key for the peer. It is used from settle on.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -26,6 +27,9 @@ import (
 type Security struct {
 	// Keys is the path of the key file, mode 0600. It is never written.
 	Keys string `yaml:"keys,omitempty"`
+	// Kept is the path of a file, mode 0600, where exchanged keys are kept, so that
+	// a host that is started again still has them. Empty: they are forgotten.
+	Kept string `yaml:"kept,omitempty"`
 
 	MAC      bool `yaml:"mac,omitempty"`       // payment requests are refused without a MAC that holds; answers get one
 	PIN      bool `yaml:"pin,omitempty"`       // the PIN of a request is compared with the card's
@@ -75,6 +79,7 @@ type custody struct {
 	pin      cipher.Block
 	mac      *mac.MAC
 	previous *mac.MAC                // verifies what was on its way when the key changed
+	kept     keyFile                 // what was exchanged, as it is kept
 	offered  map[string]func() error // keys the peer has not accepted yet
 	random   io.Reader
 }
@@ -91,6 +96,12 @@ func openCustody(rules Security, random io.Reader) (*custody, error) {
 	if err != nil {
 		return nil, fmt.Errorf("security: keys: %w", err)
 	}
+	if kept, err := readKeyFile(rules.Kept); rules.Kept != "" && err == nil {
+		f.PIN, f.MAC = orElse(kept.PIN, f.PIN), orElse(kept.MAC, f.MAC)
+	} else if rules.Kept != "" && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("security: kept: %w", err)
+	}
+	v.kept.PIN, v.kept.MAC = f.PIN, f.MAC
 	v.pins, v.other = f.PINs, f.Other
 	var pin, macKey key.Key
 	for _, part := range []struct {
@@ -121,6 +132,13 @@ func openCustody(rules Security, random io.Reader) (*custody, error) {
 		}
 	}
 	return v, errors.Join(v.usePIN(&pin), v.useMAC(&macKey))
+}
+
+func orElse(text, otherwise string) string {
+	if text != "" {
+		return text
+	}
+	return otherwise
 }
 
 // readKeyFile refuses a file that others can read.

@@ -217,16 +217,37 @@ func (z *Zone) forget(k *payment.Key) {
 }
 
 // Wanted are the keys that the link has turned on and has no active one of, or
-// one in doubt.
-func (z *Zone) Wanted() []payment.KeyUsage {
-	var wanted []payment.KeyUsage
-	for usage, on := range map[payment.KeyUsage]bool{payment.KeyPIN: z.cfg.PIN, payment.KeyMAC: z.deps.Dialect.HasMAC()} {
-		if on && (z.deps.Ring().ActiveKey(z.cfg.Link, usage) == nil || z.doubt.has(usage)) {
+// one in doubt; with all, those that it has turned on. Of a cluster one node
+// asks: two exchanges at once could end in another order at each end.
+func (z *Zone) Wanted(all bool) []payment.KeyUsage {
+	if all {
+		return z.lacking(func(payment.KeyUsage) bool { return true })
+	}
+	if z.deps.Leading != nil && !z.deps.Leading() {
+		return nil
+	}
+	wanted := z.Lacking()
+	for _, usage := range []payment.KeyUsage{payment.KeyPIN, payment.KeyMAC} {
+		if z.doubt.has(usage) && !slices.Contains(wanted, usage) {
 			wanted = append(wanted, usage)
 		}
 	}
-	slices.Sort(wanted)
 	return wanted
+}
+
+// Lacking are the keys that the link has turned on and has no active one of.
+func (z *Zone) Lacking() []payment.KeyUsage {
+	return z.lacking(func(u payment.KeyUsage) bool { return z.deps.Ring().ActiveKey(z.cfg.Link, u) == nil })
+}
+
+func (z *Zone) lacking(lacks func(payment.KeyUsage) bool) (usages []payment.KeyUsage) {
+	if z.cfg.PIN && lacks(payment.KeyPIN) {
+		usages = append(usages, payment.KeyPIN)
+	}
+	if z.deps.Dialect.HasMAC() && lacks(payment.KeyMAC) {
+		usages = append(usages, payment.KeyMAC)
+	}
+	return usages
 }
 
 // checkDoubtful verifies under the key that the peer may have taken. A MAC that

@@ -43,11 +43,14 @@ type Config struct {
 
 // Deps are the parts a zone is built from.
 type Deps struct {
-	Dialect    *iso8583.Dialect // as the link speaks it: Secure
-	Module     Module
-	Exchange   Exchange
-	Keys       Keeper
-	Ring       func() *payment.KeyRing
+	Dialect  *iso8583.Dialect // as the link speaks it: Secure
+	Module   Module
+	Exchange Exchange
+	Keys     Keeper
+	Ring     func() *payment.KeyRing
+	// Leading says whether this node leads: one node at a time asks for keys that
+	// are wanted. nil: it is alone.
+	Leading    func() bool
 	Now        func() payment.Instant
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil: not registered
@@ -125,6 +128,9 @@ func New(cfg Config, deps Deps) (*Zone, error) {
 	}
 	return z, nil
 }
+
+// Link is whose zone it is.
+func (z *Zone) Link() payment.LinkName { return z.cfg.Link }
 
 // until is when an operation must be over.
 func (z *Zone) until(by payment.Instant) int64 {

@@ -364,7 +364,7 @@ func TestDoubt(t *testing.T) {
 	if err := r.Settle(k, payment.KeyInDoubt); err != nil {
 		t.Fatal(err)
 	}
-	if wanted := r.Wanted(); len(wanted) != 1 || wanted[0] != payment.KeyMAC {
+	if wanted := r.Wanted(false); len(wanted) != 1 || wanted[0] != payment.KeyMAC {
 		t.Errorf("wanted: %v", wanted)
 	}
 	under := func(mac []byte) []byte {
@@ -383,8 +383,8 @@ func TestDoubt(t *testing.T) {
 	if err := r.Check(under(made[:]), 0); err != nil || r.MACKey() != uint32(k.ID) {
 		t.Errorf("under the new key: %v, active %d", err, r.MACKey())
 	}
-	if len(r.Wanted()) != 0 || len(offered.Check) != 3 {
-		t.Errorf("still wanted: %v", r.Wanted())
+	if len(r.Wanted(false)) != 0 || len(offered.Check) != 3 {
+		t.Errorf("still wanted: %v", r.Wanted(false))
 	}
 
 	_, p, err := r.Make(payment.KeyPIN)

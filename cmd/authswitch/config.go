@@ -23,8 +23,9 @@ type Config struct {
 	API       api.Config               `yaml:"api"`
 	Admin     AdminConfig              `yaml:"admin"`
 	Vault     VaultConfig              `yaml:"vault"`
-	Keys      keyring.Config           `yaml:"keys"` // when keys change; needs hsm
-	HSM       *hsm.Config              `yaml:"hsm"`  // absent: no PIN, no MAC
+	Keys      keyring.Config           `yaml:"keys"`      // when keys change; needs hsm
+	HSM       *hsm.Config              `yaml:"hsm"`       // absent: no PIN, no MAC
+	TestKeys  string                   `yaml:"test_keys"` // blocks that hsmd init --test-keys printed; never in production
 	Store     store.Config             `yaml:"store"`
 	Cluster   ClusterConfig            `yaml:"cluster"` // none: this node is alone
 	Links     []LinkConfig             `yaml:"links"`
@@ -61,6 +62,8 @@ type LinkConfig struct {
 	// KeepsNoHold: after 06, 22 and 96 the acquirer holds nothing, so that
 	// another route may be tried.
 	KeepsNoHold bool `yaml:"keeps_no_hold"`
+	// Security is what the link has the security module do; nothing when left out.
+	Security LinkSecurity `yaml:"security,omitempty"`
 	// SimulatorLedger is where the simulator behind this link writes what it
 	// decided; shown by GET /v1/links so that `bench verify` finds it. Never in
 	// production.
@@ -102,7 +105,7 @@ func (c *Config) complete(dir string) {
 		c.Admin.Listen = "127.0.0.1:8081"
 	}
 	for _, path := range []*string{
-		&c.Node.DataDir, &c.Vault.KeyFile, &c.Vault.PepperFile, &c.BINs, &c.Store.Dir, &c.API.CertificateFile, &c.API.KeyFile,
+		&c.Node.DataDir, &c.TestKeys, &c.Vault.KeyFile, &c.Vault.PepperFile, &c.BINs, &c.Store.Dir, &c.API.CertificateFile, &c.API.KeyFile,
 	} {
 		absolute(path, dir)
 	}

@@ -46,6 +46,7 @@ func (c *Config) Validate() []error {
 	faults = append(faults, validateListen("admin.listen", c.Admin.Listen)...)
 	faults = append(faults, validateListen("api.listen", c.API.Listen)...)
 	faults = append(faults, c.validateLinks()...)
+	faults = append(faults, c.validateSecurity()...)
 	faults = append(faults, c.validateMerchants()...)
 	if c.Profile == profileProduction {
 		faults = append(faults, c.validateProduction()...)

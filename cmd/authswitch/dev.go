@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -156,7 +157,8 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 	}
 	if err == nil {
 		layout.info.HSM = module.info()
-		err = sayReady(out, layout.info, o.json)
+		counter, cerr := module.counterExample(layout.info)
+		err = errors.Join(cerr, sayReady(out, layout.info, counter, o.json))
 	}
 	if err == nil {
 		<-ctx.Done()
@@ -242,7 +244,7 @@ func readPID(dir string) int {
 	return pid
 }
 
-func sayReady(out io.Writer, info devInfo, asJSON bool) error {
+func sayReady(out io.Writer, info devInfo, counter string, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(out).Encode(info)
 	}
@@ -272,8 +274,8 @@ A first authorization, to paste into another terminal:
 curl -sS %s/v1/authorizations -H 'Authorization: Bearer %s' \
   -H 'Content-Type: application/json' -H "Idempotency-Key: $RANDOM-$RANDOM" \
   -d '{"merchant":"%s","reference":"ORDER-42","amount":{"value":1000,"currency":"EUR"},"channel":"ecommerce","card":{"number":"4111111111111111","expiry":"3012","cvv":"123"}}'
-
+%s
 Stop with Ctrl-C.
-`, info.API, info.Admin, more, info.Key, info.Merchant, info.DataDir, strings.Join(links, "\n"), info.API, info.Key, info.Merchant)
+`, info.API, info.Admin, more, info.Key, info.Merchant, info.DataDir, strings.Join(links, "\n"), info.API, info.Key, info.Merchant, counter)
 	return err
 }

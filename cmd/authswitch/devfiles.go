@@ -77,16 +77,21 @@ func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, err
 		address := hostPort(o.portBase + portSim + i)
 		l.addresses = append(l.addresses, address)
 		ledger := filepath.Join(dir, string(d.name)+".jsonl")
-		config.Links = append(config.Links, LinkConfig{KeepsNoHold: true, SimulatorLedger: ledger, Config: link.Config{
+		lc := LinkConfig{KeepsNoHold: true, SimulatorLedger: ledger, Config: link.Config{
 			Name: d.name, Scheme: d.scheme.String(), Dialect: d.dialect, Address: address,
 			Window: 1024, AnswerTimeout: devAnswerTimeout, MaxOriginalLife: devOriginalLife, BackoffLongest: time.Second,
-		}})
+		}}
 		l.info.Links = append(l.info.Links, devLink{Name: string(d.name), Scheme: d.scheme.String(), Dialect: string(d.dialect), Address: address, Ledger: ledger})
 		scenario := filepath.Join(dir, string(d.name)+".yaml")
-		if err := writeYAML(scenario, map[string]any{
+		script := map[string]any{
 			"name": string(d.name), "dialect": string(d.dialect), "listen": address, "ledger": ledger,
 			"codec": o.simCodec, "late_after": devLateAfter.String(), "remember_reversals": i%2 == 0,
-		}); err != nil {
+		}
+		if err := module.secure(&config, &lc, script, dir); err != nil {
+			return nil, err
+		}
+		config.Links = append(config.Links, lc)
+		if err := writeYAML(scenario, script); err != nil {
 			return nil, err
 		}
 		l.simulators = append(l.simulators, child{name: "sim " + string(d.name), args: []string{"sim", "run", scenario}, logs: os.Stderr})

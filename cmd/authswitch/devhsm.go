@@ -138,6 +138,17 @@ func (m *devModule) testKeys(ctx context.Context, exe, config string, links []st
 			fmt.Fprintf(&text, "%s.%s %s %s\n", link, k.suffix, k.attributes, digits)
 		}
 	}
+	digits, err := keepSecret(m.terminalsKey(), func() (string, error) {
+		b := make([]byte, terminalsKeyBytes)
+		if _, err := rand.Read(b); err != nil {
+			return "", fmt.Errorf("draw a test key: %w", err)
+		}
+		return hex.EncodeToString(b), nil
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(&text, "%s.p0 P0TBN %s\n", devTerminals, digits)
 	if _, err := os.Stat(m.testKeyBlocks()); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {

@@ -30,6 +30,7 @@ import (
 	switching "authswitch/switch"
 	"authswitch/vault"
 	"authswitch/vault/stored"
+	"authswitch/zone"
 )
 
 // node is one running switch: its parts, in the order they were built.
@@ -54,7 +55,8 @@ type node struct {
 	hsm      *hsm.Client // nil: the configuration names no security module
 	hsmSeen  atomic.Bool // it answered once
 	stopHSM  func()
-	failed   chan error // a part that cannot go on
+	zones    []*zone.Zone // of the links that have one
+	failed   chan error   // a part that cannot go on
 
 	running   sync.WaitGroup // links and outbox workers
 	stopCards func()
@@ -130,18 +132,28 @@ func (n *node) buildCore(context.Context) error {
 			}
 			compiled[c.Dialect] = d
 		}
-		l, err := link.New(c.Config, d, link.Deps{
+		var l *link.Link
+		z, d, err := n.secureLink(c, d, func(u payment.KeyUsage) { l.WantKeys(u) })
+		if err != nil {
+			return err
+		}
+		deps := link.Deps{
 			Now: wallClock, Rand: rand.Reader, Dial: (&net.Dialer{}).DialContext, Log: n.log, Registerer: n.registry, Dials: budget,
 			Lease:        n.store.Lease,
 			MayWrite:     n.mayWrite,
 			Late:         func(l payment.Late) { n.core.Late(l) },
 			LateReversal: n.lateReversal, LateOperation: n.lateOperation,
-		})
-		if err != nil {
+		}
+		guarded(&deps, z)
+		if l, err = link.New(c.Config, d, deps); err != nil {
 			return err
 		}
 		n.links = append(n.links, l)
-		lanes = append(lanes, switching.Lane{Name: c.Name, Dialect: d, KeepsNoHold: c.KeepsNoHold})
+		lane := switching.Lane{Name: c.Name, Dialect: d, KeepsNoHold: c.KeepsNoHold}
+		if z != nil {
+			lane.Zone = z
+		}
+		lanes = append(lanes, lane)
 	}
 	if n.byName, err = link.NewSet(n.links...); err != nil {
 		return err
@@ -189,14 +201,21 @@ func (n *node) startLinks(ctx context.Context) error {
 	linkContext, stopLink := context.WithCancel(context.WithoutCancel(ctx))
 	sendContext, stopSend := context.WithCancel(context.WithoutCancel(ctx))
 	n.stopLink, n.stopSend = stopLink, stopSend
+	n.running.Go(func() { n.loadTestKeys(sendContext) })
 	for _, l := range n.links {
 		n.running.Go(func() {
 			if err := l.Run(linkContext); err != nil && !errors.Is(err, context.Canceled) {
 				n.failed <- fmt.Errorf("link %s: %w", l.Name(), err)
 			}
 		})
+		var protector outbox.Protector
+		for _, z := range n.zones {
+			if z.Link() == l.Name() {
+				protector = z
+			}
+		}
 		worker, err := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
-			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Vault: n.cards, Now: wallClock, Log: n.log,
+			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Vault: n.cards, Zone: protector, Now: wallClock, Log: n.log,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.Name()), "scheme": l.Config().Scheme}, n.registry),
 		})
 		if err != nil {
@@ -267,7 +286,7 @@ func (n *node) linkViews() []api.Link {
 // missing is what keeps the node from being ready: every link must have signed
 // on, so that a first request finds its route; but those that an operator holds.
 func (n *node) missing() []string {
-	missing := append(n.store.Missing(), n.moduleMissing()...)
+	missing := append(append(n.store.Missing(), n.moduleMissing()...), n.zonesMissing()...)
 	for _, l := range n.links {
 		if s := l.Status(); s.Hold == link.NoHold && (s.State != link.Ready || s.NumbersLeft == 0) {
 			missing = append(missing, fmt.Sprintf("link %s is %s with %d trace numbers", l.Name(), s.State, s.NumbersLeft))

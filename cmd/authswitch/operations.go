@@ -172,8 +172,10 @@ func (o *operations) changeLink(r *http.Request, _ *operation) (any, *failure) {
 		before := l.Status()
 		l.Echo()
 		return before, nil
+	case "exchange-keys":
+		return exchangeKeys(r.Context(), l)
 	default:
-		return nil, refuse(http.StatusNotFound, "no action %q; there are sign-on, sign-off, echo, drain, enable", action)
+		return nil, refuse(http.StatusNotFound, "no action %q; there are sign-on, sign-off, echo, drain, enable, exchange-keys", action)
 	}
 	return l.Status(), nil
 }

@@ -121,6 +121,8 @@ func linkActions() []*cobra.Command {
 		linkAction("echo", "Send an echo on every connection and wait for the answers", echoed),
 		linkAction("drain", "Keep new authorizations from a link; it stays signed on and what is owed goes out, until enable or a restart",
 			func(_, now *linkState) bool { return now.InFlight == 0 }),
+		linkAction("exchange-keys", "Exchange the link's PIN and MAC keys with the acquirer, and wait until the new ones are active",
+			func(_, _ *linkState) bool { return true }),
 		linkAction("enable", "End a drain or a sign-off",
 			func(_, now *linkState) bool { return now.State == link.Ready.String() }),
 	}

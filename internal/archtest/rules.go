@@ -84,7 +84,7 @@ func rules() []rule {
 		{"cmd/authswitch", []string{
 			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/ceremonycmd", "cmd/authswitch/hsmcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd",
 			"cmd/authswitch/topcmd", "hsm", "iso8583", "iso8583/dialects",
-			"journal", "keyring", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "schedule", "store", "switch", "vault", "vault/stored",
+			"journal", "keyring", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "schedule", "store", "switch", "vault", "vault/stored", "zone",
 		}},
 		{"cmd/authswitch/auditcmd", []string{"hsm/audit"}},
 		{"cmd/authswitch/benchcmd", []string{"bench"}},

@@ -102,3 +102,7 @@ func (l layered) Open(name string) (fs.File, error) {
 	}
 	return f, err
 }
+
+// TerminalPIN is a PIN block as a terminal of dev makes it, for the example that
+// dev prints.
+func TerminalPIN(keyFile, pan, pin string) (string, error) { return sim.TerminalPIN(keyFile, pan, pin) }
