@@ -36,7 +36,7 @@ var (
 // whether it is ready, and asks for keys; again after wantedAgain.
 const (
 	wantedEvery = 100 * time.Millisecond
-	wantedAgain = 10 * time.Second
+	wantedAgain = 5 * time.Second
 )
 
 // maxExchanges bounds the exchanges that wait.

@@ -56,6 +56,16 @@ func (z *Zone) kek() (block []byte, form hsm.Form, err error) {
 	return block, form, nil
 }
 
+// hasKEK says whether keys can be exchanged at all: not before the zone's own
+// key came in by ceremony.
+func (z *Zone) hasKEK() bool {
+	usage := payment.KeyZoneBlock
+	if z.deps.Dialect.Security().KeyExchange.Raw() {
+		usage = payment.KeyZone
+	}
+	return z.deps.Ring().ActiveKey(z.cfg.Link, usage) != nil
+}
+
 // Take imports a key that the peer sent and keeps it, pending. The peer's
 // answer carries its check value; Settle makes it active once that has left.
 func (z *Zone) Take(offered payment.OfferedKey) (*payment.Key, error) {
@@ -223,7 +233,7 @@ func (z *Zone) Wanted(all bool) []payment.KeyUsage {
 	if all {
 		return z.lacking(func(payment.KeyUsage) bool { return true })
 	}
-	if z.deps.Leading != nil && !z.deps.Leading() {
+	if z.deps.Leading != nil && !z.deps.Leading() || !z.hasKEK() {
 		return nil
 	}
 	wanted := z.Lacking()
