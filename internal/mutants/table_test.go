@@ -1,0 +1,151 @@
+package mutants
+
+// mutants are the deliberate breaks. Old stands exactly once in its file.
+func mutants() []mutant {
+	return []mutant{
+		// What the gateway is told.
+		{
+			"answered before it is durable", "switch/authorize.go",
+			"settled, err = s.Journal.Close(o)",
+			"settled = payment.Settled{Outcome: *o, State: payment.StateApproved}", simulation(),
+		},
+		{
+			"the answer is what was proposed", "switch/authorize.go",
+			"out.Outcome, out.State = settled.Outcome, settled.State",
+			"out.Outcome, out.State = settled.Outcome, settled.State\n\tif out.Outcome.Status != payment.StatusNone {\n\t\tout.Outcome = w.outcome\n\t}",
+			simulation(),
+		},
+		{
+			"an outcome flips", "journal/settle.go",
+			"if l.state != payment.StateOpen || l.attempt != o.Attempt || l.session != o.Session || r.Settled.SessionEnded {",
+			"if l.state == payment.StateReversed || l.attempt != o.Attempt {", simulation(),
+		},
+		{
+			"another amount is an approval", "switch/exchange.go",
+			"if r.Amount.Currency != 0 && r.Amount != a.Amount {",
+			"if false {", simulation(),
+		},
+		{
+			"a late approval approves", "payment/lifecycle.go",
+			"EventCancelled: StateReversing, EventLateApproval: StateReversing, EventLateDecline: StateReversing,",
+			"EventCancelled: StateReversing, EventLateApproval: StateApproved, EventLateDecline: StateReversing,", simulation(),
+		},
+		{
+			"silence is a decline", "switch/exchange.go",
+			"unknown(o, payment.CauseTimeout, payment.ReversalTimeout)",
+			"o.Event, o.Status = payment.EventDeclined, payment.StatusDeclined", simulation(),
+		},
+		// What leaves, and when.
+		{
+			"sent though the intent is not known to be durable", "switch/authorize.go",
+			"opened, err := s.Journal.Open(&out.Intent)\n\tif err != nil {",
+			"opened, err := s.Journal.Open(&out.Intent)\n\tif err != nil && opened.Verdict == payment.OpenNone {\n\t\topened.Verdict, err = payment.OpenNew, nil\n\t}\n\tif err != nil {",
+			simulation(),
+		},
+		{
+			"a lost line is proof that nothing was sent", "link/core.go",
+			"			c.counters.Lost++\n			c.giveUp(p, errLost, now)",
+			"			c.counters.Lost++\n			c.finish(p, errUnwritten, now)", simulation(),
+		},
+		{
+			"answers match by the trace number alone", "link/key.go",
+			"case (r.rrn || e.rrn != nil) && !bytes.Equal(e.rrn, k.rrn[:]):\n		return deRRN\n	case (r.terminal",
+			"case false:\n		return deRRN\n	case (r.terminal", simulation(),
+		},
+		// Numbers.
+		{
+			"a trace number is used twice", "link/numbers.go",
+			"		r.FirstSTAN++\n", "		r.FirstSTAN += payment.STAN(r.FirstRRN & 1)\n", simulation(),
+		},
+		{
+			"a range of numbers is leased twice", "journal/session.go",
+			"		n.next = (n.next + 1) % leaseRanges\n", "", simulation(),
+		},
+		{
+			"each link counts its own reference numbers", "journal/session.go",
+			"		rrn := shared.rrn + 1\n		shared.rrn += LeaseSize\n",
+			"		rrn := n.rrn + 1\n		n.rrn, shared.rrn = n.rrn+LeaseSize, n.rrn+LeaseSize\n", simulation(),
+		},
+		// Reversals.
+		{
+			"not found is believed at once", "journal/owed.go",
+			"case m.now < m.believedFrom(o):", "case false:", simulation(),
+		},
+		{
+			"not found is believed after a step of the clock", "journal/owed.go",
+			"LifeOver: m.over(l.lifeOver, l.opened),", "LifeOver: l.lifeOver,", simulation(),
+		},
+		{
+			"a repeat never comes", "journal/owed.go",
+			"	o.Due = m.repeatAt(o)\n", "	o.Due = m.repeatAt(o) + 3600e9\n", simulation(),
+		},
+		{
+			"a repeat looks like the first", "iso8583/encode.go",
+			"	if o.Tries > 1 {", "	if o.Tries > 200 {", simulation(),
+		},
+		{
+			"a repeat has a number of its own", "journal/owed.go",
+			"	if o.STAN == 0 {\n		o.STAN = stan\n	}\n", "	if stan != 0 {\n		o.STAN = stan + payment.STAN(o.Tries)\n	}\n", simulation(),
+		},
+		{
+			"silence acknowledges a reversal", "outbox/outbox.go",
+			"	if verdict == payment.AdviceRepeat && response == nil {\n		return 0 // no answer: the claim's due time brings the repeat\n	}",
+			"	if verdict == payment.AdviceRepeat && response == nil {\n		response, verdict = new(payment.Response), payment.AdviceAcknowledged\n	}", simulation(),
+		},
+		{
+			"a reversal is sent without a claim", "outbox/outbox.go",
+			"claimed, err := s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)\n	if err != nil {",
+			"claimed, err := s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)\n	if err != nil {\n		claimed, err = *o, nil\n		claimed.STAN, claimed.Transmitted = s.slot.STAN, s.slot.Transmitted\n	}\n	if err != nil {",
+			simulation(),
+		},
+		// Idempotency.
+		{
+			"a key is forgotten when its payment ends", "journal/open.go",
+			"for n := len(m.days) - 1; n >= max(0, len(m.days)-keptGenerations); n-- {", "for n := len(m.days) - 1; n >= len(m.days); n-- {", simulation(),
+		},
+		{
+			"a key serves any body", "journal/open.go",
+			"case k.fingerprint != h.fingerprint:\n		return payment.OpenConflict", "case false:\n		return payment.OpenConflict", simulation(),
+		},
+		{
+			"a bar is not remembered", "journal/cancel.go",
+			"		if !m.findKey(x.merchant, h, &k) {\n			m.setKey(x.merchant, h, &keyRecord{kind: keyBarred})\n		}\n		return\n",
+			"		if !m.findKey(x.merchant, h, &k) {\n			return\n		}\n		return\n", simulation(),
+		},
+		// The state machine.
+		{
+			"a clock in the journal", "journal/machine.go",
+			"	m.now = max(m.now, leader)\n", "	m.now = max(m.now, leader) + payment.Instant(time.Now().UnixNano()&7)\n", simulation(),
+		},
+		{
+			"the order of a map in the journal", "journal/session.go",
+			"	slices.SortFunc(m.sweepIDs, func(a, b payment.ID) int { return bytes.Compare(a[:], b[:]) })\n",
+			"	_ = bytes.Compare\n", simulation(),
+		},
+		{
+			"open payments are not found at start", "journal/machine.go",
+			"if l != nil && l.state == payment.StateOpen {", "if l != nil && l.state == payment.StateNone {", simulation(),
+		},
+		{
+			"what is owed is not found at start", "journal/machine.go",
+			"		m.lane(string(o.Link)).add(o)\n		return c.end()", "		return c.end()", simulation(),
+		},
+		{
+			"an entry is applied twice after a restart", "journal/machine.go",
+			"	m.applied = c.u64()\n", "	m.applied = c.u64() - 1\n", simulation(),
+		},
+		{
+			"a line of history is written over", "journal/life.go",
+			"	l.lines++\n", "	if kind != payment.EntryReversalSent {\n		l.lines++\n	}\n", simulation(),
+		},
+		// The store: only the real one shows.
+		{
+			"the log is not synced", "store/log.go",
+			"b.Commit(pebble.Sync)", "b.Commit(pebble.NoSync)", bubble(60),
+		},
+		{
+			"entries are applied twice after a snapshot", "store/replica.go",
+			"log.Index > r.machine.Applied()", "log.Index > 0", bubble(60),
+		},
+	}
+}
