@@ -64,14 +64,21 @@ soak: build ## ROUNDS (50) rounds of kill -9 under 1,000 authorizations/s, each 
 	$(GO) test ./cmd/authswitch -run TestKillUnderLoad -count=1 -timeout 6h -v -soak.rounds=$(ROUNDS)
 
 .PHONY: simulation
-simulation: ## the core under a seeded event heap: SEEDS=from:count (1:1000000), resumed where bin/simulation.log ends
+simulation: ## the core under a seeded event heap: SEEDS=from:count (1:1000000), resumed where docs/runs/simulation.log ends
 	$(GO) test -c -o $(BIN)/simulation.test ./internal/simulation
-	$(BIN)/simulation.test -test.run '^TestSeeds$$' -test.v -test.timeout 0 -seeds $(or $(SEEDS),1:1000000) -seedlog $(BIN)/simulation.log -commit $(VERSION)
+	$(BIN)/simulation.test -test.run '^TestSeeds$$' -test.v -test.timeout 0 -seeds $(or $(SEEDS),1:1000000) -seedlog $(CURDIR)/docs/runs/simulation.log -commit $(VERSION)
 
 .PHONY: bubble
-bubble: ## the real cluster in fake time, 5 minutes a seed: SEEDS=from:count (1:5000), resumed where bin/bubble.log ends
+bubble: ## the real cluster in fake time, 5 minutes a seed: SEEDS=from:count (1:5000), resumed where docs/runs/bubble.log ends
 	$(GO) test -c -o $(BIN)/bubble.test ./store/bubble
-	$(BIN)/bubble.test -test.run '^TestBubble$$' -test.v -test.timeout 0 -active 5m -seeds $(or $(SEEDS),1:5000) -seedlog $(BIN)/bubble.log -commit $(VERSION)
+	$(BIN)/bubble.test -test.run '^TestBubble$$' -test.v -test.timeout 0 -active 5m -seeds $(or $(SEEDS),1:5000) -seedlog $(CURDIR)/docs/runs/bubble.log -commit $(VERSION)
+
+.PHONY: mutants runs
+mutants: ## every deliberate break of the core, each noticed within 200 seeds (half an hour)
+	$(GO) test ./internal/mutants -count=1 -all -v -timeout 6h -mutantlog $(CURDIR)/docs/runs/mutants.log -commit $(VERSION)
+
+runs: ## write what docs/runs says was run into docs/testing.md
+	$(GO) run ./internal/runs
 
 clean: ## remove what was built
 	rm -rf $(BIN) dist

@@ -16,11 +16,6 @@ func mutants() []mutant {
 			simulation(),
 		},
 		{
-			"an outcome flips", "journal/settle.go",
-			"if l.state != payment.StateOpen || l.attempt != o.Attempt || l.session != o.Session || r.Settled.SessionEnded {",
-			"if l.state == payment.StateReversed || l.attempt != o.Attempt {", simulation(),
-		},
-		{
 			"another amount is an approval", "switch/exchange.go",
 			"if r.Amount.Currency != 0 && r.Amount != a.Amount {",
 			"if false {", simulation(),
@@ -37,10 +32,8 @@ func mutants() []mutant {
 		},
 		// What leaves, and when.
 		{
-			"sent though the intent is not known to be durable", "switch/authorize.go",
-			"opened, err := s.Journal.Open(&out.Intent)\n\tif err != nil {",
-			"opened, err := s.Journal.Open(&out.Intent)\n\tif err != nil && opened.Verdict == payment.OpenNone {\n\t\topened.Verdict, err = payment.OpenNew, nil\n\t}\n\tif err != nil {",
-			simulation(),
+			"sent before the intent is durable", "switch/authorize.go",
+			"opened, err := s.Journal.Open(&out.Intent)", "s.exchange(a, w, l, &out.Intent)\n\topened, err := s.Journal.Open(&out.Intent)", simulation(),
 		},
 		{
 			"a lost line is proof that nothing was sent", "link/core.go",
