@@ -78,18 +78,17 @@ func mutants() []mutant {
 		},
 		{
 			"a repeat has a number of its own", "journal/owed.go",
-			"	if o.STAN == 0 {\n		o.STAN = stan\n	}\n", "	if stan != 0 {\n		o.STAN = stan + payment.STAN(o.Tries)\n	}\n", simulation(),
+			"	if o.STAN == 0 {\n		o.STAN = k.STAN\n	}\n", "	if k.STAN != 0 {\n		o.STAN = k.STAN + payment.STAN(o.Tries)\n	}\n", simulation(),
 		},
 		{
 			"silence acknowledges a reversal", "outbox/outbox.go",
-			"	if verdict == payment.AdviceRepeat && response == nil {\n		return 0 // no answer: the claim's due time brings the repeat\n	}",
-			"	if verdict == payment.AdviceRepeat && response == nil {\n		response, verdict = new(payment.Response), payment.AdviceAcknowledged\n	}", simulation(),
+			"\"tries\", o.Tries, \"error\", err)\n		return nil, payment.AdviceRepeat",
+			"\"tries\", o.Tries, \"error\", err)\n		return &payment.Response{}, payment.AdviceAcknowledged", simulation(),
 		},
 		{
-			"a reversal is sent without a claim", "outbox/outbox.go",
-			"claimed, err := s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)\n	if err != nil {",
-			"claimed, err := s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)\n	if err != nil {\n		claimed, err = *o, nil\n		claimed.STAN, claimed.Transmitted = s.slot.STAN, s.slot.Transmitted\n	}\n	if err != nil {",
-			simulation(),
+			"a reversal is sent without a claim", "outbox/operation.go",
+			"		return s.Journal.Claim(s.Link, o.Seq, s.slot.STAN, s.slot.Transmitted)\n",
+			"		c := *o\n		c.STAN, c.Transmitted, c.Tries = s.slot.STAN, s.slot.Transmitted, 1\n		return c, nil\n", simulation(),
 		},
 		// Idempotency.
 		{
