@@ -14,8 +14,10 @@ import (
 )
 
 // batcher is the group commit: commands queue while earlier batches are in
-// flight and leave together in one Raft entry. There is no linger: a lone
-// command leaves at once.
+// flight and leave together in one Raft entry. A lone command leaves at once;
+// behind a batch of several the next one waits a moment for others (pace): a
+// flush costs the processor 100 µs and more however little it carries, and
+// without a pace a fast disk is given them as fast as it takes them.
 type batcher struct {
 	raft    *raft.Raft
 	remote  func(batch []*waiter) (*applied, error) // proposes through the leader; nil: there is no other node
@@ -30,6 +32,9 @@ type batcher struct {
 	queue    []*waiter
 	flights  [][]*waiter // by slot: the batch whose end is not known yet
 	inflight int         // of them
+	began    time.Time   // when the newest batch left
+	size     int         // and its commands
+	pacing   bool        // a slot waits for the next one's moment
 	closed   bool
 	slots    sync.WaitGroup
 	leave    sync.Once
@@ -41,6 +46,7 @@ type limits struct {
 	queue    int           // commands; more are refused with payment.ErrBusy
 	inflight int           // batches
 	deep     int           // with more than so many commands waiting, fewer and larger batches leave
+	pace     time.Duration // from one batch to the next
 	commit   time.Duration // then the caller is told payment.ErrPending
 }
 
@@ -191,15 +197,24 @@ func (b *batcher) take(slot int, batch []*waiter) []*waiter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
-		for len(b.queue) == 0 || b.inflight >= 2 && len(b.queue) > b.limits.deep {
+		for len(b.queue) == 0 || b.pacing || b.inflight >= 2 && len(b.queue) > b.limits.deep {
 			if b.closed && len(b.queue) == 0 {
 				return nil
 			}
 			b.ready.Wait()
 		}
+		if wait := b.pace() - time.Since(b.began); wait > 0 && !b.closed {
+			b.pacing = true
+			b.mu.Unlock()
+			time.Sleep(wait)
+			b.mu.Lock()
+			b.pacing = false
+			b.ready.Signal() // whoever was woken meanwhile went back to sleep
+		}
 		batch = b.fill(batch)
 		if len(batch) > 0 {
 			b.inflight++
+			b.began, b.size = time.Now(), len(batch)
 			b.flights[slot] = batch
 			if len(b.queue) > 0 {
 				b.ready.Signal()
@@ -208,6 +223,20 @@ func (b *batcher) take(slot int, batch []*waiter) []*waiter {
 		}
 	}
 }
+
+// pace is how long after the newest batch the next one leaves: at once behind
+// a lone command, limits.pace and more behind others, up to four times that
+// behind a large one. So a quiet node is quick and a busy one economical;
+// without it batches stay small until the processor is used up by their flushes.
+func (b *batcher) pace() time.Duration {
+	if b.size < 2 {
+		return 0
+	}
+	return b.limits.pace * time.Duration(min(paceCommands+b.size, 4*paceCommands)) / paceCommands
+}
+
+// paceCommands in a batch double the pace behind it.
+const paceCommands = 20
 
 func (b *batcher) fill(batch []*waiter) []*waiter {
 	bodies, n := 0, 0

@@ -29,6 +29,7 @@ type Config struct {
 	KeyRetention     time.Duration `yaml:"key_retention"`     // 24 h: idempotency keys are kept at least so long
 
 	QueueCommands     int           `yaml:"queue_commands"`     // 16,384 waiting commands; then payment.ErrBusy
+	BatchPace         time.Duration `yaml:"batch_pace"`         // 1 ms from a batch of more than one command to the next one, up to 4 times as long behind a large one: under load fewer and larger ones leave
 	BatchesInFlight   int           `yaml:"batches_in_flight"`  // 4; 2 for a lone member Raft entries proposed and not yet applied: the next batch fills meanwhile
 	LogMemtableBytes  int64         `yaml:"log_memtable_bytes"` // 16 MiB before the log's memory goes to a file
 	LogCacheBytes     int64         `yaml:"log_cache_bytes"`    // 32 MiB of entries in memory for followers
@@ -64,6 +65,7 @@ func (c Config) Validate() []error {
 		{"overdue_margin", c.OverdueMargin},
 		{"sweep_every", c.SweepEvery},
 		{"snapshot_every", c.SnapshotEvery},
+		{"batch_pace", c.BatchPace},
 	} {
 		if d.value < 0 {
 			fault("store: %s: %s is negative", d.name, d.value)
@@ -110,6 +112,7 @@ func (c Config) withDefaults() Config {
 	set(&c.KeyRetention, 24*time.Hour)
 	set(&c.QueueCommands, 16_384)
 	set(&c.BatchesInFlight, 4)
+	set(&c.BatchPace, time.Millisecond)
 	set(&c.LogMemtableBytes, 16<<20)
 	set(&c.LogCacheBytes, 32<<20)
 	set(&c.MemtableBytes, 64<<20)

@@ -51,7 +51,7 @@ func (s *Store) startRaft(ctx context.Context) error {
 	}
 	m := newMeasures()
 	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock.now, limits{
-		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, commit: s.cfg.CommitTimeout,
+		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, pace: s.cfg.BatchPace, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
 	for _, c := range [...]prometheus.Collector{m.commit, m.batch, s.gauges()} {
 		if err := s.deps.Registerer.Register(c); err != nil {
