@@ -263,7 +263,7 @@ func (n *node) build(keys *stored.Cards, stream func(string) io.Reader) []*link.
 		})
 		must(err)
 		links = append(links, made)
-		core = append(core, switching.Lane{Name: l.name, Dialect: d})
+		core = append(core, switching.Lane{Name: l.name, Dialect: d, Zone: module{}})
 		contracts = append(contracts, routing.Contract{
 			Merchant: "parcels", Scheme: l.scheme, Links: []payment.LinkName{l.name}, TimeZone: time.UTC, Currencies: []payment.Currency{978},
 			Terms: payment.Terms{

@@ -1,6 +1,6 @@
 //go:debug randseednop=0
 
-// Package twin shows that security codes leave no trace: the same run, with
+// Package twin shows that security codes and PIN blocks leave no trace: the same run, with
 // injected clock and randomness, repeated with other codes, leaves the same
 // bytes on disk, in logs, in ledgers and in metrics. Three digits cannot be
 // searched for; two runs can be compared.
@@ -12,6 +12,7 @@ package twin_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -24,11 +25,12 @@ import (
 	"time"
 
 	"authswitch/card"
+	"authswitch/iso8583"
 	"authswitch/payment"
 )
 
 // wallet is what the run's cardholders type.
-type wallet [4]struct{ number, code string }
+type wallet [4]struct{ number, code, pin string } // pin: the eight bytes of an encrypted block
 
 // evidence is every byte that a run leaves behind, by its place.
 type evidence map[string][]byte
@@ -47,8 +49,8 @@ func TestSecurityCodesLeaveNoTrace(t *testing.T) {
 	// order each time: Raft's draw in turn from one generator.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 
-	first := wallet{{"4970100000000154", "937"}, {"4111111111111111", "618"}, {"5555555555554444", "274"}, {"378282246310005", "5093"}}
-	codes := wallet{{"4970100000000154", "000"}, {"4111111111111111", "999"}, {"5555555555554444", "731"}, {"378282246310005", "1234"}}
+	first := wallet{{"4970100000000154", "937", "pinpin01"}, {"4111111111111111", "618", "pinpin02"}, {"5555555555554444", "274", "pinpin03"}, {"378282246310005", "5093", "pinpin04"}}
+	codes := wallet{{"4970100000000154", "000", "other-01"}, {"4111111111111111", "999", "other-02"}, {"5555555555554444", "731", "other-03"}, {"378282246310005", "1234", "other-04"}}
 	var left evidence
 	var differences []string
 	for range attempts {
@@ -187,6 +189,9 @@ func (n *node) traffic(cards wallet, name string) {
 		for _, amount := range amounts {
 			n.authorize(cards, i, amount, name)
 		}
+		for _, amount := range atCounter {
+			n.present(cards, i, amount, name)
+		}
 		c := payment.Cancellation{
 			Merchant: "parcels", Gateway: "g1", RequestKey: fmt.Appendf(nil, "undo-%s-%d", name, i), Key: key(name, i, 1000), Reason: payment.ReversalCustomer,
 		}
@@ -196,6 +201,56 @@ func (n *node) traffic(cards wallet, name string) {
 		n.settle()
 	}
 }
+
+// atCounter are amounts of payments with a PIN: approved, declined, unanswered.
+var atCounter = []int64{1100, 1155, 1168}
+
+// present asks for a payment at a counter, with a PIN block.
+func (n *node) present(cards wallet, i int, amount int64, name string) {
+	a := payment.Authorization{
+		Gateway: "g1", Merchant: "parcels", Key: key(name+"-counter", i, amount), Reference: []byte("TILL-1"),
+		Amount: payment.Amount{Value: amount, Currency: 978}, Channel: payment.CardPresent, Entry: payment.ChipRead,
+		PIN:        payment.PIN{Format: payment.PINFormat0, Zone: "terminals"},
+		ReceivedAt: wallClock(), Deadline: wallClock() + payment.Instant(8*time.Second),
+	}
+	var errs [3]error
+	a.Card.PAN, errs[0] = card.ParsePAN([]byte(cards[i].number))
+	a.Card.Expiry, errs[1] = card.ParseExpiry([]byte("3012"))
+	a.PIN.Block, errs[2] = card.NewPINBlock([]byte(cards[i].pin))
+	if err := errors.Join(errs[:]...); err != nil {
+		n.t.Fatal(err)
+	}
+	var out payment.Payment
+	if err := n.core.Authorize(&a, &out); err != nil {
+		n.t.Errorf("%s: %v", a.Key, err)
+	}
+	if approved := amount == 1100; approved != (out.Outcome.Status == payment.StatusApproved) {
+		n.t.Errorf("%s: %v", a.Key, out.Outcome.Status)
+	}
+	a.Card.Wipe()
+	a.PIN.Wipe()
+	n.settle()
+}
+
+// module stands for the security module: another key makes another block of it.
+type module struct{}
+
+func (module) TranslatePIN(a *payment.Authorization, _ payment.Instant) error {
+	a.Card.PIN.Wipe()
+	if !a.PIN.Present() {
+		return nil
+	}
+	var block [8]byte
+	for i, b := range a.PIN.Block.RevealPINBlock() {
+		block[i] = b ^ 0x5A
+	}
+	var err error
+	a.Card.PIN, err = card.NewPINBlock(block[:])
+	return err
+}
+
+func (module) Protect(iso8583.MTI, []byte, payment.Instant) error { return nil }
+func (module) PINAnswered(*payment.Response)                      {}
 
 // repeats asks again what was asked before, with the same bodies.
 func (n *node) repeats(cards wallet, name string) {
