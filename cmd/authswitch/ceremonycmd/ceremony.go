@@ -169,7 +169,7 @@ func finishCommand(d *desk) *cobra.Command {
 	var out string
 	c := &cobra.Command{
 		Use: "finish", Short: "Look at the check value of the whole key, and confirm it", Args: cobra.NoArgs,
-		Long: "Two of the officers who brought components do this, each at their own terminal. After the second the key block is\nprinted: it is under the local master key, and goes into the store with `authswitch hsm keys import`.",
+		Long: "Two of the officers who brought components do this, each at their own terminal. After the second the key block is\nprinted: it is under the local master key, and goes into the store with\n`authswitch hsm keys import --form stored`.",
 		RunE: d.run(func(ctx context.Context) error { return d.finish(ctx, out) }),
 	}
 	c.Flags().StringVar(&out, "out", "", "file for the key block, besides printing it")
