@@ -35,6 +35,9 @@ func rows() []row {
 		{"one_node.cpu_us_node", "one node: CPU each, the node alone, µs", 70, false, "", "", true},
 		{"one_node.p99_ms", "one node: p99 at that rate, ms", 50, false, "", "", true},
 		{"one_node.p99_ms_at_500", "one node: p99 at 500/s, ms", 10, false, "", "", true},
+		{"hsm.pin_translate_per_s", "hsmd: PIN translations over the Unix socket, 64 in flight, /s", 150_000, true, "hsm.ratio_pkcs11", "SoftHSM's PKCS#11 in process", true},
+		{"hsm.pin_translate_cpu_us", "hsmd: CPU of one, both sides, µs", 6, false, "", "", false},
+		{"hsm.dukpt_cpu_us", "hsmd: CPU of one from TDES DUKPT, both sides, µs", 20, false, "", "", false},
 		{"reversals.drained_per_s", "reversals drained after an outage, one link, /s", 2000, true, "", "", true},
 	}
 }

@@ -32,6 +32,7 @@ bdk B0TXN 0123456789ABCDEFFEDCBA9876543210
 
 // workplace is a running module on SoftHSM, a client, and key blocks by name.
 type workplace struct {
+	place   *place
 	process *exec.Cmd
 	client  *hsm.Client
 	blocks  map[string][]byte
@@ -41,7 +42,7 @@ func newWorkplace(t testing.TB) *workplace {
 	t.Helper()
 	p := newPlace(t, softConfig)
 	p.write("keys", benchKeys)
-	w := &workplace{blocks: map[string][]byte{}}
+	w := &workplace{place: p, blocks: map[string][]byte{}}
 	for line := range strings.Lines(p.init("--test-keys", filepath.Join(p.dir, "keys"))) {
 		var k testKey
 		if err := json.Unmarshal([]byte(line), &k); err != nil {
