@@ -354,8 +354,6 @@ type world struct {
 	kinds  map[string]payment.OperationKind
 }
 
-func messageName(m payment.Message) string { return fmt.Sprintf("%d/%d", m.STAN, m.Transmitted) }
-
 func (w *world) step() {
 	switch w.r.IntN(8) {
 	case 0, 1, 2:

@@ -67,13 +67,13 @@ func (s *Switch) shape(o *payment.Operation) error {
 	if o.Kind == payment.OpRefund || o.Kind == payment.OpVoid {
 		capture, err := s.Operations.Operation(o.Parent)
 		if err != nil {
-			return nil // the journal says what is wrong with it
+			return unread(o.Kind, err)
 		}
 		id = capture.Payment
 	}
 	p, err := s.Records.Payment(id)
 	if err != nil {
-		return nil
+		return unread(o.Kind, err)
 	}
 	l := s.lanes[p.Intent.Link]
 	if l == nil {
@@ -84,6 +84,15 @@ func (s *Switch) shape(o *payment.Operation) error {
 		return refusalOfMeans(o.Kind)
 	}
 	return nil
+}
+
+// unread refuses an operation on what cannot be read: without its link nobody
+// knows how it would reach the acquirer, and none may stand that never does.
+func unread(k payment.OperationKind, err error) error {
+	if errors.Is(err, payment.ErrNotFound) {
+		return refusalOfOperation(k, &payment.Operated{Refused: payment.RefusedUnknown})
+	}
+	return refusalUnavailable()
 }
 
 // meansOf is how a dialect carries a kind of operation.

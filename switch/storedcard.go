@@ -111,8 +111,7 @@ func (s *Switch) ChangeCard(x *payment.CardChange, expiry *card.Expiry) (payment
 // describeRefusal is what a gateway is told when its request cannot be
 // described: a refusal, or that this node cannot seal now.
 func describeRefusal(err error) error {
-	var r *payment.Refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*payment.Refusal](err); ok {
 		return r
 	}
 	return refusalUnavailable()
