@@ -12,7 +12,7 @@ import (
 )
 
 func compile(f *file) (*Dialect, error) {
-	d := &Dialect{file: f, name: f.Name, builders: &sync.Pool{New: func() any { return new(Builder) }}}
+	d := &Dialect{file: f, name: f.Name, builders: &sync.Pool{New: newBuilder}}
 	if err := compileFraming(d, &f.Framing); err != nil {
 		return nil, err
 	}
@@ -47,6 +47,14 @@ func compile(f *file) (*Dialect, error) {
 		return nil, fmt.Errorf("security: %w", err)
 	}
 	return d, nil
+}
+
+// builderRoom is more than any message needs: a buffer that grew would leave its
+// first memory behind, with a card number in it.
+const builderRoom = 8 << 10
+
+func newBuilder() any {
+	return &Builder{buf: make([]byte, 0, builderRoom), scratch: make([]byte, 0, builderRoom)}
 }
 
 func (e *element) setDE(de int16) {

@@ -304,6 +304,7 @@ func (c *core) send(p *place, r request, now moment, wall payment.Instant) (*sta
 	if c.table.claim(p, keyOf(p, r.intent)) != nil {
 		return nil, errDuplicate
 	}
+	st.room(len(r.frame) + c.framer.overhead())
 	from := len(st.out)
 	st.out = c.framer.append(st.out, r.frame)
 	p.segment = st.push(from, p.index)

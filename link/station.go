@@ -50,6 +50,21 @@ func (s *station) push(from int, p int32) int32 {
 	return int32(len(s.segments) - 1)
 }
 
+// room makes place for n more bytes in the outgoing buffer. What it moves away
+// from is wiped: it held card numbers.
+func (s *station) room(n int) {
+	if cap(s.out)-len(s.out) >= n {
+		return
+	}
+	larger := make([]byte, len(s.out), 2*cap(s.out)+n+leastBuffer)
+	copy(larger, s.out)
+	clear(s.out[:cap(s.out)])
+	s.out = larger
+}
+
+// leastBuffer is where an outgoing buffer begins.
+const leastBuffer = 4 << 10
+
 // compact closes the gaps that dead segments leave, and wipes the tail.
 func (s *station) compact() {
 	kept, to := 0, 0

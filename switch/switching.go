@@ -144,9 +144,13 @@ func New(d Deps) (*Switch, error) {
 	for _, l := range d.Lanes {
 		s.lanes[l.Name] = &lane{Lane: l, metrics: m.lane(l.Name)}
 	}
-	s.works.New = func() any { return new(work) }
+	s.works.New = func() any { return &work{frame: make([]byte, 0, frameRoom)} }
 	return s, nil
 }
+
+// frameRoom is more than any frame needs: one that grew would leave its first
+// memory behind, with a card number in it.
+const frameRoom = 8 << 10
 
 // work is the memory of one authorization, reused.
 type work struct {
