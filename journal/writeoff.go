@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 
 	"authswitch/payment"
 )
@@ -48,14 +49,14 @@ func (m *Machine) applyWriteOff(c *cursor, r *Result) error {
 		r.Err = payment.ErrNotFound
 		return nil
 	}
-	for n := len(l.owed) - 1; n >= 0; n-- { // from the end: each that ends leaves the list
-		ref := l.owed[n]
+	for _, ref := range slices.Backward(l.owed) { // from the end: each that ends leaves the list
 		o := m.lane(ref.link).owed[ref.seq]
 		if o == nil {
 			m.view.fail(ErrCorrupt)
 			return nil
 		}
-		if o.Exception && m.writeOff(l, o, operator, reason) {
+		// What an operation owes has a life of its own, which this does not end.
+		if o.Exception && o.Operation.IsZero() && m.writeOff(l, o, operator, reason) {
 			r.Count++
 		}
 	}

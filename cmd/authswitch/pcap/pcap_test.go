@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,17 +125,18 @@ func around(linkType uint32, head []byte, p Packet) Packet {
 
 func TestLinkTypes(t *testing.T) {
 	_, p := capture(t, "one")
-	mac := make([]byte, 12)
+	mac := [12]byte{}
+	ethernet := func(kind ...byte) []byte { return slices.Concat(mac[:], kind) }
 	cooked := append(make([]byte, 14), 8, 0)
 	cooked2 := make([]byte, 20)
 	cooked2[0] = 8
 	v6 := make([]byte, 40)
 	v6[0], v6[6] = 0x60, 6
 	binary.BigEndian.PutUint16(v6[4:], uint16(len(p[0].Data)-20))
-	tcp6 := Packet{LinkType: linkRaw, Data: append(v6, p[0].Data[20:]...)}
+	tcp6 := Packet{LinkType: linkRaw, Data: slices.Concat(v6, p[0].Data[20:])}
 	for name, packet := range map[string]Packet{
-		"raw": p[0], "ethernet": around(linkEthernet, append(mac, 8, 0), p[0]),
-		"one VLAN": around(linkEthernet, append(mac, 0x81, 0, 0, 7, 8, 0), p[0]),
+		"raw": p[0], "ethernet": around(linkEthernet, ethernet(8, 0), p[0]),
+		"one VLAN": around(linkEthernet, ethernet(0x81, 0, 0, 7, 8, 0), p[0]),
 		"cooked":   around(linkCooked, cooked, p[0]), "cooked 2": around(linkCooked2, cooked2, p[0]),
 		"loopback": around(linkNull, []byte{2, 0, 0, 0}, p[0]), "IPv6": tcp6,
 	} {

@@ -58,8 +58,8 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// clear moves to the upper left corner and clears from there on.
-const clear = "\x1b[H\x1b[J"
+// redraw moves to the upper left corner and clears from there on.
+const redraw = "\x1b[H\x1b[J"
 
 func (t *top) run(ctx context.Context) error {
 	before, at, err := t.read(ctx)
@@ -77,13 +77,13 @@ func (t *top) run(ctx context.Context) error {
 		now, then, err := t.read(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // stopped while reading: not a failure
+				return nil // stopped while reading: not a failure
 			}
 			return err
 		}
 		text := span{before, now, then.Sub(at).Seconds()}.view(t.admin, then)
 		if t.terminal {
-			text = clear + text
+			text = redraw + text
 		} else {
 			text += "\n"
 		}
