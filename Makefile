@@ -7,6 +7,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo un
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 FUZZTIME  ?= 5m
 ROUNDS    ?= 50
+CLUSTERLOG ?= $(CURDIR)/bin/soak-cluster.jsonl
 export GOTOOLCHAIN = local
 
 .DEFAULT_GOAL := help
@@ -79,6 +80,10 @@ mutants: ## every deliberate break of the core, each noticed within 200 seeds (h
 
 runs: ## write what docs/runs says was run into docs/testing.md
 	$(GO) run ./internal/runs
+
+.PHONY: soak-cluster
+soak-cluster: build ## ROUNDS (50) rounds of deaths, pauses and cuts on three nodes under load, each verified; adds to CLUSTERLOG
+	AUTHSWITCH_BIN=$(CURDIR)/bin/authswitch $(GO) test ./cmd/authswitch -run TestClusterUnderLoad -count=1 -timeout 24h -v -cluster.rounds=$(ROUNDS) -cluster.log=$(CLUSTERLOG)
 
 clean: ## remove what was built
 	rm -rf $(BIN) dist

@@ -129,3 +129,23 @@ func TestPulse(t *testing.T) {
 		t.Error("a pause of more than a second, and no other, counts")
 	}
 }
+
+func TestClocks(t *testing.T) {
+	var c Clocks
+	c.Heard(0, 1, 0)
+	c.Heard(0, 2, 3600_000*ms)
+	if d := c.Deviation(0, 2); d != 0 {
+		t.Errorf("two clocks cannot tell: %s", d)
+	}
+	c.Heard(0, 3, 10*ms)
+	if d := c.Deviation(0, 2); d != time.Hour-10*time.Millisecond {
+		t.Errorf("an hour ahead: %s", d)
+	}
+	if d := c.Deviation(0, 1); d != -10*time.Millisecond {
+		t.Errorf("right: %s", d)
+	}
+	c.Heard(6000*ms, 1, 0)
+	if d := c.Deviation(6000*ms, 1); d != 0 {
+		t.Errorf("what was said long ago counts: %s", d)
+	}
+}

@@ -30,7 +30,7 @@ func (s *Store) openDisk() error {
 	}
 	s.logDB = logDB
 	s.log = newRaftLog(logDB, int(s.cfg.LogCacheBytes))
-	s.replica = &replica{fs: fs, dir: dir, fail: s.fail, open: func(dir string) (*pebble.DB, error) {
+	s.replica = &replica{began: s.began, fs: fs, dir: dir, fail: s.fail, open: func(dir string) (*pebble.DB, error) {
 		return pebble.Open(dir, s.stateOptions())
 	}}
 	state, err := s.replica.open(fs.PathJoin(dir, stateDir))

@@ -15,6 +15,7 @@ import (
 func (s *Store) elsewhere(batch []*waiter) (*applied, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.CommitTimeout)
 	defer cancel()
+	sent := time.Now()
 	answer, err := s.leader.ask(ctx, askPropose, func(b []byte) []byte { return appendProposal(b, batch) })
 	if err != nil {
 		return nil, err
@@ -30,6 +31,7 @@ func (s *Store) elsewhere(batch []*waiter) (*applied, error) {
 		return nil, fmt.Errorf("%w: %w", errAsked, err)
 	}
 	s.replica.saw(index)
+	s.forwarded.Observe(time.Since(sent).Seconds())
 	return a, nil
 }
 

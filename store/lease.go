@@ -28,7 +28,9 @@ type sessions struct {
 	pulse session.Pulse
 	table *session.Table // nil while this node does not lead
 	term  uint64         // that table is of
-	ready atomic.Uint64  // the term in which everything of earlier ones is applied here
+	walls session.Clocks
+	lost  atomic.Uint64 // sessions of this node, so far
+	ready atomic.Uint64 // the term in which everything of earlier ones is applied here
 }
 
 // steady is the clock of leases: it must go on while the machine sleeps.
@@ -87,6 +89,7 @@ func (s *Store) lose(why string) {
 	}
 	s.own.lease.Lose()
 	s.publish()
+	s.own.lost.Add(1)
 	s.own.mu.Unlock()
 	s.deps.Log.Warn("the session is lost", "why", why, "session", uint64(s.Session()))
 	if s.deps.Lost != nil {
@@ -154,9 +157,10 @@ func (s *Store) keepAlive(ctx context.Context, sent session.Moment) {
 		return // the next one may arrive
 	}
 	s.own.mu.Lock()
-	s.own.lease.Answered(sent, answer)
+	s.own.lease.Answered(sent, answer.Answer)
 	s.publish()
 	s.own.mu.Unlock()
+	s.judgeClock(answer.deviation)
 	if answer.Ended {
 		s.lose("the others ended it")
 		s.renew()
@@ -175,37 +179,60 @@ func (s *Store) renew() {
 	}
 }
 
-func (s *Store) sendKeepalive(ctx context.Context, k keepalive) (session.Answer, error) {
+// judgeClock corrects this node's stamps when its wall clock is wrong, and hands
+// leadership to somebody whose is not.
+func (s *Store) judgeClock(deviation time.Duration) {
+	s.deviation.Store(int64(deviation))
+	if deviation.Abs() <= session.Wrong {
+		s.clock.correct(0)
+		return
+	}
+	s.clock.correct(-deviation)
+	if s.raft.State() != raft.Leader {
+		return
+	}
+	s.deps.Log.Error("this node's clock is wrong: it hands over", "seconds_ahead", deviation.Seconds())
+	if err := s.raft.LeadershipTransfer().Error(); err != nil {
+		s.deps.Log.Warn("no successor yet", "error", err)
+	}
+}
+
+func (s *Store) sendKeepalive(ctx context.Context, k keepalive) (heard, error) {
 	if s.raft.State() == raft.Leader {
 		return s.hear(k)
 	}
 	if s.leader == nil {
-		return session.Answer{}, errNoLeader
+		return heard{}, errNoLeader
 	}
 	answer, err := s.leader.ask(ctx, askKeepalive, func(b []byte) []byte { return appendKeepalive(b, k) })
 	if err != nil {
-		return session.Answer{}, err
+		return heard{}, err
 	}
 	return readAnswer(answer)
 }
 
 // hear answers a keepalive as the leader. Leadership is verified after the
 // keepalive came: a deposed leader prolongs nobody's lease.
-func (s *Store) hear(k keepalive) (session.Answer, error) {
+func (s *Store) hear(k keepalive) (heard, error) {
+	ahead := session.Moment(k.wall - s.deps.Now())
 	if err := s.raft.VerifyLeader().Error(); err != nil {
-		return session.Answer{}, err
+		return heard{}, err
 	}
 	alive := false
 	s.replica.withMachine(func(m *journal.Machine) { alive = m.Alive(k.session) })
 	s.own.mu.Lock()
 	defer s.own.mu.Unlock()
 	if s.own.table == nil {
-		return session.Answer{}, raft.ErrNotLeader
+		return heard{}, raft.ErrNotLeader
 	}
 	if !alive && s.own.ready.Load() != s.own.term {
-		return session.Answer{}, raft.ErrNotLeader // it may have begun in an entry not applied yet
+		return heard{}, raft.ErrNotLeader // it may have begun in an entry not applied yet
 	}
-	return s.own.table.Keepalive(s.steady(), k.session, k.quote, alive), nil
+	now := s.steady()
+	if alive {
+		s.own.walls.Heard(now, k.session, ahead)
+	}
+	return heard{s.own.table.Keepalive(now, k.session, k.quote, alive), s.own.walls.Deviation(now, k.session)}, nil
 }
 
 // countLeader notes a change of leader.
@@ -253,6 +280,7 @@ func (s *Store) settleTerm() error {
 	term := s.raft.CurrentTerm()
 	s.own.mu.Lock()
 	if s.own.table == nil || s.own.term != term {
+		s.own.walls = session.Clocks{}
 		s.own.table, s.own.term = session.NewTable(0, 0, session.Quote(term<<32)), term
 	}
 	s.own.mu.Unlock()

@@ -21,6 +21,7 @@ type raftLog struct {
 	// the watchdog's clock; 0 when none runs.
 	storing atomic.Int64
 	began   time.Time
+	measure atomic.Pointer[measures]
 }
 
 const (
@@ -88,7 +89,12 @@ func (l *raftLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log
 // StoreLogs implements raft.LogStore: one synced write.
 func (l *raftLog) StoreLogs(logs []*raft.Log) error {
 	l.storing.Store(int64(time.Since(l.began)) + 1)
-	defer l.storing.Store(0)
+	defer func() {
+		if m := l.measure.Load(); m != nil {
+			m.write.Observe((time.Since(l.began) - time.Duration(l.storing.Load())).Seconds())
+		}
+		l.storing.Store(0)
+	}()
 	size := 0
 	for _, log := range logs {
 		size += logHead + len(log.Data) + len(log.Extensions) + 32

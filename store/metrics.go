@@ -10,8 +10,10 @@ import (
 
 // measures are observed once per batch, never per command.
 type measures struct {
-	commit prometheus.Histogram
-	batch  prometheus.Histogram
+	commit  prometheus.Histogram
+	batch   prometheus.Histogram
+	forward prometheus.Histogram
+	write   prometheus.Histogram
 }
 
 func newMeasures() measures {
@@ -23,6 +25,14 @@ func newMeasures() measures {
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "raft_batch_commands", Help: "Commands in one Raft entry.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 12),
+		}),
+		forward: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "raft_forward_seconds", Help: "From sending a batch to the leader, where that is another node, to its answer.",
+			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16),
+		}),
+		write: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "raft_log_write_seconds", Help: "One synced write of the log.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
 		}),
 	}
 }

@@ -50,10 +50,12 @@ func (s *Store) startRaft(ctx context.Context) error {
 		}}
 	}
 	m := newMeasures()
+	s.forwarded = m.forward
+	s.log.measure.Store(&m)
 	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock.now, limits{
 		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, pace: s.cfg.BatchPace, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
-	for _, c := range [...]prometheus.Collector{m.commit, m.batch, s.gauges()} {
+	for _, c := range [...]prometheus.Collector{m.commit, m.batch, m.forward, m.write, s.gauges(), newClusterGauges(s)} {
 		if err := s.deps.Registerer.Register(c); err != nil {
 			return fmt.Errorf("metrics: %w", err)
 		}

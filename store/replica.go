@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -32,6 +33,8 @@ type replica struct {
 
 	// unsaved is how many bytes of entries came since the last snapshot.
 	unsaved atomic.Int64
+	saved   atomic.Int64 // when the last snapshot was, in nanoseconds since began
+	began   time.Time
 	reading sync.WaitGroup // of keys, beside the machine
 	closing atomic.Bool
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
@@ -257,6 +258,7 @@ func (s snapshot) Persist(to raft.SnapshotSink) error {
 	if err := s.r.state.Checkpoint(s.r.fs.PathJoin(k.path, stateDir)); err != nil {
 		return fmt.Errorf("snapshot: checkpoint: %w", err)
 	}
+	s.r.saved.Store(int64(time.Since(s.r.began)))
 	return nil
 }
 

@@ -70,8 +70,10 @@ type Store struct {
 	leader     *leaderLink // nil where this node is alone
 	commands   *commandServer
 	backing    sync.Mutex  // one backup at a time
+	began      time.Time   // of this process, for ages
 	hasState   atomic.Bool // the log or a snapshot is not empty
 	reads      shared
+	forwarded  prometheus.Observer
 	own        sessions
 	process    [16]byte // names this process among those that ran this node
 	claims     atomic.Uint64
@@ -80,6 +82,7 @@ type Store struct {
 
 	lastLeader    raft.ServerID // of watchLeader
 	leaderChanges atomic.Uint64
+	deviation     atomic.Int64 // of the wall clock from the members' median, in nanoseconds
 
 	stop       context.CancelFunc
 	goroutines sync.WaitGroup
@@ -104,7 +107,8 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	cfg = cfg.withDefaults()
 	deps = deps.withDefaults()
 	s := &Store{cfg: cfg, deps: deps, clock: &clock{wall: deps.Now}, close: func() error { return nil }}
-	s.own.lease = session.NewLease(0)
+	s.own.lease, s.began = session.NewLease(0), time.Now()
+	s.clock.guarded = !s.alone()
 	if _, err := io.ReadFull(deps.Rand, s.process[:]); err != nil {
 		return nil, fmt.Errorf("name this process: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"authswitch/journal"
 	"authswitch/payment"
@@ -18,7 +19,7 @@ import (
 // A node asks the leader and gets an answer under the same number:
 //
 //	propose   count 4, {kind 1, length 4, body}*      → status 1, index 8, count 4, {length 4, result}*
-//	keepalive session 8, quote 8, wall clock 8        → status 1, flags 1, quote 8
+//	keepalive session 8, quote 8, wall clock 8        → status 1, flags 1, quote 8, deviation of the wall clock 8
 //	read      -                                       → status 1, index 8
 //	introduction  the asker's name                    → status 1, flags 1
 const (
@@ -181,7 +182,13 @@ const (
 	flagEnded   = 2
 )
 
-func appendAnswer(b []byte, a session.Answer) []byte {
+// heard is the leader's answer to a keepalive.
+type heard struct {
+	session.Answer
+	deviation time.Duration // of the asker's wall clock from the median
+}
+
+func appendAnswer(b []byte, a heard) []byte {
 	flags := byte(0)
 	if a.Granted {
 		flags |= flagGranted
@@ -190,14 +197,15 @@ func appendAnswer(b []byte, a session.Answer) []byte {
 		flags |= flagEnded
 	}
 	b = append(b, statusDone, flags)
-	return binary.BigEndian.AppendUint64(b, uint64(a.Quote))
+	b = binary.BigEndian.AppendUint64(b, uint64(a.Quote))
+	return binary.BigEndian.AppendUint64(b, uint64(a.deviation))
 }
 
-func readAnswer(b []byte) (session.Answer, error) {
-	if len(b) != 10 {
-		return session.Answer{}, errBadWire
+func readAnswer(b []byte) (heard, error) {
+	if len(b) != 18 {
+		return heard{}, errBadWire
 	}
-	return session.Answer{
+	return heard{session.Answer{
 		Granted: b[1]&flagGranted != 0, Ended: b[1]&flagEnded != 0, Quote: session.Quote(binary.BigEndian.Uint64(b[2:])),
-	}, nil
+	}, time.Duration(binary.BigEndian.Uint64(b[10:]))}, nil
 }
