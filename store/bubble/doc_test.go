@@ -10,7 +10,6 @@
 //
 //	go test ./store/bubble -run TestBubble -seeds 1:20
 //
-// Stock Go schedules goroutines as it likes: the same seed brings the same
-// faults at the same moments of the fake clock, not the same run.
-// scripts/bubble-replay builds with a runtime that does replay a seed.
+// Go schedules goroutines as it likes: the same seed brings the same faults at
+// the same moments of the fake clock, not the same run.
 package bubble_test

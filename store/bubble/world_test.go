@@ -49,14 +49,6 @@ type world struct {
 	counts   map[string]int
 }
 
-// draw gives a number below n. The order of draws between goroutines is the
-// scheduler's; what a seed must fix draws from streams of its own.
-func (w *world) draw(n int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.r.IntN(n)
-}
-
 func (w *world) notef(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
