@@ -175,8 +175,12 @@ func rotateRound(t *testing.T, d *instance, admin *hsm.Client, round int) string
 	}
 	var wrapped struct{ Wrapped int }
 	d.keysDoor(http.MethodPost, "/rotate/lmk", nil, &wrapped)
-	if err := admin.RetireMaster(master-1, 0); err != nil {
-		t.Errorf("round %d: destroy lmk/%d: %v", round+1, master-1, err)
+	// Not the one before it: a message on its way may still have a block of the
+	// ring as it was a moment ago.
+	if master > 2 {
+		if err := admin.RetireMaster(master-2, 0); err != nil {
+			t.Errorf("round %d: destroy lmk/%d: %v", round+1, master-2, err)
+		}
 	}
 	if err := load.Wait(); err != nil {
 		t.Fatalf("round %d: load: %v\n%s", round+1, err, tail(progress.String(), 2000))
