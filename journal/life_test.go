@@ -327,7 +327,7 @@ func TestLateApprovalRearms(t *testing.T) {
 func TestLateApprovalOfEarlierAttempt(t *testing.T) {
 	b, i := reach(t, payment.StateOpen)
 	next := *i
-	next.Attempt, next.Link = 2, "visa-b"
+	next.Attempt, next.Link, next.STAN, next.MTI = 2, "visa-b", i.STAN+1, 0x0200
 	if s := b.do(KindNext, AppendNext(nil, outcome(i, payment.EventDeclined), &next)).Settled; s.State != payment.StateOpen || s.SessionEnded {
 		t.Fatalf("next: %+v", s)
 	}
@@ -339,6 +339,9 @@ func TestLateApprovalOfEarlierAttempt(t *testing.T) {
 	owed := b.owed("cb-a")
 	if len(owed) != 1 || owed[0].Attempt != 1 || !owed[0].Approved || len(b.owed("visa-b")) != 0 {
 		t.Fatalf("owed: %+v", owed)
+	}
+	if p, err := ReadOriginal(b.disk, i.ID, owed[0].Attempt); err != nil || p.Intent.Link != "cb-a" || p.Intent.STAN != i.STAN || p.Intent.MTI != i.MTI {
+		t.Fatalf("the reversal would name attempt %d on %s with trace number %s: %v", p.Intent.Attempt, p.Intent.Link, p.Intent.STAN, err)
 	}
 	if r := b.acknowledge("cb-a", owed[0].Seq, payment.AdviceAcknowledged); r.State != payment.StateApproved || len(b.owed("cb-a")) != 0 {
 		t.Fatalf("acknowledged: %+v, owed %+v", r, b.owed("cb-a"))

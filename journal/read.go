@@ -110,6 +110,28 @@ func decodeEntry(value []byte) (payment.Entry, error) {
 	return e, c.end()
 }
 
+// ReadOriginal reads one payment with the intent of one of its attempts, which
+// need not be the last: an attempt that was closed as refused can still be
+// answered with an approval, and the reversal of that names its own trace
+// number, type and terms. Attempt 0 is the last.
+func ReadOriginal(r Reader, id payment.ID, attempt uint8) (payment.Payment, error) {
+	p, err := ReadPayment(r, id)
+	if err != nil || attempt == 0 || attempt == p.Intent.Attempt {
+		return p, err
+	}
+	history, err := ReadHistory(r, id)
+	if err != nil {
+		return p, err
+	}
+	for i := range history {
+		if intent := history[i].Intent; intent != nil && intent.Attempt == attempt {
+			p.Intent = *intent
+			return p, nil
+		}
+	}
+	return p, ErrCorrupt
+}
+
 // ReadHistory reads what happened to a payment, oldest first.
 func ReadHistory(r Reader, id payment.ID) ([]payment.Entry, error) {
 	from := appendLineKey(nil, id, 0)

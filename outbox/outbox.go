@@ -27,7 +27,9 @@ type Journal interface {
 	Due(link payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed
 	Claim(link payment.LinkName, seq uint64, stan payment.STAN, t payment.Transmitted) (payment.Owed, error)
 	Acknowledge(link payment.LinkName, seq uint64, r *payment.Response, v payment.AdviceVerdict) (payment.State, error)
-	Payment(id payment.ID) (payment.Payment, error)
+	// Original is the payment with the intent of the attempt that a message is
+	// about; attempt 0 is the last.
+	Original(id payment.ID, attempt uint8) (payment.Payment, error)
 }
 
 // Operations is the journal's side of captures, refunds and the like. Answer is
@@ -200,7 +202,7 @@ func NewCarrier(deps Deps) (*Carrier, error) {
 // already set the time of the next attempt, and without a claim nothing has
 // changed.
 func (s *Carrier) Carry(o *payment.Owed) (rest time.Duration) {
-	p, err := s.Journal.Payment(o.ID)
+	p, err := s.Journal.Original(o.ID, o.Attempt)
 	if err != nil {
 		s.metrics.failed.Inc()
 		s.Log.Error("owed without a readable payment", "id", o.ID.String(), "link", s.Link, "error", err)

@@ -149,7 +149,7 @@ func (b *book) Acknowledge(_ payment.LinkName, seq uint64, _ *payment.Response, 
 	return payment.StateReversed, nil
 }
 
-func (b *book) Payment(id payment.ID) (payment.Payment, error) {
+func (b *book) Original(id payment.ID, _ uint8) (payment.Payment, error) {
 	return payment.Payment{State: payment.StateReversing, Intent: payment.Intent{
 		ID: id, Attempt: 1, Merchant: "m", Amount: payment.Amount{Value: 1000, Currency: 978}, Channel: payment.Ecommerce,
 		MTI: 0x0100, STAN: 17, RRN: payment.MakeRRN(now(), 17), Transmitted: 1123035959, Local: payment.LocalTimeAt(now(), time.UTC),

@@ -146,8 +146,10 @@ func startTrio(t *testing.T) *trio {
 	t.Helper()
 	c := &trio{t: t, f: newFabric(), stores: make([]*Store, 3)}
 	var group sync.WaitGroup
-	for n := range c.stores {
+	for range c.stores {
 		c.disks = append(c.disks, vfs.NewMem())
+	}
+	for n := range c.stores {
 		group.Go(func() { c.start(n) })
 	}
 	group.Wait()

@@ -22,6 +22,16 @@ func (s *Store) Payment(id payment.ID) (p payment.Payment, err error) {
 	return p, err
 }
 
+// Original reads one payment with the intent of one of its attempts; 0 is the
+// last.
+func (s *Store) Original(id payment.ID, attempt uint8) (p payment.Payment, err error) {
+	err = s.look(func(r journal.Reader) error {
+		p, err = journal.ReadOriginal(r, id, attempt)
+		return err
+	})
+	return p, err
+}
+
 // History reads what happened to a payment, oldest first.
 func (s *Store) History(id payment.ID) (h []payment.Entry, err error) {
 	err = s.look(func(r journal.Reader) error {

@@ -118,6 +118,13 @@ func (d deps) Payment(id payment.ID) (payment.Payment, error) {
 	return journal.ReadPayment(d.n.disk, id)
 }
 
+func (d deps) Original(id payment.ID, attempt uint8) (payment.Payment, error) {
+	if err := d.barrier(); err != nil {
+		return payment.Payment{}, err
+	}
+	return journal.ReadOriginal(d.n.disk, id, attempt)
+}
+
 func (d deps) ByKey(m payment.MerchantID, key []byte) (payment.ID, error) {
 	if err := d.barrier(); err != nil {
 		return payment.ID{}, err
