@@ -6,6 +6,7 @@ SOURCES   := $(shell find . -name '*.go' -not -path './bench/peers/*' -not -path
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 FUZZTIME  ?= 5m
+DIALECT   ?= .
 ROUNDS    ?= 50
 CLUSTERLOG ?= $(CURDIR)/bin/soak-cluster.jsonl
 export GOTOOLCHAIN = local
@@ -49,8 +50,8 @@ lint: ## golangci-lint, pinned in tools/go.mod (about 3 minutes to build, once)
 fuzz: ## fuzz every parser, FUZZTIME each (5m)
 	@bash scripts/fuzz $(FUZZTIME)
 
-differential: ## our codec against moov's: a million random and 200,000 mutated messages per dialect
-	$(GO) test ./iso8583 -run Differential -count=1 -timeout 6h -v -differential.random=1000000 -differential.mutated=200000
+differential: ## our codec against moov's: a million random and 200,000 mutated messages per dialect (DIALECT=name: one)
+	$(GO) test ./iso8583 -run "Differential/$(DIALECT)" -count=1 -timeout 6h -v -differential.random=1000000 -differential.mutated=200000
 
 docs: ## write again what is generated from the sources: docs/limits.md
 	$(GO) run ./internal/limits
