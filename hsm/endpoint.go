@@ -84,6 +84,7 @@ func (e *endpoint) send(k *call, deadline int64) error {
 	}
 	wire.SetID(k.request, id)
 	first := len(e.out) == 0
+	e.room(2 * len(k.request))
 	out, err := e.speech.request(e.out, k.request, id)
 	if err != nil {
 		e.waiting.leave(id)
@@ -182,6 +183,18 @@ func (e *endpoint) serve(ctx context.Context, socket net.Conn) error {
 		}
 	}
 	return err
+}
+
+// room makes place for n more bytes, at least for a frame. What it moves away
+// from is wiped, which append would not do: it held card numbers.
+func (e *endpoint) room(n int) {
+	if cap(e.out)-len(e.out) >= n {
+		return
+	}
+	larger := make([]byte, len(e.out), 2*cap(e.out)+n+wire.MaxFrame)
+	copy(larger, e.out)
+	clear(e.out[:cap(e.out)])
+	e.out = larger
 }
 
 // fall takes the endpoint out of service: whoever waits tries elsewhere.

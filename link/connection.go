@@ -286,7 +286,9 @@ func (c *connection) read(socket net.Conn) error {
 		case taken > 0 || frame.IsZero():
 			frame = time.Now().Add(c.link.cfg.FrameTimeout)
 		}
-		// Card numbers do not stay behind in the buffer.
+		// Card numbers do not stay behind, neither in the buffer nor in a message
+		// that nobody took over: a late one, a repeat.
+		m.Wipe()
 		left := copy(buf, buf[taken:end])
 		clear(buf[left:end])
 		end = left

@@ -126,7 +126,7 @@ func (w *Worker) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	for range senders * w.cfg.Window {
 		running.Go(func() {
-			c := &Carrier{Deps: &w.deps, metrics: w.metrics, places: w.places, stop: ctx.Done()}
+			c := &Carrier{Deps: &w.deps, metrics: w.metrics, places: w.places, stop: ctx.Done(), frame: make([]byte, 0, frameBytes)}
 			for o := range work {
 				pause(c.Carry(&o), ctx.Done())
 				done <- o.Seq
@@ -194,8 +194,12 @@ func NewCarrier(deps Deps) (*Carrier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Carrier{Deps: &deps, metrics: m, places: make(chan struct{}, 1)}, nil
+	return &Carrier{Deps: &deps, metrics: m, places: make(chan struct{}, 1), frame: make([]byte, 0, frameBytes)}, nil
 }
+
+// frameBytes is more than any message of what is owed takes. A frame that grew
+// while it is packed would leave copies of a card number that nobody wipes.
+const frameBytes = 4 << 10
 
 // Carry makes one attempt at one entry, and says how long its caller and the
 // entry should rest after it. Every failure leaves it owed: the claim has
