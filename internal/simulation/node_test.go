@@ -177,7 +177,7 @@ func (n *node) keep() {
 		clear(n.tasks[len(kept):])
 		n.tasks = kept
 	}
-	if o.leader < 0 || !w.nodes[o.leader].up || w.cut[o.leader][n.index] || o.wrong(o.leader) && !w.healed {
+	if o.leader < 0 || !w.nodes[o.leader].up || w.cut[o.leader][n.index] || o.wrong(o.leader) {
 		o.elect(w.between(150*time.Millisecond, 400*time.Millisecond))
 	}
 	if o.leader >= 0 && w.nodes[o.leader].up && !w.cut[o.leader][n.index] {

@@ -95,7 +95,7 @@ func (o *order) elect(d time.Duration) {
 		}
 		var able []int
 		for i, n := range w.nodes {
-			if n.up && o.majority(i) && (!o.wrong(i) || w.healed) {
+			if n.up && o.majority(i) && !o.wrong(i) {
 				able = append(able, i)
 			}
 		}
