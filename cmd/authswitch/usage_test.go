@@ -103,7 +103,7 @@ func TestExitCodes(t *testing.T) {
 		{"link list", 2, "--key is needed"},
 		{"link list --key k --api " + nobody, 1, "connection refused"},
 		{"link list --key @" + none, 1, "no such file"},
-		{"link cut", 2, "there are drain, echo, enable, list, show, sign-off, sign-on"},
+		{"link cut", 2, "there are drain, echo, enable, exchange-keys, list, show, sign-off, sign-on"},
 		{"authorize --merchant m", 2, `"amount" not set`},
 		{"authorize --merchant m --amount 1000 --key k", 2, "standard input: a line with card number"},
 		{"authorize 1000", 2, "authswitch authorize"},
