@@ -16,6 +16,7 @@ const (
 	stateOpen       = "open"
 	stateApproved   = "approved"
 	stateReversing  = "reversing"
+	stateNotSent    = "not_sent"
 	stateReversed   = "reversed"
 	stateException  = "exception"
 	stateWrittenOff = "written_off"
@@ -243,10 +244,14 @@ func (s *journalSide) add(merchant string, a *listedAuthorization) {
 		at = int32(len(s.records))
 		s.records = append(s.records, record{id: a.ID, key: merchant + "\x00" + a.Key})
 		s.byID[a.ID] = at
-		s.byKey[s.records[at].key] = at
 	}
 	r := &s.records[at]
 	r.status, r.state, r.amount = s.intern(a.Status), s.intern(a.State), int64(a.Amount)
+	// A payment that ended without a byte sent gave its key back: whoever has it
+	// now is what the gateway was told of.
+	if holder, held := s.byKey[r.key]; !held || s.records[holder].state == stateNotSent {
+		s.byKey[r.key] = at
+	}
 	r.ordered = len(a.Reversals) > 0
 	for i := len(r.attempts); i < len(a.Attempts) && i < 255; i++ {
 		s.addAttempt(at, &a.Attempts[i])

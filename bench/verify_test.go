@@ -255,3 +255,19 @@ func TestVerifyRecognisesACopiedLedger(t *testing.T) {
 		t.Errorf("%+v", found)
 	}
 }
+
+// A key that a payment gave back belongs to the next payment, whichever of the
+// two the list names first.
+func TestKeyGivenBack(t *testing.T) {
+	freed := listedAuthorization{ID: "auth_1", Key: "k", Status: "not_sent", State: stateNotSent}
+	next := listedAuthorization{ID: "auth_2", Key: "k", Status: "approved", State: "approved"}
+	for _, order := range [][]listedAuthorization{{freed, next}, {next, freed}, {next, freed, next}} {
+		side := newJournalSide(nil, &Findings{})
+		for i := range order {
+			side.add("m", &order[i])
+		}
+		if r := side.records[side.byKey["m\x00k"]]; r.id != "auth_2" {
+			t.Errorf("the key is looked up at %s", r.id)
+		}
+	}
+}
