@@ -49,6 +49,7 @@ const (
 	fieldCardToken
 	fieldCardHolder
 	fieldSaveCard
+	fieldTags
 )
 
 // authorizationSchema is the body of POST /v1/authorizations.
@@ -93,6 +94,7 @@ var authorizationSchema = []member{
 	}},
 	{"/capture", "capture", text, fieldCapture, nil},
 	{"/save_card", "save_card", boolean, fieldSaveCard, nil},
+	{"/tags", "tags", texts, fieldTags, nil},
 	{"/partial_approval", "partial_approval", boolean, fieldPartial, nil},
 }
 
@@ -135,6 +137,7 @@ func (d *document) authorization(a *payment.Authorization, cfg *Config, gateway 
 	}
 	a.AcceptsPartial = d.yes(fieldPartial)
 	a.SaveCard = d.yes(fieldSaveCard)
+	a.Tags = d.tags()
 	d.storedCredential(a)
 	d.cardPresent(a, gateway)
 	d.paidWith(a, now)
@@ -310,6 +313,9 @@ func (d *document) leak(a *payment.Authorization) {
 	}
 	if bytes.Contains(a.Holder, number) {
 		d.fault("/card/holder", "card_data", "must not contain the card number")
+	}
+	if bytes.Contains(a.Tags, number) {
+		d.fault("/tags", "card_data", "must not contain the card number")
 	}
 	if bytes.Contains(a.Key, number) {
 		d.fault("", "card_data", "the Idempotency-Key must not contain the card number")

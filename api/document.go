@@ -9,6 +9,7 @@ const (
 	number
 	boolean
 	object
+	texts  // a list of strings; a schema has one at most
 	faulty // there, but already reported
 )
 
@@ -47,9 +48,14 @@ type document struct {
 	scan   scanner
 	values [maxFields]value
 	seen   uint64
+	list   [maxTexts]value // of the member that is texts
+	listed int
 	faults [maxFaults]fault
 	count  int
 }
+
+// maxTexts is the longest list of strings that a body may hold.
+const maxTexts = 8
 
 // read reads a whole body. It is false when the body is not JSON at all; what
 // is wrong with its members is among the faults.
@@ -142,6 +148,9 @@ func (d *document) value(m *member) bool {
 	case c == '{' && m.kind == object:
 		v.kind = object
 		return d.object(m.members, m.pointer)
+	case c == '[' && m.kind == texts:
+		v.kind = texts
+		return d.texts(m)
 	case (c == '-' || c >= '0' && c <= '9') && m.kind == number:
 		start, end, v.whole, ok = s.number()
 	case c == 't' && m.kind == boolean:
@@ -158,6 +167,34 @@ func (d *document) value(m *member) bool {
 	}
 	v.start, v.end, v.kind = int32(start), int32(end), m.kind
 	return true
+}
+
+// texts reads a list of strings.
+func (d *document) texts(m *member) bool {
+	s := &d.scan
+	return s.list(']', func() bool {
+		switch {
+		case s.peek() != '"':
+			d.fault(m.pointer, "wrong_type", "must be a list of strings")
+			return s.skip(0)
+		case d.listed == maxTexts:
+			if d.values[m.field].kind == texts {
+				d.values[m.field].kind = faulty
+				d.fault(m.pointer, "too_many", "is a list of 8 strings at most")
+			}
+			return s.skip(0)
+		}
+		start, end, ok := s.text()
+		d.list[d.listed] = value{start: int32(start), end: int32(end), kind: text}
+		d.listed++
+		return ok
+	})
+}
+
+// element is a string of the list.
+func (d *document) element(n int) []byte {
+	v := &d.list[n]
+	return d.scan.b[v.start:v.end:v.end]
 }
 
 // bytes is a text or number as it stands in the body, nil when absent.
@@ -186,6 +223,8 @@ func expected(k kind) string {
 		return "must be a number"
 	case boolean:
 		return "must be true or false"
+	case texts:
+		return "must be a list of strings"
 	}
 	return "must be an object"
 }

@@ -110,6 +110,8 @@ func appendItem(dst []byte, item *query.Item) []byte {
 	dst = appendText(dst, p.Intent.Key)
 	dst = append(dst, `,"reference":`...)
 	dst = appendText(dst, p.Intent.Reference)
+	dst = append(dst, `,"tags":`...)
+	dst = appendTags(dst, p.Intent.Tags)
 	dst = append(dst, `,"channel":"`...)
 	dst = append(dst, p.Intent.Channel.String()...)
 	dst = append(dst, `","capture":"`...)

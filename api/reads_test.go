@@ -52,7 +52,7 @@ func TestGet(t *testing.T) {
 		`"response_code":null,"reason":null,"retry":null,"approval_code":null,"rrn":"632700000017","stan":"000017","scheme":"visa",` +
 		`"link":"visa-a","card":{"bin":"41111111","last4":"1111"},"cvv_result":null,"network_transaction_id":null,"advice_code":null,` +
 		`"processing_ms":38,"final":true,"state":"reversed","cause":"timeout","merchant":"parcels","idempotency_key":"7f0c-0001",` +
-		`"reference":"ORDER-42","channel":"ecommerce","capture":"manual","created_at":"2026-11-23T04:05:57.000Z","attempts":[` +
+		`"reference":"ORDER-42","tags":[],"channel":"ecommerce","capture":"manual","created_at":"2026-11-23T04:05:57.000Z","attempts":[` +
 		`{"link":"visa-b","stan":"000016","rrn":"632700000017","transmitted":"1123040557","mti":"0100","result":"not_sent"},` +
 		`{"link":"visa-a","stan":"000017","rrn":"632700000017","transmitted":"1123040557","mti":"0100","result":"unknown"}],` +
 		`"reversals":[{"link":"visa-a","stan":"000099","transmitted":"1123040601","tries":2,"state":"written_off"}],"money":null,"operations":[]}`

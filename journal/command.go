@@ -1,6 +1,10 @@
 package journal
 
-import "authswitch/payment"
+import (
+	"cmp"
+
+	"authswitch/payment"
+)
 
 // Kind is what a command does. The numbers are in the log: they are never used
 // again for something else.
@@ -37,7 +41,7 @@ func (k Kind) String() string {
 		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
 	}
 	if int(k) >= len(names) || names[k] == "" {
-		return "unknown"
+		return cmp.Or(batchKinds()[k], "unknown")
 	}
 	return names[k]
 }
@@ -220,5 +224,7 @@ type Result struct {
 	Card      payment.StoredCard
 	Count     int          // payments that KindSweep and KindSession turned into reversals; exceptions that KindWriteOff ended; keys that KindKeySweep retired
 	Key       *payment.Key // of the key commands; must not be changed
-	Err       error        // ErrNotFound, ErrBusy, ErrUnavailable of payment: nothing was done
+	Batch     *payment.BatchAnswer
+	Person    *payment.Person
+	Err       error // ErrNotFound, ErrBusy, ErrUnavailable of payment: nothing was done
 }

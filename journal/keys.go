@@ -24,6 +24,8 @@ import (
 //	t | token                      stored cards
 //	p | merchant | blind index     the token of a card number
 //	k | merchant | hash            keys of refunds, which are kept as long as the refund
+//	g | merchant | hash | id       payments by tag; no value
+//	B L q u y                      refund batches: batch.go; c | o | name: operators
 //	m                              applied index, entry time, oldest open payment, last session
 const (
 	tableLines     = 'j'
@@ -43,6 +45,7 @@ const (
 	tableDue        = 'd'
 	tableCards      = 't'
 	tableCardIndex  = 'p'
+	tableTags       = 'g'
 )
 
 func appendLineKey(b []byte, id payment.ID, line uint32) []byte {
@@ -100,6 +103,7 @@ type keyHash [16]byte
 const (
 	domainKey       = 'k'
 	domainReference = 'r'
+	domainTag       = 't'
 )
 
 func hashOf(domain byte, merchant, key []byte) keyHash {

@@ -33,6 +33,7 @@ type Machine struct {
 	seen    seen
 	lanes   map[string]*lane
 	working keyTable
+	batches batches
 	decided []payment.ID // since the last flush: who waits for them is told
 
 	// Scratch, so that Apply allocates nothing.
@@ -55,7 +56,7 @@ func New(state Reader) *Machine {
 		view: view{state: state, writes: newWrites()}, names: names{},
 		nodes: map[string]payment.Session{}, begun: map[string]begun{}, numbers: map[string]*numbers{}, lanes: map[string]*lane{},
 		open: map[payment.ID]*life{}, ids: heap[payment.ID]{less: func(a, b *payment.ID) bool { return bytes.Compare(a[:], b[:]) < 0 }},
-		keys: newRecent(RecentKeys),
+		keys: newRecent(RecentKeys), batches: newBatches(),
 	}
 }
 
@@ -153,6 +154,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyWriteOff(&c, r)
 	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep:
 		return m.applyKey(kind, &c, r)
+	case KindBatchBegin, KindBatchLines, KindBatchSeal, KindBatchAct, KindBatchRun, KindBatchSweep, KindPerson:
+		return m.applyBatch(kind, &c, r)
 	case KindEndSession:
 		return m.applyEndSession(&c, r)
 	case KindForgetNode:
@@ -178,6 +181,7 @@ func (m *Machine) Flush(index uint64, b Batch) error {
 	v = put64(v, uint64(m.last))
 	m.value = v
 	m.view.writes.set([]byte{tableMeta}, v)
+	m.flushBatches()
 	m.spare = append(m.spare, m.retired...)
 	m.retired = m.retired[:0]
 	return m.view.writes.flush(b)
@@ -231,7 +235,7 @@ func (m *Machine) Load() error {
 		return err
 	}
 	for _, load := range [...]func() error{
-		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys, m.loadFence,
+		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys, m.loadBatches, m.loadFence,
 	} {
 		if err := load(); err != nil {
 			return err
@@ -363,49 +367,6 @@ func (m *Machine) loadDays() error {
 		if from = day + 1; from == 0 {
 			return nil
 		}
-	}
-}
-
-// Keys is which idempotency keys a state has.
-type Keys struct{ seen seen }
-
-// ReadKeys reads them from a state that does not change meanwhile: the one that
-// Load saw. It takes about a microsecond a key, so it runs beside the machine;
-// more says whether it should go on.
-func ReadKeys(state Reader, more func() bool) (*Keys, error) {
-	k := &Keys{}
-	var fault error
-	err := state.Scan([]byte{tableKeys}, []byte{tableKeys + 1}, false, func(key, _ []byte) bool {
-		c := cursor{b: key[1:]}
-		day := c.u32()
-		c.text()
-		if c.broken || len(c.b) != len(keyHash{}) {
-			fault = ErrCorrupt
-			return false
-		}
-		k.seen.add(day, keyHash(c.b))
-		return !k.seen.blind && more()
-	})
-	if err == nil {
-		err = fault
-	}
-	if err == nil && !more() {
-		err = ErrStopped
-	}
-	return k, err
-}
-
-// AdoptKeys takes what ReadKeys read of the state that Load saw: with what was
-// added since, it is every key.
-func (m *Machine) AdoptKeys(k *Keys) {
-	if !m.seen.partial {
-		return
-	}
-	m.seen.partial = false
-	m.seen.blind = m.seen.blind || k.seen.blind || len(k.seen.filters)+len(m.seen.filters) > bloomLimit
-	m.seen.filters = append(k.seen.filters, m.seen.filters...)
-	if m.seen.blind {
-		m.seen.filters = nil
 	}
 }
 

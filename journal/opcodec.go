@@ -2,11 +2,19 @@ package journal
 
 import "authswitch/payment"
 
-const operationVersion = 1
+const (
+	operationVersion = 1
+	// One that is a batch's line says so at its end.
+	operationBatchVersion = 2
+)
 
 // appendOperation writes an operation as it stands.
 func appendOperation(b []byte, o *payment.Operation) []byte {
-	b = append(b, operationVersion, byte(o.Kind), byte(o.State), byte(o.Means))
+	version := byte(operationVersion)
+	if !o.Batch.IsZero() {
+		version = operationBatchVersion
+	}
+	b = append(b, version, byte(o.Kind), byte(o.State), byte(o.Means))
 	b = append(b, o.ID[:]...)
 	b = append(b, o.Payment[:]...)
 	b = append(b, o.Parent[:]...)
@@ -30,6 +38,11 @@ func appendOperation(b []byte, o *payment.Operation) []byte {
 	b = putBool(b, answered)
 	if answered {
 		b = appendResponse(b, &o.Response)
+	}
+	if version == operationBatchVersion {
+		b = append(b, o.Batch[:]...)
+		b = put32(b, o.Line)
+		b = append(b, byte(o.Tallied))
 	}
 	return b
 }
@@ -57,7 +70,10 @@ func operationFlags(o *payment.Operation) byte {
 
 // readOperation reads what appendOperation wrote, into memory of its own.
 func readOperation(c *cursor, o *payment.Operation) {
-	c.version(operationVersion)
+	version := c.u8()
+	if version != operationVersion && version != operationBatchVersion {
+		c.broken = true
+	}
 	o.Kind = payment.OperationKind(c.u8())
 	o.State = payment.OperationState(c.u8())
 	o.Means = payment.OperationMeans(c.u8())
@@ -84,6 +100,14 @@ func readOperation(c *cursor, o *payment.Operation) {
 	o.Response = payment.Response{}
 	if c.flag() {
 		readResponse(c, &o.Response)
+	}
+	o.Batch, o.Line, o.Tallied = payment.ID{}, 0, 0
+	if version == operationBatchVersion {
+		o.Batch, o.Line = c.id(), c.u32()
+		o.Tallied = payment.OperationState(c.u8())
+		if o.Batch.IsZero() {
+			c.broken = true // it has one encoding, another
+		}
 	}
 }
 
@@ -132,6 +156,7 @@ func (m *Machine) writeOperation(l *life, o *payment.Operation) {
 		o.DecidedAt = m.now
 		m.decided = append(m.decided, o.ID)
 	}
+	m.tally(o)
 	m.body = appendOperation(m.body[:0], o)
 	m.write(l, payment.EntryOperation, payment.EventApproved, m.body)
 	m.keyA = appendOperationKey(m.keyA[:0], o.ID)

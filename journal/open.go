@@ -118,6 +118,7 @@ func (m *Machine) applyOpen(body []byte, r *Result) error {
 		m.keyA = append(appendReferencePrefix(m.keyA[:0], h.merchant, h.reference), h.id[:]...)
 		m.view.writes.set(m.keyA, nil)
 	}
+	m.tag(&h)
 	m.track(l)
 	return nil
 }

@@ -12,6 +12,8 @@ const (
 	intentCaptureVersion = 2
 	// One that is paid with a stored card, or saves one, names it too.
 	intentCardVersion = 3
+	// One with tags is 3 with them behind it.
+	intentTagsVersion = 4
 	outcomeVersion    = 1
 	// outcomeVersionChip is 1 with what goes back to the chip behind it; without
 	// such data an outcome is written as 1.
@@ -35,6 +37,9 @@ func appendIntent(b []byte, i *payment.Intent) []byte {
 	if !i.Token.IsZero() || !i.Save.IsZero() {
 		version = intentCardVersion
 	}
+	if len(i.Tags) > 0 {
+		version = intentTagsVersion
+	}
 	b = append(b, version)
 	b = append(b, i.ID[:]...)
 	b = append(b, i.Attempt)
@@ -55,11 +60,14 @@ func appendIntent(b []byte, i *payment.Intent) []byte {
 		b = putTime(b, i.Capture.Within)
 		b = append(b, byte(i.Capture.Mode))
 	}
-	if version == intentCardVersion {
+	if version >= intentCardVersion {
 		b = append(b, i.Token[:]...)
 		b = append(b, i.Save[:]...)
 		b = append(b, i.Expiry[:]...)
 		b = putText(b, i.Holder)
+	}
+	if version >= intentTagsVersion {
+		b = putText(b, i.Tags)
 	}
 	// Apply reads no further.
 	b = putText(b, i.Node)
@@ -108,11 +116,12 @@ type intentHead struct {
 	token, save payment.ID
 	expiry      [4]byte
 	holder      []byte
+	tags        []byte
 }
 
 func (h *intentHead) read(c *cursor) {
 	version := c.u8()
-	if version < intentVersion || version > intentCardVersion {
+	if version < intentVersion || version > intentTagsVersion {
 		c.broken = true
 	}
 	h.id = c.id()
@@ -134,10 +143,13 @@ func (h *intentHead) read(c *cursor) {
 		h.capture.Within = c.time()
 		h.capture.Mode = payment.CaptureMode(c.u8())
 	}
-	if version == intentCardVersion {
+	if version >= intentCardVersion {
 		h.token, h.save = c.id(), c.id()
 		c.copy(h.expiry[:])
 		h.holder = c.text()
+	}
+	if version >= intentTagsVersion {
+		h.tags = c.text()
 	}
 }
 
@@ -173,7 +185,7 @@ func readIntent(c *cursor, i *payment.Intent) {
 	*i = payment.Intent{
 		ID: h.id, Attempt: h.attempt, Session: h.session, Fingerprint: h.fingerprint, Amount: h.amount, ReceivedAt: h.receivedAt, AnswerBy: h.answerBy, LifeOver: h.lifeOver,
 		STAN: h.stan, Merchant: payment.MerchantID(h.merchant), Link: payment.LinkName(h.link), Key: owned(h.key), Reference: owned(h.reference), Capture: h.capture,
-		Token: h.token, Save: h.save, Expiry: h.expiry, Holder: owned(h.holder),
+		Token: h.token, Save: h.save, Expiry: h.expiry, Holder: owned(h.holder), Tags: owned(h.tags),
 	}
 	i.Node = payment.NodeID(c.text())
 	i.Gateway = payment.GatewayID(c.text())

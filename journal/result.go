@@ -26,6 +26,7 @@ func faults() []error {
 	return []error{
 		payment.ErrNotFound, payment.ErrBusy, payment.ErrUnavailable, ErrInvalid, ErrCorrupt, payment.ErrPending,
 		payment.ErrKeyKnown, payment.ErrKeyState, payment.ErrKeyDates, payment.ErrKeyChanged, payment.ErrKeyLimit,
+		payment.ErrPersonKnown,
 	}
 }
 

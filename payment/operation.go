@@ -144,6 +144,9 @@ type Operation struct {
 	Response    Response
 	CreatedAt   Instant
 	DecidedAt   Instant // 0: it is not over
+	Batch       ID      // of a refund that is a batch's line
+	Line        uint32
+	Tallied     OperationState // as which its batch counts it
 }
 
 // InDoubt says whether it is not known yet what becomes of an operation.

@@ -209,6 +209,7 @@ type Authorization struct {
 	AcceptsPartial   bool   // a partial approval is useful to the merchant
 	SaveCard         bool   // keep the card, if this is approved
 	Holder           []byte // the cardholder's name, to keep with it
+	Tags             []byte // the merchant's own, such as a performance, a line each
 	Card             card.Card
 	PIN              PIN       // as it came
 	Entry            EntryMode // how a card that is present was read

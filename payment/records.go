@@ -40,6 +40,7 @@ type Intent struct {
 	Save                 ID      // the token to give the card if it is approved and has none yet
 	Expiry               [4]byte // with Save, for people
 	Holder               []byte  // with Save: the cardholder's name
+	Tags                 []byte  // the merchant's own, a line each
 }
 
 // Terms are the merchant's contract with the acquirer, as the wire wants them.

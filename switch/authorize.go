@@ -147,7 +147,7 @@ func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) 
 
 		NetworkTransactionID: a.StoredCredential.NetworkTransactionID,
 	}
-	i.Token = token
+	i.Token, i.Tags = token, a.Tags
 	if a.SaveCard && token.IsZero() {
 		i.Save, i.Holder = s.Mint(), a.Holder
 		copy(i.Expiry[:], a.Card.Expiry.RevealExpiry())

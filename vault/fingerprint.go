@@ -43,6 +43,9 @@ func (v *Vault) Fingerprint(a *payment.Authorization, index [32]byte) [32]byte {
 	if a.SaveCard || len(a.Holder) > 0 { // nothing where it is not asked: fingerprints from before stay
 		m = appendField(append(m, 0x80|bit(a.SaveCard)), a.Holder)
 	}
+	if len(a.Tags) > 0 {
+		m = appendField(append(m, 0x40), a.Tags)
+	}
 	sum := s.authenticate(m)
 	k.scratch.Put(s)
 	return sum
