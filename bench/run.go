@@ -27,6 +27,7 @@ type Options struct {
 	Poisson  bool          // exponential gaps; constant ones otherwise
 	Amounts  []int64       // minor units; 1000 to 9900 by hundreds
 	Mix      Mix
+	Cards    []Card // in turn; the schemes' test cards in e-commerce
 	Seed     uint64 // of amounts and gaps; 1
 
 	Connections int           // at most; 1024
@@ -62,12 +63,15 @@ func (o *Options) setDefaults() error {
 		}
 		o.Amounts = amounts
 	}
+	if len(o.Cards) == 0 {
+		o.Cards = defaultCards()
+	}
 	switch {
 	case !(o.Rate > 0 && o.Rate <= maxRate):
 		return ErrRate
 	case o.Duration < 0 || o.Drain < 0 || o.Timeout <= deadlineSlack:
 		return fmt.Errorf("durations: %w", ErrOptions)
-	case o.Connections < 1 || o.MaxOpen < 1:
+	case o.Connections < 1 || o.MaxOpen < 1 || len(o.Cards) > maxCards:
 		return fmt.Errorf("limits: %w", ErrOptions)
 	case o.Now == nil || o.Random == nil || o.Dial == nil:
 		return fmt.Errorf("environment: %w", ErrOptions)
@@ -138,7 +142,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	templates := make([]requestTemplate, len(targets))
 	for i, t := range targets {
-		templates[i] = newTemplate(t, o.Key, o.Merchant, o.Currency, "bench-"+hex.EncodeToString(run))
+		templates[i] = newTemplate(t, o.Key, o.Merchant, o.Currency, "bench-"+hex.EncodeToString(run), o.Cards)
 	}
 	r.pool = newPool(targets, templates, &o, r)
 	return r.run(ctx, client)
@@ -207,7 +211,7 @@ func (r *runner) elapsed() time.Duration { return r.o.Now().Sub(r.started) }
 // draw makes the next payment: schemes and nodes in turn, the amount by chance.
 func (r *runner) draw(number uint32, due time.Duration, targets int) *job {
 	j := &job{
-		intended: due, number: number, card: uint8(number % uint32(len(testCards()))),
+		intended: due, number: number, card: uint8(number % uint32(len(r.o.Cards))),
 		at: uint8(number % uint32(targets)), amount: r.o.Amounts[r.random.IntN(len(r.o.Amounts))],
 	}
 	if cents, ok := r.o.Mix.cents(r.random.Float64() * 100); ok {

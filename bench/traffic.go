@@ -1,12 +1,16 @@
 package bench
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/valyala/fastjson"
 )
 
 // Errors of the traffic's description.
@@ -14,6 +18,7 @@ var (
 	ErrAmounts = errors.New("amounts are minor units: 1000,2500 or 1000-9900")
 	ErrMix     = errors.New("a mix is declined=5,silent=1,… in percent, together at most 100")
 	ErrRate    = errors.New("the rate is above zero and at most 1000000 a second")
+	ErrCards   = errors.New(`cards are 1 to 255 lines, each a JSON object with "channel" and "card", without amount, merchant and reference`)
 )
 
 const maxRate = 1_000_000
@@ -32,6 +37,54 @@ func testCards() []testCard {
 		{number: "5555555555554444", cvv: "123"},
 		{number: "378282246310005", cvv: "1234"},
 	}
+}
+
+// Card is what an authorization is paid with: the members of its body that are
+// about that, channel and card before all, as JSON without the braces.
+type Card string
+
+// defaultCards are the test cards in e-commerce.
+func defaultCards() []Card {
+	var out []Card
+	for _, c := range testCards() {
+		card := `"channel":"ecommerce","card":{"number":"` + c.number + `","expiry":"3012","cvv":"` + c.cvv + `"}`
+		if c.brand != "" {
+			card += `,"brand":"` + c.brand + `"`
+		}
+		out = append(out, Card(card))
+	}
+	return out
+}
+
+// Limits of a file of cards: a job has one byte for which of them it has.
+const (
+	maxCards     = 255
+	maxCardBytes = 2048
+)
+
+// ReadCards reads a file of cards: one JSON object a line.
+func ReadCards(r io.Reader) ([]Card, error) {
+	var out []Card
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxCardBytes)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" {
+			continue
+		}
+		v, err := fastjson.Parse(line) // its error would quote the card
+		if err != nil || !v.Exists("channel") || !v.Exists("card") || v.Exists("amount") || v.Exists("merchant") || v.Exists("reference") {
+			return nil, fmt.Errorf("card %d: %w", len(out)+1, ErrCards)
+		}
+		out = append(out, Card(strings.TrimSpace(line[1:len(line)-1])))
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("card %d: %w", len(out)+1, err)
+	}
+	if len(out) == 0 || len(out) > maxCards {
+		return nil, fmt.Errorf("%d of them: %w", len(out), ErrCards)
+	}
+	return out, nil
 }
 
 // Mix is the share, in percent, of payments whose amount asks the simulator
@@ -161,20 +214,15 @@ type requestTemplate struct {
 	run   string // makes this run's keys and references its own
 }
 
-func newTemplate(t target, key, merchant, currency, run string) requestTemplate {
+func newTemplate(t target, key, merchant, currency, run string, cards []Card) requestTemplate {
 	out := requestTemplate{
 		run: run,
 		head: []byte("POST /v1/authorizations HTTP/1.1\r\nHost: " + t.host + "\r\nAuthorization: Bearer " + key +
 			"\r\nContent-Type: application/json\r\nIdempotency-Key: "),
 		body: []byte(`{"merchant":` + strconv.Quote(merchant) + `,"reference":"`),
 	}
-	for _, c := range testCards() {
-		tail := `,"currency":` + strconv.Quote(currency) + `},"channel":"ecommerce","card":{"number":"` + c.number +
-			`","expiry":"3012","cvv":"` + c.cvv + `"}`
-		if c.brand != "" {
-			tail += `,"brand":"` + c.brand + `"`
-		}
-		out.tails = append(out.tails, []byte(tail+`,"capture":"manual"}`))
+	for _, c := range cards {
+		out.tails = append(out.tails, []byte(`,"currency":`+strconv.Quote(currency)+`},`+string(c)+`,"capture":"manual"}`))
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func TestRequestsAreWellFormed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tp := newTemplate(targets[0], "secret", `par"cels`, "EUR", "bench-0a")
+	tp := newTemplate(targets[0], "secret", `par"cels`, "EUR", "bench-0a", defaultCards())
 	for card, want := range testCards() {
 		for _, amount := range []int64{1, 1000, 99_999_900} {
 			raw := tp.append(nil, &job{number: 42, amount: amount, card: uint8(card)})
@@ -53,6 +54,31 @@ func TestRequestsAreWellFormed(t *testing.T) {
 				body.Brand != want.brand {
 				t.Errorf("card %d, amount %d: the body says something else", card, amount)
 			}
+		}
+	}
+}
+
+// A payment at a counter leaves as its line says, and nothing that the run
+// itself says can come from a line.
+func TestReadCards(t *testing.T) {
+	counter := `{"channel":"card_present","card":{"entry":"chip","track2":"4970100000000154=30122011000000000","pin":{"block":"0011223344556677","format":"iso0","key":"terminals"}}}`
+	cards, err := ReadCards(strings.NewReader(" " + counter + "\n\n{\"channel\":\"moto\", \"card\":{}, \"brand\":\"cb\"} \n"))
+	if err != nil || len(cards) != 2 {
+		t.Fatalf("%d cards, %v", len(cards), err)
+	}
+	tp := newTemplate(target{host: "h"}, "secret", "parcels", "EUR", "bench-0a", cards)
+	raw := tp.append(nil, &job{number: 7, amount: 1000, card: 0})
+	_, body, _ := strings.Cut(string(raw), "\r\n\r\n")
+	want := `{"merchant":"parcels","reference":"bench-0a-7","amount":{"value":1000,"currency":"EUR"},` + counter[1:len(counter)-1] + `,"capture":"manual"}`
+	if body != want || !strings.Contains(string(raw), "Content-Length: "+strconv.Itoa(len(want))+"\r\n") {
+		t.Errorf("%s\nwant\n%s", body, want)
+	}
+	for name, bad := range map[string]string{
+		"nothing": "", "no object": "[1]", "no card": `{"channel":"moto"}`, "no channel": `{"card":{}}`, "an amount": `{"channel":"moto","card":{},"amount":{}}`,
+		"too many": strings.Repeat("{\"channel\":\"moto\",\"card\":{}}\n", 256), "half": counter[:40],
+	} {
+		if _, err := ReadCards(strings.NewReader(bad)); !errors.Is(err, ErrCards) || strings.Contains(err.Error(), "4970") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

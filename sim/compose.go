@@ -39,7 +39,7 @@ func (c *conn) compose(m *message, r *ruling) *message {
 		a.put(55, c.scratch[at:])
 	}
 	c.spoilAnswer(a, r.delivery)
-	if c.custody.rules.MAC {
+	if c.custody.rules.macOn(m) {
 		c.putMAC(a)
 	}
 	c.spoil = r.delivery

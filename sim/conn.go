@@ -151,6 +151,10 @@ func (c *conn) handle(frame []byte) {
 		}
 		return
 	}
+	if m.class() == '8' && c.custody.rules.macOn(m) && !c.custody.authentic(frame, c.headerLen, m) {
+		c.count(&c.stats.badMACs)
+		return
+	}
 	switch {
 	case (m.function()-'0')&1 == 1:
 		c.answered(m)
@@ -256,6 +260,7 @@ func (c *conn) answerNetwork(m *message, code string) {
 	if at, ok := placeNamed(c.custody.rules.Exchange.Check); ok && len(c.check) > 0 {
 		c.putPlace(a, at, []byte(fmt.Sprintf("%X", c.check)))
 	}
+	c.secureNetwork(a)
 	if c.frame(a, true) {
 		c.say(plainly, 0)
 	}
@@ -283,9 +288,18 @@ func (c *conn) ask(function string) {
 	for i := range c.extra {
 		c.putPlace(a, c.extra[i].place, c.extra[i].value)
 	}
+	c.secureNetwork(a)
 	if c.frame(a, false) {
 		c.say(plainly, 0)
 	}
+}
+
+// secureNetwork gives a network message its MAC, where they have one.
+func (c *conn) secureNetwork(a *message) {
+	if c.custody.rules.macOn(a) {
+		c.putMAC(a)
+	}
+	c.spoil = deliverNormally
 }
 
 func (c *conn) stanLen() int {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -128,6 +129,7 @@ func TestEveryDialect(t *testing.T) {
 				s := newSwitchSide(t, name, codec)
 				s.signsOnAndOff()
 				s.approves()
+				s.presents()
 				s.declinesWithEveryCode()
 				s.spoils()
 				s.reverses()
@@ -176,6 +178,34 @@ func (s *switchSide) approves() {
 	}
 	if r.Verdict.Action != payment.ActionApprovePartially || !strings.HasSuffix(string(m.Bytes(4)), "000000001005") {
 		s.t.Errorf("partial approval %+v, DE 4 %s", r, m.Bytes(4))
+	}
+}
+
+// presents: a chip card at a counter, its track odd and even in length. Dialects
+// without a place for one refuse to encode it.
+func (s *switchSide) presents() {
+	s.t.Helper()
+	for n, track := range []string{visaCard + "=27122011000000000", visaCard + "=2712201100000000"} {
+		a, i := s.payment(payment.STAN(20+n), 1000)
+		a.Channel, a.Entry, i.Channel = payment.CardPresent, payment.ChipRead, payment.CardPresent
+		a.Card.CVV.Wipe()
+		var err error
+		if a.Card.Track2, err = card.ParseTrack2([]byte(track)); err != nil {
+			s.t.Fatal(err)
+		}
+		frame, err := s.dialect.EncodeAuthorization(nil, a, i)
+		if errors.Is(err, iso8583.ErrMapping) {
+			s.t.Logf("no counter: %v", err)
+			return
+		}
+		var r payment.Response
+		if err := s.dialect.DecodeAuthorization(s.ask(frame, err), &r); err != nil || r.Verdict.Action != payment.ActionApprove {
+			s.t.Errorf("%s: %+v %v", track, r.Verdict, err)
+		}
+		entries := s.ledger()
+		if last := entries[len(entries)-1]; last.Card != "411111******1111" {
+			s.t.Errorf("the ledger's card is %q", last.Card)
+		}
 	}
 }
 

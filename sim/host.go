@@ -121,8 +121,8 @@ func (h *host) decide(m *message, sec *secured) ruling {
 	h.read(m, &f)
 	var r ruling
 	switch {
-	case m.class() == '4' && sec.refusal != "":
-		r = ruling{code: h.spell(sec.refusal)} // believed to be nobody's: nothing is undone
+	case (m.class() == '4' || m.function() == '2') && sec.refusal != "":
+		r = ruling{code: h.spell(sec.refusal)} // believed to be nobody's: nothing is undone, nothing recorded
 	case m.class() == '4' && (m.function() == '0' || m.function() == '2'):
 		r = h.reverse(m, &f)
 	case (m.class() == '1' || m.class() == '2') && m.function() == '0':

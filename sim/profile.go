@@ -37,7 +37,8 @@ type profile struct {
 	cvvResult   []stamp       // how answers say what it was worth
 	headerSwap  []oracle.Swap // of the network header, for the correctness codec
 	headerTotal oracle.Total
-	networkID   []stamp // what makes the network transaction id
+	tracks      []oracle.Track // that travel packed, for the correctness codec
+	networkID   []stamp        // what makes the network transaction id
 }
 
 // place is an element, or a piece of one.
@@ -157,15 +158,18 @@ func (p *profile) adapt(dialect string) {
 		p.cvvResult = []stamp{{place: place{48, "87"}, result: true}}
 		p.networkID = []stamp{{place: place{48, "63"}, digits: 15}}
 	case "bcd87":
+		p.tracks = packedTracks("bcd", false, 0)
 		p.cvv = place{48, "0092"}
 		p.cvvResult = []stamp{{place: place{48, "0087"}, result: true}}
 		p.networkID = []stamp{{place: place{48, "0063"}, digits: 15}}
 	case "cb":
+		p.tracks = packedTracks("binary", false, 0)
 		p.spelled[indexOf("1A")] = "A1"
 		p.cvv = place{59, "0402"}
 		p.cvvResult = []stamp{{place: place{44, "0001"}, result: true}}
 		p.networkID = []stamp{{place: place{48, "0010"}, digits: 18}}
 	case "visa":
+		p.tracks = packedTracks("binary", false, 0)
 		p.cvv = place{126, "10.3"}
 		// Positions before the one that is wanted are filled with spaces.
 		for i, width := range []int{1, 1, 1, 1, 1, 2, 1, 1, 1} {
@@ -194,6 +198,7 @@ func (p *profile) adapt(dialect string) {
 		p.cvvResult = append(p.cvvResult, stamp{place: place{61, "7"}, result: true})
 		p.headerSwap, p.headerTotal = []oracle.Swap{{A: 6, B: 17, Length: 11}}, oracle.Total{At: 2, Length: 4, ASCII: true}
 	case "jcb":
+		p.tracks = packedTracks("binary", false, 0)
 		p.cvv = place{48, "01"}
 		p.cvvResult = []stamp{{place: place{44, "1"}, result: true}}
 		p.networkID = []stamp{{place: place{48, "31"}, digits: 16}}
@@ -201,15 +206,24 @@ func (p *profile) adapt(dialect string) {
 		p.cvv = place{48, "02"}
 		p.cvvResult = []stamp{{place: place{48, "03"}, result: true}}
 	case "as2805":
+		p.tracks = packedTracks("bcd", false, 0)
 		p.spelled[indexOf("25")] = "21"
 		p.spelled[indexOf("88")] = "98"
 	case "ifsf":
 		p.network = "820"
 		p.spelled[indexOf("25")] = "480"
 	case "cmf":
+		p.tracks = packedTracks("bcd", true, 0xF)
 		p.cvv = place{53, ""}
 		// Dataset 72, its length, and in it tag 83.
 		p.cvvResult = []stamp{{place: place{49, ""}, text: "\x72\x00\x03\x83\x01", result: true}}
 		p.networkID = []stamp{{place: place{21, ""}, text: "1", digits: 15, tail: "000000"}}
+	}
+}
+
+// packedTracks are DE 35 and 36 in packed digits.
+func packedTracks(length string, right bool, filler byte) []oracle.Track {
+	return []oracle.Track{
+		{DE: 35, Max: 37, Prefix: length, Right: right, Filler: filler}, {DE: 36, Max: 104, Prefix: length, Right: right, Filler: filler},
 	}
 }

@@ -31,7 +31,9 @@ type Security struct {
 	// a host that is started again still has them. Empty: they are forgotten.
 	Kept string `yaml:"kept,omitempty"`
 
-	MAC      bool `yaml:"mac,omitempty"`       // payment requests are refused without a MAC that holds; answers get one
+	MAC      bool `yaml:"mac,omitempty"`       // payment requests and reversals are refused without a MAC that holds; answers get one
+	Advices  bool `yaml:"advices,omitempty"`   // with mac: advices (0120, 0220) and their answers too
+	Network  bool `yaml:"network,omitempty"`   // with mac: network messages both ways too; one whose MAC does not hold is not answered
 	PIN      bool `yaml:"pin,omitempty"`       // the PIN of a request is compared with the card's
 	CVV      bool `yaml:"cvv,omitempty"`       // the printed security code is computed and compared
 	ARQC     bool `yaml:"arqc,omitempty"`      // the chip's cryptogram is verified and answered
@@ -75,13 +77,14 @@ type custody struct {
 	pins  map[string]string
 	other string // PIN of every card that is not in pins
 
-	mu       sync.Mutex
-	pin      cipher.Block
-	mac      *mac.MAC
-	previous *mac.MAC                // verifies what was on its way when the key changed
-	kept     keyFile                 // what was exchanged, as it is kept
-	offered  map[string]func() error // keys the peer has not accepted yet
-	random   io.Reader
+	mu      sync.Mutex
+	pin     cipher.Block
+	mac     *mac.MAC
+	pinWas  cipher.Block // the keys before: for what was on its way when they changed
+	macWas  *mac.MAC
+	kept    keyFile                 // what was exchanged, as it is kept
+	offered map[string]func() error // keys the peer has not accepted yet
+	random  io.Reader
 }
 
 func openCustody(rules Security, random io.Reader) (*custody, error) {
@@ -173,7 +176,9 @@ func (v *custody) usePIN(k *key.Key) error {
 		return nil
 	}
 	c, err := k.Cipher()
-	v.pin = c
+	if err == nil {
+		v.pin, v.pinWas = c, v.pin
+	}
 	return err
 }
 
@@ -183,7 +188,7 @@ func (v *custody) useMAC(k *key.Key) error {
 	}
 	m, err := mac.New(mac.ISO3, k)
 	if err == nil {
-		v.mac, v.previous = m, v.mac
+		v.mac, v.macWas = m, v.mac
 	}
 	return err
 }
@@ -201,6 +206,9 @@ func (s *Security) validate() []error {
 	var faults []error
 	if s.MACBytes != 0 && s.MACBytes != 4 && s.MACBytes != 8 {
 		faults = append(faults, fmt.Errorf("security: mac_bytes is %d, not 4 or 8", s.MACBytes))
+	}
+	if (s.Advices || s.Network) && !s.MAC {
+		faults = append(faults, errors.New("security: advices, network: without mac nothing has one"))
 	}
 	if s.Padding < 0 || s.Padding > 3 {
 		faults = append(faults, fmt.Errorf("security: padding is %d, not 1 to 3", s.Padding))
@@ -225,6 +233,17 @@ func placeNamed(text string) (place, bool) {
 	return place{de, sub}, err == nil && de > 1 && de <= maxElement
 }
 
+// macOn says whether messages of a type, and their answers, carry MACs here.
+func (s *Security) macOn(m *message) bool {
+	switch {
+	case m.class() == '8':
+		return s.MAC && s.Network
+	case m.class() != '4' && (m.function() == '2' || m.function() == '3'):
+		return s.MAC && s.Advices
+	}
+	return s.MAC
+}
+
 // carriesMAC says where a message's MAC is, 0 when it has none.
 func carriesMAC(m *message) int {
 	for _, de := range []int{128, 64} {
@@ -244,7 +263,7 @@ func (v *custody) authentic(frame []byte, headerLen int, m *message) bool {
 	}
 	at := len(frame) - len(m.values[de])
 	v.mu.Lock()
-	keys := [2]*mac.MAC{v.mac, v.previous}
+	keys := [2]*mac.MAC{v.mac, v.macWas}
 	v.mu.Unlock()
 	var scratch [16]byte
 	for _, k := range keys {
@@ -286,21 +305,16 @@ func (v *custody) authenticate(frame []byte, headerLen int, d delivery) {
 // macRoom is the length of DE 64 and 128.
 const macRoom = 8
 
-// pinOf takes the PIN out of an encrypted block and compares it with the card's.
-// unreadable: the block is no block under this key.
+// pinHolds takes the PIN out of an encrypted block and compares it with the
+// card's. unreadable: the block is none under the host's key, nor under the one
+// before it, which a block on its way during an exchange may have.
 func (v *custody) pinHolds(block, pan []byte) (holds, unreadable bool) {
 	v.mu.Lock()
-	c := v.pin
+	keys := [2]cipher.Block{v.pin, v.pinWas}
 	v.mu.Unlock()
-	if c == nil || len(block) != pinblock.Size {
-		return false, true
-	}
-	var clearBlock [pinblock.Size]byte
-	defer clear(clearBlock[:])
-	c.Decrypt(clearBlock[:], block)
 	var pin pinblock.PIN
 	defer pin.Wipe()
-	if pinblock.Decode(&pin, pinblock.Format(clearBlock[0]>>4), clearBlock[:], pan) != nil {
+	if !decipher(&pin, keys[0], block, pan) && !decipher(&pin, keys[1], block, pan) {
 		return false, true
 	}
 	var digits [12]byte
@@ -313,14 +327,30 @@ func (v *custody) pinHolds(block, pan []byte) (holds, unreadable bool) {
 	return want != "" && string(digits[:n]) == want, false
 }
 
-// has says whether the host takes a scheme's check at all.
+// decipher opens a PIN block under one key: format 4 under AES, the others under
+// TDES. false: it is none.
+func decipher(pin *pinblock.PIN, c cipher.Block, block, pan []byte) bool {
+	if c == nil || len(block) != c.BlockSize() {
+		return false
+	}
+	var work [pinblock.Size4]byte
+	defer clear(work[:])
+	if len(block) == pinblock.Size4 {
+		copy(work[:], block)
+		return pinblock.Decipher4(pin, c, work[:], pan, pinblock.FullPAN) == nil
+	}
+	c.Decrypt(work[:pinblock.Size], block)
+	return pinblock.Decode(pin, pinblock.Format(work[0]>>4), work[:pinblock.Size], pan) == nil
+}
+
+// any says whether the host takes a scheme's check at all.
 func (s *Security) any() bool { return s.MAC || s.PIN || s.CVV || s.ARQC }
 
 // refusal is the 1987 code that the security of a request asks for, "" when it
 // asks for none.
 func (v *custody) refusal(frame []byte, headerLen int, m *message, chip *chipData) string {
 	switch {
-	case v.rules.MAC && !v.authentic(frame, headerLen, m):
+	case v.rules.macOn(m) && !v.authentic(frame, headerLen, m):
 		return codeKey
 	case !slices.Contains([]byte{'1', '2'}, m.class()):
 		return ""

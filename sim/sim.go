@@ -52,7 +52,7 @@ type Simulator struct {
 
 // counters are what a simulator can tell about a run.
 type counters struct {
-	connections, payments, unreadable, unsendable atomic.Uint64
+	connections, payments, unreadable, unsendable, badMACs atomic.Uint64
 }
 
 // Stats is a reading of a simulator's counters.
@@ -61,6 +61,7 @@ type Stats struct {
 	Payments    uint64 // messages decided
 	Unreadable  uint64 // frames the codec refused
 	Unsendable  uint64 // answers the codec refused
+	BadMACs     uint64 // network messages that were not answered because of theirs
 }
 
 // New compiles the dialect and opens the ledger, whose decisions it remembers.
@@ -110,11 +111,11 @@ func codecs(which Codec, dialect *iso8583.Dialect, p *profile) (func() (codec, e
 		return nil, fmt.Errorf("moov specification: %w", err)
 	}
 	header := oracleHeader(dialect.Framing().Header, p)
-	if _, err := oracle.New(spec, header); err != nil {
+	if _, err := oracle.New(spec, header, p.tracks...); err != nil {
 		return nil, fmt.Errorf("moov specification: %w", err)
 	}
 	return func() (codec, error) {
-		c, err := oracle.New(spec, header)
+		c, err := oracle.New(spec, header, p.tracks...)
 		return &moovCodec{oracle: c}, err
 	}, nil
 }
@@ -123,7 +124,7 @@ func codecs(which Codec, dialect *iso8583.Dialect, p *profile) (func() (codec, e
 func (s *Simulator) Stats() Stats {
 	return Stats{
 		Connections: s.stats.connections.Load(), Payments: s.stats.payments.Load(),
-		Unreadable: s.stats.unreadable.Load(), Unsendable: s.stats.unsendable.Load(),
+		Unreadable: s.stats.unreadable.Load(), Unsendable: s.stats.unsendable.Load(), BadMACs: s.stats.badMACs.Load(),
 	}
 }
 

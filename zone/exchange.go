@@ -260,19 +260,39 @@ func (z *Zone) lacking(lacks func(payment.KeyUsage) bool) (usages []payment.KeyU
 	return usages
 }
 
-// checkDoubtful verifies under the key that the peer may have taken. A MAC that
-// holds settles that it has.
-func (z *Zone) checkDoubtful(message, mac []byte, by payment.Instant) error {
-	k := z.doubt[payment.KeyMAC].Load()
-	if k == nil {
-		return hsm.ErrRefused // settled meanwhile: the next transmission is checked under the new key
-	}
-	err := z.deps.Module.VerifyMAC(k.Block, nil, hsm.Padding(z.rule.Padding), message, mac, z.until(by))
-	if err == nil && z.doubt[payment.KeyMAC].CompareAndSwap(k, nil) {
-		if err := z.Settle(k, payment.KeyTaken); err != nil {
-			z.doubt[payment.KeyMAC].Store(k) // the next one settles it
-			z.deps.Log.Warn("the new MAC key holds and is not active yet", "error", err)
+// checkNext verifies under the key that follows the active one of a ring: in
+// doubt, pending, or active since. The peer uses it from the moment it takes it,
+// and what it sends then arrives before the end of the exchange is durable here
+// — at another node of the cluster later still.
+func (z *Zone) checkNext(ring *payment.KeyRing, message, mac []byte, by payment.Instant) error {
+	now := z.deps.Ring()
+	doubtful := z.doubt[payment.KeyMAC].Load()
+	tried := ring.ActiveKey(z.cfg.Link, payment.KeyMAC).ID
+	for _, k := range []*payment.Key{
+		doubtful, ring.Pending(z.cfg.Link, payment.KeyMAC), now.Pending(z.cfg.Link, payment.KeyMAC), now.ActiveKey(z.cfg.Link, payment.KeyMAC),
+	} {
+		if k == nil || k.ID == tried {
+			continue
+		}
+		tried = k.ID
+		err := z.deps.Module.VerifyMAC(k.Block, nil, hsm.Padding(z.rule.Padding), message, mac, z.until(by))
+		if err == nil && k == doubtful {
+			z.undoubt(k)
+		}
+		if !errors.Is(err, hsm.ErrRefused) {
+			return err
 		}
 	}
-	return err
+	return hsm.ErrRefused
+}
+
+// undoubt settles a doubtful key: a MAC that holds shows that the peer has it.
+func (z *Zone) undoubt(k *payment.Key) {
+	if !z.doubt[payment.KeyMAC].CompareAndSwap(k, nil) {
+		return
+	}
+	if err := z.Settle(k, payment.KeyTaken); err != nil {
+		z.doubt[payment.KeyMAC].Store(k) // the next one settles it
+		z.deps.Log.Warn("the new MAC key holds and is not active yet", "error", err)
+	}
 }

@@ -25,6 +25,8 @@ type module struct {
 	away  atomic.Bool // nobody answers
 	mu    sync.Mutex
 	keys  map[string]*engine.Key
+	// verifying runs before a verification.
+	verifying func()
 }
 
 func newModule(t *testing.T) *module {
@@ -106,6 +108,9 @@ func (m *module) GenerateMAC(dst, block []byte, p hsm.Padding, length int, messa
 }
 
 func (m *module) VerifyMAC(current, previous []byte, p hsm.Padding, message, got []byte, _ int64) error {
+	if m.verifying != nil {
+		m.verifying()
+	}
 	if err := m.ask(); err != nil {
 		return err
 	}
@@ -238,13 +243,17 @@ func (j *journal) AdvanceKey(a *payment.KeyAdvance) (*payment.Key, error) {
 	return k, nil
 }
 
+func recordOf(link payment.LinkName, k hsm.Key) *payment.Key {
+	return &payment.Key{
+		Link: link, Usage: payment.KeyUsageOf(k.Attributes.Usage, k.Attributes.Mode), Letters: [5]byte([]byte(k.Attributes.String())),
+		CheckValue: k.KCV, Block: k.Block, Master: 1,
+	}
+}
+
 // have keeps a key and makes it active.
 func (j *journal) have(t *testing.T, link payment.LinkName, k hsm.Key) *payment.Key {
 	t.Helper()
-	kept, err := j.PutKey(&payment.Key{
-		Link: link, Usage: payment.KeyUsageOf(k.Attributes.Usage, k.Attributes.Mode), Letters: [5]byte([]byte(k.Attributes.String())),
-		CheckValue: k.KCV, Block: k.Block, Master: 1,
-	})
+	kept, err := j.PutKey(recordOf(link, k))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -236,13 +236,14 @@ func (z *Zone) Check(frame []byte, by payment.Instant) error {
 		z.metrics.verified.count(hsm.ErrRefused)
 		return payment.ErrBadMAC
 	}
-	current, previous, ok := z.deps.Ring().Active(z.cfg.Link, payment.KeyMAC)
+	ring := z.deps.Ring()
+	current, previous, ok := ring.Active(z.cfg.Link, payment.KeyMAC)
 	if !ok {
 		return z.missing(payment.KeyMAC)
 	}
 	err := z.deps.Module.VerifyMAC(current, previous, hsm.Padding(z.rule.Padding), message, mac, z.until(by))
-	if errors.Is(err, hsm.ErrRefused) && z.doubt.has(payment.KeyMAC) {
-		err = z.checkDoubtful(message, mac, by)
+	if errors.Is(err, hsm.ErrRefused) {
+		err = z.checkNext(ring, message, mac, by)
 	}
 	z.metrics.verified.count(err)
 	switch {

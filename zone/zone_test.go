@@ -175,6 +175,53 @@ func TestOverlap(t *testing.T) {
 	}
 }
 
+// The peer uses a new key as soon as it has it, before the exchange is settled
+// here: what it sends then is believed. A key that was never offered to anybody, or
+// was refused, is not tried.
+func TestPeerIsAhead(t *testing.T) {
+	r := newRig(t, iso8583.Security{}).keys()
+	next, err := r.journal.PutKey(recordOf("cb-b", r.module.seal(t, "M3TCN", posKey)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead := r.message(0x0110, "00")
+	at := len(ahead) - 8
+	copy(ahead[at:], retail(t, unhex(t, posKey), ahead[:at]))
+	if err := r.Check(ahead, 0); err != nil {
+		t.Errorf("under the key that the peer just took: %v", err)
+	}
+	own := r.message(0x0100, "")
+	if err := r.Protect(0x0100, own, 0); err != nil || !bytes.Equal(own[len(own)-8:], retail(t, unhex(t, macKey), own[:len(own)-8])) {
+		t.Errorf("the key that is not settled is used: %v", err)
+	}
+	ahead[at] ^= 1
+	if err := r.Check(ahead, 0); !errors.Is(err, payment.ErrBadMAC) {
+		t.Errorf("a flipped bit: %v", err)
+	}
+	ahead[at] ^= 1
+	if err := r.Settle(next, payment.KeyNotTaken); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Check(ahead, 0); !errors.Is(err, payment.ErrBadMAC) {
+		t.Errorf("under a key that the peer refused: %v", err)
+	}
+}
+
+// A key that becomes active while a frame is checked is tried on it too.
+func TestActiveMeanwhile(t *testing.T) {
+	r := newRig(t, iso8583.Security{}).keys()
+	frame := r.message(0x0110, "00")
+	at := len(frame) - 8
+	copy(frame[at:], retail(t, unhex(t, posKey), frame[:at]))
+	r.module.verifying = func() {
+		r.module.verifying = nil
+		r.journal.have(t, "cb-b", r.module.seal(t, "M3TCN", posKey))
+	}
+	if err := r.Check(frame, 0); err != nil {
+		t.Errorf("%v", err)
+	}
+}
+
 // A MAC key of another algorithm than the link's is not used.
 func TestAlgorithmOfKey(t *testing.T) {
 	r := newRig(t, iso8583.Security{MAC: iso8583.MACRule{Algorithm: "1"}}).keys()

@@ -125,30 +125,20 @@ func (m *devModule) testKeys(ctx context.Context, exe, config string, links []st
 	var text strings.Builder
 	for _, link := range links {
 		for _, k := range testKeyKinds() {
-			digits, err := keepSecret(m.testKeyFile(link, k.suffix), func() (string, error) {
-				b := make([]byte, k.bytes)
-				if _, err := rand.Read(b); err != nil {
-					return "", fmt.Errorf("draw a test key: %w", err)
-				}
-				return hex.EncodeToString(b), nil
-			})
+			digits, err := keepSecret(m.testKeyFile(link, k.suffix), func() (string, error) { return drawKey(k.bytes) })
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(&text, "%s.%s %s %s\n", link, k.suffix, k.attributes, digits)
 		}
 	}
-	digits, err := keepSecret(m.terminalsKey(), func() (string, error) {
-		b := make([]byte, terminalsKeyBytes)
-		if _, err := rand.Read(b); err != nil {
-			return "", fmt.Errorf("draw a test key: %w", err)
+	for _, k := range []struct{ file, suffix, attributes string }{{m.terminalsKey(), "p0", "P0TBN"}, {m.terminalsBase(), "b0", "B0AXN"}} {
+		digits, err := keepSecret(k.file, func() (string, error) { return drawKey(terminalsKeyBytes) })
+		if err != nil {
+			return err
 		}
-		return hex.EncodeToString(b), nil
-	})
-	if err != nil {
-		return err
+		fmt.Fprintf(&text, "%s.%s %s %s\n", devTerminals, k.suffix, k.attributes, digits)
 	}
-	fmt.Fprintf(&text, "%s.p0 P0TBN %s\n", devTerminals, digits)
 	if _, err := os.Stat(m.testKeyBlocks()); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -172,6 +162,15 @@ func (m *devModule) testKeys(ctx context.Context, exe, config string, links []st
 		return fmt.Errorf("write test keys: %w", err)
 	}
 	return nil
+}
+
+// drawKey is a key of so many bytes, in hexadecimal.
+func drawKey(n int) (string, error) {
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		return "", fmt.Errorf("draw a test key: %w", err)
+	}
+	return hex.EncodeToString(b), nil
 }
 
 // section is what a node's configuration says of it.

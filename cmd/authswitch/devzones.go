@@ -19,14 +19,15 @@ import (
 const (
 	devSecureLink = "cb-b"
 	devTerminals  = "terminals" // the zone of the terminals at the counter
-	devPINCard    = "4970100000000154"
-	devPIN        = "1234"
 
 	terminalsKeyBytes = 16
 )
 
 // terminalsKey is the file with the terminals' zone PIN key, in hexadecimal.
 func (m *devModule) terminalsKey() string { return filepath.Join(m.dir, devTerminals+".p0") }
+
+// terminalsBase is that of the base derivation key of those with DUKPT.
+func (m *devModule) terminalsBase() string { return filepath.Join(m.dir, devTerminals+".b0") }
 
 // secure turns MAC and PIN on for the link that has them.
 func (m *devModule) secure(config *Config, link *LinkConfig, scenario map[string]any, dir string) error {
@@ -43,13 +44,13 @@ func (m *devModule) secure(config *Config, link *LinkConfig, scenario map[string
 		if _, err := rand.Read(chip); err != nil {
 			return "", fmt.Errorf("draw a test key: %w", err)
 		}
-		return fmt.Sprintf("zone: %q\nchip: %q\nother_pin: %q\n", strings.TrimSpace(string(zone)), hex.EncodeToString(chip), devPIN), nil
+		return fmt.Sprintf("zone: %q\nchip: %q\nother_pin: %q\n", strings.TrimSpace(string(zone)), hex.EncodeToString(chip), simcmd.CounterPIN), nil
 	}); err != nil {
 		return err
 	}
 	link.Security = LinkSecurity{MAC: true, PIN: true}
 	scenario["security"] = map[string]any{
-		"keys": keys, "kept": filepath.Join(dir, devSecureLink+".kept"), "mac": true, "pin": true, "arqc": true, "required": true,
+		"keys": keys, "kept": filepath.Join(dir, devSecureLink+".kept"), "mac": true, "advices": true, "pin": true, "arqc": true, "required": true,
 		"key_exchange": map[string]any{"function": "101", "key": "48.0020", "check": "48.0021"},
 	}
 	config.TestKeys = m.testKeyBlocks()
@@ -66,7 +67,7 @@ func (m *devModule) counterExample(info devInfo) (string, error) {
 	if m == nil {
 		return "", nil
 	}
-	block, err := simcmd.TerminalPIN(m.terminalsKey(), devPINCard, devPIN)
+	block, err := simcmd.TerminalPIN(m.terminalsKey(), simcmd.CounterCard, simcmd.CounterPIN)
 	if err != nil {
 		return "", err
 	}
@@ -77,5 +78,5 @@ a block that is none under the terminals' key gets 422, a wrong PIN response cod
 curl -sS %s/v1/authorizations -H 'Authorization: Bearer %s' \
   -H 'Content-Type: application/json' -H "Idempotency-Key: $RANDOM-$RANDOM" \
   -d '{"merchant":"%s","reference":"TILL-1","amount":{"value":1000,"currency":"EUR"},"channel":"card_present","card":{"entry":"chip","track2":"%s=30122011000000000","pin":{"block":"%s","format":"iso0","key":"%s"}}}'
-`, devSecureLink, info.API, info.Key, info.Merchant, devPINCard, block, devTerminals), nil
+`, devSecureLink, info.API, info.Key, info.Merchant, simcmd.CounterCard, block, devTerminals), nil
 }

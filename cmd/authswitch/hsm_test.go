@@ -77,7 +77,7 @@ func TestDevModule(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(d.dir, "hsm", "audit.jsonl")); err != nil {
 		t.Error(err)
 	}
-	if blocks := string(mustRead(t, filepath.Join(d.dir, "hsm", "test-keys.jsonl"))); strings.Count(blocks, `"block":"D`) != 2*len(d.info.Links)+1 { // two a link, and the terminals' PIN key
+	if blocks := string(mustRead(t, filepath.Join(d.dir, "hsm", "test-keys.jsonl"))); strings.Count(blocks, `"block":"D`) != 2*len(d.info.Links)+2 { // two a link, the terminals' PIN key and base key
 		t.Errorf("test keys: %s", blocks)
 	}
 	if a := d.ask(http.MethodPost, "/v1/authorizations", "after-the-kill", authorization("ORDER-1", 1000)); a.status != http.StatusCreated {

@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -12,11 +11,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"authswitch/card"
 	"authswitch/cmd/authswitch/hsmcmd"
 	"authswitch/hsm"
 )
@@ -31,14 +28,14 @@ type keyLine struct {
 	Master                                      int `json:"lmk"`
 }
 
-// TestRotationUnderLoad rotates the data key, the local master key, and a link's
-// zone PIN and MAC keys while authorizations run: none is declined, and while a
-// link's key changes every PIN is still translated and every MAC verified under
-// the current key or the one before it.
+// TestRotationUnderLoad rotates the data key, the local master key, and the PIN
+// and MAC keys of a link with a simulator that holds the other end, by the 0800
+// exchange of that link, while authorizations run, every fifth of them with a
+// PIN and MACs on that link: none is declined, and no MAC is bad.
 func TestRotationUnderLoad(t *testing.T) {
 	hsmd(t)
 	d := startDev(t)
-	zoneKeys(t, d, "cb-a")
+	cards := d.mixedCards(t)
 	admin, stop, err := hsmcmd.Connect(t.Context(), hsm.Config{Endpoints: []hsm.EndpointConfig{{Unix: filepath.Join(d.dir, "hsm", "admin.sock")}}, Timeout: 20 * time.Second}.WithDefaults())
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +43,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	defer stop()
 	for round := range *rotateRounds {
 		started := time.Now()
-		report := rotateRound(t, d, admin, round)
+		report := rotateRound(t, d, admin, cards, round)
 		t.Logf("round %d: %s, %.1f s", round+1, report, time.Since(started).Seconds())
 		if t.Failed() {
 			return
@@ -54,15 +51,51 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 }
 
-// keysDoor asks the operators' door as the tools do, without the cost of a
-// process for each question: the load must be what is busy.
+// mixedCards is a file of what to pay with: the four schemes in e-commerce, and a
+// chip card at a counter, with its PIN.
+func (d *instance) mixedCards(t *testing.T) string {
+	t.Helper()
+	counter := d.counterCard(t)
+	lines := make([]string, 0, 5)
+	for _, c := range []struct{ number, more string }{{cbCard, `,"brand":"cb"`}, {visaCard, ""}, {mastercardCard, ""}, {amexCard, ""}} {
+		lines = append(lines, fmt.Sprintf(`{"channel":"ecommerce","card":{"number":%q,"expiry":"3012"}%s}`, c.number, c.more))
+	}
+	file := filepath.Join(t.TempDir(), "cards")
+	if err := os.WriteFile(file, []byte(strings.Join(append(lines, counter), "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// counterCard is what a terminal of dev sends of the test card with its PIN.
+func (d *instance) counterCard(t *testing.T) string {
+	t.Helper()
+	line, stderr, code := run(t, "sim", "terminal", filepath.Join(d.dir, "hsm", "terminals.p0"))
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	return line
+}
+
+// keysDoor asks the operators' door to the keys.
 func (d *instance) keysDoor(method, path string, key map[string]any, v any) {
 	d.t.Helper()
-	body, err := json.Marshal(map[string]any{"operator": "ana", "reason": "rotation", "key": key})
+	d.door(method, "/operate/keys"+path, key, v)
+}
+
+// door asks the operators' door as the tools do, without the cost of a process
+// for each question: the load must be what is busy.
+func (d *instance) door(method, path string, key map[string]any, v any) {
+	d.t.Helper()
+	said := map[string]any{"operator": "ana", "reason": "rotation"}
+	if key != nil {
+		said["key"] = key
+	}
+	body, err := json.Marshal(said)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	request, err := http.NewRequest(method, d.info.Admin+"/operate/keys"+path, bytes.NewReader(body))
+	request, err := http.NewRequest(method, d.info.Admin+path, bytes.NewReader(body))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -74,7 +107,7 @@ func (d *instance) keysDoor(method, path string, key map[string]any, v any) {
 	}
 	defer answer.Body.Close()
 	b, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode == http.StatusOK {
+	if err == nil && answer.StatusCode == http.StatusOK && v != nil {
 		err = json.Unmarshal(b, v)
 	}
 	if err != nil || answer.StatusCode != http.StatusOK {
@@ -95,80 +128,27 @@ func (d *instance) keys(filter func(k *keyLine) bool) []keyLine {
 	return kept
 }
 
-// change runs one of the commands that answer with a key.
-func (d *instance) change(words ...string) keyLine {
-	d.t.Helper()
-	out, stderr, code := d.operate(append(words, "-o", "json")...)
-	var k keyLine
-	if err := json.Unmarshal([]byte(out), &k); err != nil || code != 0 {
-		d.t.Fatalf("%v: %v %s%s", words, err, out, stderr)
-	}
-	return k
-}
-
-// zoneKeys gives a link its key-encrypting keys, as a ceremony would, and first
-// PIN and MAC keys.
-func zoneKeys(t *testing.T, d *instance, link string) {
-	t.Helper()
-	have := d.keys(func(k *keyLine) bool { return k.Link == link && k.State == "active" })
-	has := func(usage string) bool {
-		for i := range have {
-			if have[i].Usage == usage {
-				return true
-			}
-		}
-		return false
-	}
-	blocks := mustRead(t, filepath.Join(d.dir, "hsm", "test-keys.jsonl"))
-	for line := range bytes.Lines(blocks) {
-		var k struct{ Name, Attributes, KCV, Block string }
-		if err := json.Unmarshal(line, &k); err != nil {
-			t.Fatal(err)
-		}
-		usage := map[string]string{link + ".k0": "zone", link + ".k1": "zone-block"}[k.Name]
-		if usage == "" || has(usage) {
-			continue
-		}
-		file := filepath.Join(t.TempDir(), "block")
-		if err := os.WriteFile(file, []byte(k.Block+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		in := d.change("hsm", "keys", "import", file, "--link", link, "--form", "stored", "--header", k.Attributes, "--kcv", k.KCV, "--second", "bruno")
-		d.change("hsm", "keys", "activate", in.ID)
-	}
-	for usage, letters := range map[string]string{"pin": "P0TBE", "mac": "M3TCE"} {
-		if !has(usage) {
-			d.change("hsm", "keys", "activate", d.change("hsm", "keys", "generate", "--link", link, "--usage", usage, "--header", letters, "--bytes", "16").ID)
-		}
-	}
-}
-
 // rotateRound rotates everything once under one load.
-func rotateRound(t *testing.T, d *instance, admin *hsm.Client, round int) string {
+func rotateRound(t *testing.T, d *instance, admin *hsm.Client, cards string, round int) string {
 	t.Helper()
-	program, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	answers := filepath.Join(d.dir, fmt.Sprintf("rotated-%d.jsonl", round))
-	load := exec.Command(program, "bench", "run", "--api", d.info.API, "--key", d.info.Key, "--rate", fmt.Sprint(*soakRate),
-		"--duration", "8s", "--poisson", "--answers", answers, "--json")
-	var out, progress bytes.Buffer
-	load.Stdout, load.Stderr = &out, &progress
-	if err := load.Start(); err != nil {
-		t.Fatal(err)
-	}
+	wait := d.load(t, "--rate", fmt.Sprint(*soakRate), "--duration", "8s", "--poisson", "--cards", cards, "--answers", answers)
 	time.Sleep(time.Second) // the load is under way
 
-	ctx, cancel := context.WithCancel(t.Context())
-	traffic := zoneTraffic(ctx, t, d, "cb-a")
+	was := d.activeKeys("cb-b")
+	began := d.zoneCounters()
+	d.door(http.MethodPost, "/operate/links/cb-b/exchange-keys", nil, nil)
+	now := d.activeKeys("cb-b")
+	for _, usage := range []string{"pin", "mac"} {
+		if now[usage].ID == was[usage].ID || now[usage].Version <= was[usage].Version {
+			t.Errorf("round %d: the %s key is still %s", round+1, usage, now[usage].ID)
+		}
+		if before := d.keys(func(k *keyLine) bool { return k.ID == was[usage].ID }); len(before) != 1 || before[0].State != "decrypt-only" {
+			t.Errorf("round %d: no overlap: the %s key before is %+v", round+1, usage, before)
+		}
+	}
 	var data keyLine
 	d.keysDoor(http.MethodPost, "/rotate/data", nil, &data)
-	for _, usage := range []string{"pin", "mac"} {
-		var made keyLine
-		d.keysDoor(http.MethodPost, "/generate", map[string]any{"link": "cb-a", "usage": usage}, &made)
-		d.keysDoor(http.MethodPost, "/"+made.ID+"/activate", map[string]any{"overlap_seconds": 60}, &made)
-	}
 	master, err := admin.NewMaster(0)
 	if err != nil {
 		t.Fatalf("round %d: another local master key: %v", round+1, err)
@@ -182,82 +162,88 @@ func rotateRound(t *testing.T, d *instance, admin *hsm.Client, round int) string
 			t.Errorf("round %d: destroy lmk/%d: %v", round+1, master-2, err)
 		}
 	}
-	if err := load.Wait(); err != nil {
-		t.Fatalf("round %d: load: %v\n%s", round+1, err, tail(progress.String(), 2000))
-	}
-	cancel()
-	operations := traffic()
-	if late := d.keys(func(k *keyLine) bool { return k.State != "destroyed" && k.Master != master }); len(late) != 0 {
+	// Once more, with all that is on its way wrapped under the new master key.
+	d.door(http.MethodPost, "/operate/links/cb-b/exchange-keys", nil, nil)
+	result := wait()
+	if late := d.keys(func(k *keyLine) bool { return k.State != "destroyed" && k.State != "retired" && k.Master != master }); len(late) != 0 {
 		t.Errorf("round %d: not under lmk/%d: %+v", round+1, master, late)
 	}
 	if now := d.keys(func(k *keyLine) bool { return k.Link == "vault" && k.Usage == "data" && k.State == "active" }); len(now) != 1 || now[0].ID != data.ID {
 		t.Errorf("round %d: sealed under %+v, not %s", round+1, now, data.ID)
 	}
-	var result struct{ Sent, Answered, Approved, Declined, Unknown, Retried int }
-	if err := json.Unmarshal(out.Bytes(), &result); err != nil {
-		t.Fatalf("round %d: %v in %q", round+1, err, out.String())
+	if result.Answered != result.Sent || result.Approved == 0 || result.Declined != 0 || result.Errors["security_unavailable"]+result.Errors["pin_refused"] != 0 {
+		t.Errorf("round %d: %+v", round+1, result)
 	}
-	if result.Answered != result.Sent || result.Approved == 0 || result.Declined != 0 {
-		t.Errorf("round %d: %s", round+1, out.String())
+	used := d.zoneCounters().since(began)
+	if used.bad != 0 || used.failed != 0 || used.exchanged != 4 || used.translated < float64(result.Sent)/10 || used.verified < used.translated {
+		t.Errorf("round %d: %+v", round+1, used)
 	}
 	stdout, stderr, code := run(t, "bench", "verify", "--api", d.info.API, "--key", d.info.Key, "--answers", answers, "--settle", "60s")
 	if code != 0 {
 		t.Errorf("round %d: verify says\n%s%s", round+1, tail(stdout, 3000), tail(stderr, 1000))
 	}
-	return fmt.Sprintf("%d sent, %d approved, %d declined, %d unknown, %d retried; lmk/%d; %d PINs and MACs", result.Sent, result.Approved, result.Declined, result.Unknown, result.Retried, master, operations)
+	return fmt.Sprintf("%d sent in 8 s, %d approved, %d declined, %d unknown, %d retried %v; lmk/%d; %.0f keys exchanged, %.0f PINs translated, %.0f MACs made, %.0f verified",
+		result.Sent, result.Approved, result.Declined, result.Unknown, result.Retried, result.Errors, master, used.exchanged, used.translated, used.made, used.verified)
 }
 
-// zoneTraffic translates PINs and makes and checks MACs under a link's keys as
-// they are at each moment, until ctx ends; what it returns waits, and says how
-// often.
-func zoneTraffic(ctx context.Context, t *testing.T, d *instance, link string) func() int {
+// loadResult is what `bench run --json` prints, as far as these tests look.
+type loadResult struct {
+	Offered, Sent, Answered, Approved, Declined, Unknown, Retried int
+	Errors                                                        map[string]int
+}
+
+// load starts `bench run`; what it returns waits for its end.
+func (d *instance) load(t *testing.T, args ...string) func() loadResult {
 	t.Helper()
-	module, stop, err := hsmcmd.Connect(t.Context(), hsm.Config{Endpoints: []hsm.EndpointConfig{{Unix: filepath.Join(d.dir, "hsm", "run.sock")}}, Timeout: 20 * time.Second}.WithDefaults())
+	program, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	pan, err := card.ParsePAN([]byte("4111111111111111"))
-	if err != nil {
+	c := exec.Command(program, append([]string{"bench", "run", "--api", d.info.API, "--key", d.info.Key, "--json"}, args...)...)
+	var out, progress bytes.Buffer
+	c.Stdout, c.Stderr = &out, &progress
+	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var done sync.WaitGroup
-	count := 0
-	done.Go(func() {
-		defer stop()
-		for ctx.Err() == nil {
-			keys := d.blocks(link)
-			pin, current := keys["pin active"], keys["mac active"]
-			message, mac := []byte("a message that is on its way while the key changes"), make([]byte, 8)
-			if err := module.GenerateMAC(mac, []byte(current.Block), hsm.PadZeros, 8, message, 0); err != nil {
-				t.Errorf("MAC under %s: %v", current.ID, err)
-			}
-			// The acquirer's answer comes a little later: under the key of then, or before.
-			later := d.blocks(link)
-			var previous []byte
-			if k, ok := later["mac decrypt-only"]; ok {
-				previous = []byte(k.Block)
-			}
-			if err := module.VerifyMAC([]byte(later["mac active"].Block), previous, hsm.PadZeros, message, mac, 0); err != nil {
-				t.Errorf("MAC under %s, checked under %s: %v", current.ID, later["mac active"].ID, err)
-			}
-			translated := make([]byte, 16)
-			in := hsm.In{Key: []byte(pin.Block), Format: hsm.ISO0, Block: make([]byte, 8), PAN: &pan}
-			if _, err := module.TranslatePIN(translated, in, hsm.Out{Key: []byte(pin.Block), Format: hsm.ISO0}, 0); err != nil && !strings.Contains(err.Error(), hsm.ErrRefused.Error()) {
-				t.Errorf("PIN under %s: %v", pin.ID, err) // a block of zeros is no PIN: refused, and that is the key at work
-			}
-			count += 3
+	return func() (r loadResult) {
+		t.Helper()
+		if err := c.Wait(); err != nil {
+			t.Fatalf("load: %v\n%s", err, tail(progress.String(), 2000))
 		}
-	})
-	return func() int { done.Wait(); return count }
+		if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+			t.Fatalf("load: %v in %q", err, out.String())
+		}
+		return r
+	}
 }
 
-// blocks are a link's keys by usage and state, the newest of each.
-func (d *instance) blocks(link string) map[string]keyLine {
+// zoneCounters is what a node has done with the keys of its links so far.
+type zoneCounters struct{ translated, made, verified, failed, bad, exchanged float64 }
+
+func (d *instance) zoneCounters() zoneCounters {
+	metrics := d.metrics() // one reading: the load goes on
+	of := func(operation, result string) float64 {
+		return sumOf(d.t, metrics, "zone_operations_total", `operation="`+operation+`",result="`+result+`"`)
+	}
+	c := zoneCounters{
+		translated: of("translate_pin", "ok"), made: of("generate_mac", "ok"), verified: of("verify_mac", "ok"),
+		bad: sumOf(d.t, metrics, "link_bad_macs_total", ""), exchanged: sumOf(d.t, metrics, "zone_key_exchanges_total", `result="active"`),
+	}
+	for _, result := range []string{"refused", "unavailable", "failed"} {
+		c.failed += sumOf(d.t, metrics, "zone_operations_total", `result="`+result+`"`)
+	}
+	return c
+}
+
+func (c zoneCounters) since(b zoneCounters) zoneCounters {
+	return zoneCounters{c.translated - b.translated, c.made - b.made, c.verified - b.verified, c.failed - b.failed, c.bad - b.bad, c.exchanged - b.exchanged}
+}
+
+// activeKeys are a link's active keys by usage.
+func (d *instance) activeKeys(link string) map[string]keyLine {
 	out := map[string]keyLine{}
-	for _, k := range d.keys(func(k *keyLine) bool { return k.Link == link }) {
-		if was, ok := out[k.Usage+" "+k.State]; !ok || k.Version > was.Version {
-			out[k.Usage+" "+k.State] = k
-		}
+	for _, k := range d.keys(func(k *keyLine) bool { return k.Link == link && k.State == "active" }) {
+		out[k.Usage] = k
 	}
 	return out
 }

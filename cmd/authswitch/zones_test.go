@@ -32,13 +32,18 @@ func (d *instance) pinBlock(pan, pin string) string {
 
 // operations adds up a counter of the node over all its labels but one.
 func (d *instance) operations(name, label string) float64 {
+	return sumOf(d.t, d.metrics(), name, label)
+}
+
+func sumOf(t *testing.T, metrics, name, label string) float64 {
+	t.Helper()
 	sum := 0.0
-	for line := range strings.Lines(d.metrics()) {
+	for line := range strings.Lines(metrics) {
 		if strings.HasPrefix(line, name+"{") && strings.Contains(line, label) {
 			fields := strings.Fields(line)
 			v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
 			if err != nil {
-				d.t.Fatal(err)
+				t.Fatal(err)
 			}
 			sum += v
 		}

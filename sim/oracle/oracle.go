@@ -59,14 +59,17 @@ type Codec struct {
 	in     *moov.Message
 }
 
-// New reads a specification in moov's JSON.
-func New(spec []byte, header Header) (*Codec, error) {
+// New reads a specification in moov's JSON, and adds what it cannot say.
+func New(spec []byte, header Header, tracks ...Track) (*Codec, error) {
 	s, err := specs.ImportJSON(spec)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
 	}
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
+	}
+	for i := range tracks {
+		s.Fields[tracks[i].DE] = tracks[i].field()
 	}
 	return &Codec{spec: s, header: header}, nil
 }

@@ -24,6 +24,7 @@ import (
 // runFlags are the flags of `bench run`; `bench ramp` shares the most of them.
 type runFlags struct {
 	api, key, amounts, mix, pids, admin string
+	cards                               string
 	answers, out                        string
 	json                                bool
 	procs                               int
@@ -41,6 +42,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	p.BoolVar(&f.options.Poisson, "poisson", false, "exponential gaps between arrivals instead of constant ones")
 	p.StringVar(&f.amounts, "amounts", "", "amounts in minor units: 1000,2500 or 1000-9900 (by hundreds; the default)")
 	p.StringVar(&f.mix, "mix", "", "percent of other answers: declined=5,unavailable=1,silent=1,late=1")
+	p.StringVar(&f.cards, "cards", "", "file of what to pay with, one JSON object a line, in turn (default: the schemes' test cards in e-commerce; sim terminal prints a line)")
 	p.Uint64Var(&f.options.Seed, "seed", 1, "seed of amounts and gaps")
 	p.IntVar(&f.options.Connections, "connections", 1024, "connections at most; opened as they are needed")
 	p.IntVar(&f.options.MaxOpen, "max-open", 200_000, "payments without a final answer at most; more are not sent and the run is invalid")
@@ -69,6 +71,9 @@ func (f *runFlags) prepare(c *cobra.Command) error {
 	if o.Mix, err = bench.ParseMix(f.mix); err != nil {
 		return usage(err)
 	}
+	if o.Cards, err = readCards(f.cards); err != nil {
+		return usage(err)
+	}
 	if o.Processes, err = bench.ParseProcesses(f.pids); err != nil {
 		return usage(err)
 	}
@@ -84,6 +89,23 @@ func (f *runFlags) prepare(c *cobra.Command) error {
 	o.Now, o.Random, o.Dial = time.Now, rand.Reader, (&net.Dialer{}).DialContext
 	o.Progress = c.ErrOrStderr()
 	return nil
+}
+
+// readCards reads --cards.
+func readCards(name string) ([]bench.Card, error) {
+	if name == "" {
+		return nil, nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("--cards: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	cards, err := bench.ReadCards(file)
+	if err != nil {
+		return nil, fmt.Errorf("--cards: %s: %w", name, err)
+	}
+	return cards, nil
 }
 
 // list splits at commas, without empty parts.

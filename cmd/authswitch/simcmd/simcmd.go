@@ -27,7 +27,7 @@ import (
 // Command is `authswitch sim`.
 func Command() *cobra.Command {
 	c := &cobra.Command{Use: "sim", Short: "Play an acquirer or issuer"}
-	c.AddCommand(runCommand())
+	c.AddCommand(runCommand(), terminalCommand())
 	return c
 }
 
@@ -103,6 +103,42 @@ func (l layered) Open(name string) (fs.File, error) {
 	return f, err
 }
 
+// The published test card that `sim terminal` and dev pay with at a counter, and
+// its PIN: no flag takes another.
+const (
+	CounterCard = "4970100000000154"
+	CounterPIN  = "1234"
+)
+
 // TerminalPIN is a PIN block as a terminal of dev makes it, for the example that
 // dev prints.
-func TerminalPIN(keyFile, pan, pin string) (string, error) { return sim.TerminalPIN(keyFile, pan, pin) }
+func TerminalPIN(keyFile, pan, pin string) (string, error) {
+	entered, err := (&sim.Terminal{KeyFile: keyFile}).Enter(pan, pin)
+	return entered.Block, err
+}
+
+func terminalCommand() *cobra.Command {
+	var t sim.Terminal
+	c := &cobra.Command{
+		Use:   "terminal KEYFILE",
+		Short: "Play a terminal: print a payment at a counter, with its PIN, for bench run --cards",
+		Long: `Prints one line of JSON: what a chip terminal sends of the published test card ` + CounterCard + ` with the PIN ` + CounterPIN + `.
+KEYFILE holds its zone PIN key in hexadecimal, mode 0600 (dev: hsm/terminals.p0 in its data directory): a block of format 0.
+With --ksn it holds a base derivation key, and the block is under the key of that transaction: TDES DUKPT (10 bytes, format 0) or
+AES DUKPT (12 bytes, format 4; dev: hsm/terminals.b0).`,
+		Example: "  authswitch sim terminal DATA/hsm/terminals.p0 > counter\n  authswitch bench run --api … --key @key --cards counter",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t.KeyFile = args[0]
+			line, err := t.Payment(CounterCard, CounterPIN)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), line)
+			return err
+		},
+	}
+	c.Flags().StringVar(&t.Zone, "zone", "terminals", "what the switch calls the key")
+	c.Flags().StringVar(&t.Serial, "ksn", "", "key serial number, in hexadecimal (default: the key is a zone PIN key)")
+	return c
+}
