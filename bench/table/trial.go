@@ -19,6 +19,7 @@ type trial struct {
 	*table
 	dev        *dev // the addresses and the key
 	folder     string
+	hsmd       *exec.Cmd // nil where dev wrote none: its binary or its token is not there
 	node       *exec.Cmd
 	simulators map[string]*exec.Cmd // by link
 	http       http.Client
@@ -50,9 +51,12 @@ func (t *table) newTrial(ctx context.Context, name string, change func([]byte) (
 	return o, os.WriteFile(file, content, 0o600)
 }
 
-// start runs the node, and the acquirers of its links, and waits until it would
-// take a payment.
+// start runs the node, the security module and the acquirers of its links, and
+// waits until it would take a payment.
 func (o *trial) start(ctx context.Context) error {
+	if err := o.secure(); err != nil {
+		return err
+	}
 	for _, l := range o.dev.Links {
 		if err := o.simulate(l.Name); err != nil {
 			return err
@@ -69,6 +73,17 @@ func (o *trial) start(ctx context.Context) error {
 	})
 }
 
+// secure starts the security module: a link with MACs is not ready without it.
+func (o *trial) secure() error {
+	file := filepath.Join(o.folder, "hsm", "hsmd.yaml")
+	if _, err := os.Stat(file); err != nil {
+		return nil
+	}
+	c, err := o.launch(filepath.Join(filepath.Dir(o.binary), "hsmd"), "serve", "--config", file)
+	o.hsmd = c
+	return err
+}
+
 // simulate starts a link's acquirer.
 func (o *trial) simulate(link string) error {
 	c, err := o.run("sim", "run", filepath.Join(o.folder, link+".yaml"))
@@ -78,25 +93,29 @@ func (o *trial) simulate(link string) error {
 	return err
 }
 
-// run starts one process of the program; what it logs goes into a file.
-func (o *trial) run(args ...string) (*exec.Cmd, error) {
-	log, err := os.OpenFile(filepath.Join(o.folder, args[0]+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) // #nosec G304 -- our own
+// run starts one process of the program.
+func (o *trial) run(args ...string) (*exec.Cmd, error) { return o.launch(o.binary, args...) }
+
+// launch starts a process; what it logs goes into a file.
+func (o *trial) launch(binary string, args ...string) (*exec.Cmd, error) {
+	log, err := os.OpenFile(filepath.Join(o.folder, filepath.Base(binary)+"-"+args[0]+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) // #nosec G304 -- our own
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()
-	c := exec.Command(o.binary, args...) // #nosec G204 -- the program to measure
+	c := exec.Command(binary, args...) // #nosec G204 -- the program to measure
 	c.Stdout, c.Stderr = log, log
 	return c, c.Start()
 }
 
-// stop ends the node first, so that it can drain into its acquirers.
+// stop ends the node first, so that it can drain into its acquirers, and the
+// security module last.
 func (o *trial) stop() error {
 	err := end(o.node)
 	for _, c := range o.simulators {
 		err = errors.Join(err, end(c))
 	}
-	return err
+	return errors.Join(err, end(o.hsmd))
 }
 
 // end stops a process cleanly; one that has ended before is no fault.

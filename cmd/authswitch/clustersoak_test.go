@@ -23,8 +23,7 @@ import (
 // Two rounds are part of `make test`; `make soak-cluster` runs as many as it is
 // told, and adds a line for each to a log that docs/testing.md is made from.
 var (
-	// One round by default, the leader killed: make soak-cluster runs the others.
-	clusterRounds = flag.Int("cluster.rounds", 1, "rounds of faults under load on three nodes")
+	clusterRounds = flag.Int("cluster.rounds", 2, "rounds of faults under load on three nodes")
 	clusterSeed   = flag.Uint64("cluster.seed", 0, "seed of the faults and their moments; 0 draws one")
 	clusterFirst  = flag.Int("cluster.first", 0, "the round to begin with: to go on after an interruption")
 	clusterRate   = flag.Int("cluster.rate", 500, "authorizations a second")

@@ -88,9 +88,6 @@ func live(t *testing.T, seed uint64) *world {
 			}
 		}
 		w.ending.Wait()
-		for _, m := range w.members {
-			w.net.drop(string(m.id)) // the kernel's part of a process's end
-		}
 		w.stopSim()
 		w.sims.Wait()
 	})

@@ -51,6 +51,7 @@ type member struct {
 // life is one process: the node as cmd puts it together, below its HTTP door.
 type life struct {
 	m      *member
+	host   *process
 	dead   atomic.Bool
 	store  *store.Store
 	core   *switching.Switch
@@ -59,7 +60,6 @@ type life struct {
 	stop   context.CancelFunc
 	ctx    context.Context
 	tasks  sync.WaitGroup
-	closed chan struct{}
 }
 
 // disk is the member's file system, whose syncs take their time.
@@ -83,7 +83,7 @@ func (m *member) start() error {
 	stream := func(who string) io.Reader { return random(w.seed, m.id, who, m.lives) }
 	m.mu.Unlock()
 	ctx, stop := context.WithCancel(context.Background())
-	l := &life{m: m, ctx: ctx, stop: stop, closed: make(chan struct{})}
+	l := &life{m: m, host: w.net.process(string(m.id)), ctx: ctx, stop: stop}
 	var members []store.Member
 	for _, o := range w.members {
 		members = append(members, store.Member{Node: o.id, Address: string(o.id)})
@@ -97,7 +97,7 @@ func (m *member) start() error {
 		HeartbeatTimeout: 300 * time.Millisecond,
 	}, store.Deps{
 		Now: wallClock, Rand: stream("store"), Log: w.logger(m.id), FS: m.disk(), Registerer: prometheus.NewRegistry(),
-		Connect: func(store.Book) (store.Network, error) { return w.net.mesh(string(m.id)), nil },
+		Connect: func(store.Book) (store.Network, error) { return l.host.mesh(), nil },
 		Stopped: func() {
 			if l.set != nil {
 				l.set.Cut()
@@ -117,6 +117,7 @@ func (m *member) start() error {
 	})
 	if err != nil {
 		stop()
+		l.host.end()
 		return fmt.Errorf("start %s: %w", m.id, err)
 	}
 	if err := l.build(stream); err != nil {
@@ -155,7 +156,7 @@ func (l *life) build(stream func(string) io.Reader) error {
 			Now: wallClock, Rand: stream(string(linkName(i))), Log: w.logger(l.m.id), Lease: l.store.Lease,
 			MayWrite: l.store.MayWrite,
 			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return w.net.dial(ctx, string(l.m.id), string(linkName(i)), string(linkName(i)))
+				return l.host.dial(ctx, string(linkName(i)), string(linkName(i)))
 			},
 			Late: func(x payment.Late) { l.core.Late(x) },
 			LateReversal: func(name payment.LinkName, seq uint64, r *payment.Response) {
@@ -221,7 +222,7 @@ func (m *member) crash(l *life) {
 	m.life = nil
 	m.mu.Unlock()
 	l.dead.Store(true)
-	m.w.net.drop(string(m.id))
+	l.host.end() // before the disk is cut: what it says after that nobody hears
 	m.fs = m.w.crashClone(m.fs)
 	m.w.notef("%s crashes", m.id)
 	m.w.ending.Go(l.end)
@@ -232,7 +233,7 @@ func (l *life) end() {
 	l.stop()
 	l.tasks.Wait()
 	_ = l.store.Stop(context.Background())
-	close(l.closed)
+	l.host.end()
 }
 
 // now is the life that serves, nil when there is none.

@@ -15,6 +15,9 @@ import (
 
 // fabric is the network: listeners by address, lines that delay, and cuts from
 // one host to another that may be one-way.
+//
+// Lines and listeners belong to a process, not to its host: one that crashed is
+// wound up while the host's next life serves, and must not dial under its name.
 type fabric struct {
 	mu        sync.Mutex
 	r         *rand.Rand
@@ -61,39 +64,58 @@ func (f *fabric) hop() time.Duration {
 	return 50*time.Microsecond + time.Duration(f.r.Int64N(int64(time.Millisecond+f.slow)))
 }
 
-// drop breaks every line of a host at once, as the end of its process does.
-func (f *fabric) drop(host string) {
+// process is one life of a program on a host.
+type process struct {
+	f    *fabric
+	host string
+	dead bool // nothing it does reaches the network any more; under f.mu
+}
+
+func (f *fabric) process(host string) *process { return &process{f: f, host: host} }
+
+// end breaks every line of the process at once and refuses it new ones, as the
+// kernel does at the end of a process. What it sent before may still arrive.
+func (p *process) end() {
+	f := p.f
 	f.mu.Lock()
-	var dead []*line
+	p.dead = true
+	var dead []*end
 	for l := range f.lines {
-		if l.hosts[0] == host || l.hosts[1] == host {
-			dead = append(dead, l)
+		for _, e := range l.ends {
+			if e.owner == p {
+				dead = append(dead, e)
+			}
 		}
 	}
 	for key, l := range f.listeners {
-		if l.host == host {
+		if l.owner == p {
 			delete(f.listeners, key)
 			l.end()
 		}
 	}
 	f.mu.Unlock()
-	for _, l := range dead {
-		l.kill(host)
+	for _, e := range dead {
+		_ = e.Close()
 	}
 }
 
-func (f *fabric) listen(host, name string) *listener {
-	l := &listener{f: f, host: host, name: name, conns: make(chan net.Conn, 64), over: make(chan struct{})}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.listeners[name] = l
+func (p *process) listen(name string) *listener {
+	l := &listener{owner: p, name: name, conns: make(chan net.Conn, 64), over: make(chan struct{})}
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	if p.dead {
+		l.end()
+		return l
+	}
+	p.f.listeners[name] = l
 	return l
 }
 
 // dial takes a round trip, or the caller's whole patience where a cut lies
 // between.
-func (f *fabric) dial(ctx context.Context, from, to, name string) (net.Conn, error) {
-	if f.isCut(from, to) || f.isCut(to, from) {
+func (p *process) dial(ctx context.Context, to, name string) (net.Conn, error) {
+	f := p.f
+	if f.isCut(p.host, to) || f.isCut(to, p.host) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -101,10 +123,10 @@ func (f *fabric) dial(ctx context.Context, from, to, name string) (net.Conn, err
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	l := f.listeners[name]
-	if l == nil {
+	if l == nil || p.dead {
 		return nil, errUnreachable
 	}
-	x := newLine(f, from, to)
+	x := newLine(f, p, l.owner)
 	select {
 	case l.conns <- x.ends[1]:
 	default:
@@ -115,8 +137,7 @@ func (f *fabric) dial(ctx context.Context, from, to, name string) (net.Conn, err
 }
 
 type listener struct {
-	f     *fabric
-	host  string
+	owner *process
 	name  string
 	conns chan net.Conn
 	over  chan struct{}
@@ -136,51 +157,42 @@ func (l *listener) end() { l.once.Do(func() { close(l.over) }) }
 
 func (l *listener) Close() error {
 	l.end()
-	l.f.mu.Lock()
-	defer l.f.mu.Unlock()
-	if l.f.listeners[l.name] == l {
-		delete(l.f.listeners, l.name)
+	f := l.owner.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.listeners[l.name] == l {
+		delete(f.listeners, l.name)
 	}
 	return nil
 }
 
-func (l *listener) Addr() net.Addr { return place(l.host) }
+func (l *listener) Addr() net.Addr { return place(l.owner.host) }
 
 type place string
 
 func (place) Network() string  { return "bubble" }
 func (p place) String() string { return string(p) }
 
-// line is one connection between two hosts.
+// line is one connection between two processes.
 type line struct {
-	f     *fabric
-	hosts [2]string
-	ends  [2]*end
+	f    *fabric
+	ends [2]*end
 }
 
-func newLine(f *fabric, from, to string) *line {
-	x := &line{f: f, hosts: [2]string{from, to}}
-	for i := range x.ends {
-		x.ends[i] = &end{line: x, side: i, wake: make(chan struct{}, 1)}
+func newLine(f *fabric, from, to *process) *line {
+	x := &line{f: f}
+	for i, p := range []*process{from, to} {
+		x.ends[i] = &end{line: x, side: i, owner: p, wake: make(chan struct{}, 1)}
 	}
 	return x
 }
 
-// kill breaks the line: a host's process is gone. What it sent before may still
-// arrive; the other side sees the end when no cut lies between.
-func (x *line) kill(host string) {
-	for i, h := range x.hosts {
-		if h == host {
-			_ = x.ends[i].Close()
-		}
-	}
-}
-
 // end is one side of a line: a net.Conn with deadlines.
 type end struct {
-	line *line
-	side int
-	wake chan struct{}
+	line  *line
+	side  int
+	owner *process
+	wake  chan struct{}
 
 	mu            sync.Mutex
 	in            []parcel // on its way to this side
@@ -196,8 +208,8 @@ type parcel struct {
 }
 
 func (e *end) other() *end      { return e.line.ends[1-e.side] }
-func (e *end) local() string    { return e.line.hosts[e.side] }
-func (e *end) opposite() string { return e.line.hosts[1-e.side] }
+func (e *end) local() string    { return e.owner.host }
+func (e *end) opposite() string { return e.other().owner.host }
 
 // cutPoll is how soon after the end of a cut what waited behind it arrives: TCP
 // sends it again.
@@ -329,15 +341,14 @@ func (e *end) SetWriteDeadline(t time.Time) error {
 
 // mesh is a node's store.Network on the fabric.
 type mesh struct {
-	f         *fabric
-	host      string
+	p         *process
 	listeners map[string]*listener
 }
 
-func (f *fabric) mesh(host string) *mesh {
-	m := &mesh{f: f, host: host, listeners: map[string]*listener{}}
+func (p *process) mesh() *mesh {
+	m := &mesh{p: p, listeners: map[string]*listener{}}
 	for _, stream := range []string{store.StreamRaft, store.StreamCommands} {
-		m.listeners[stream] = f.listen(host, host+"/"+stream)
+		m.listeners[stream] = p.listen(p.host + "/" + stream)
 	}
 	return m
 }
@@ -346,13 +357,13 @@ func (m *mesh) Accept(stream string) net.Listener {
 	if l := m.listeners[stream]; l != nil {
 		return l
 	}
-	l := m.f.listen(m.host, m.host+"/"+stream)
+	l := m.p.listen(m.p.host + "/" + stream)
 	m.listeners[stream] = l
 	return l
 }
 
 func (m *mesh) Dial(ctx context.Context, stream, address string) (net.Conn, error) {
-	return m.f.dial(ctx, m.host, address, address+"/"+stream)
+	return m.p.dial(ctx, address, address+"/"+stream)
 }
 
 func (m *mesh) Close() error {
