@@ -50,16 +50,16 @@ type member struct {
 
 // life is one process: the node as cmd puts it together, below its HTTP door.
 type life struct {
-	m      *member
-	host   *process
-	dead   atomic.Bool
-	store  *store.Store
-	core   *switching.Switch
-	set    *link.Set
-	cards  *stored.Cards
-	stop   context.CancelFunc
-	ctx    context.Context
-	tasks  sync.WaitGroup
+	m     *member
+	host  *process
+	dead  atomic.Bool
+	store *store.Store
+	core  *switching.Switch
+	set   *link.Set
+	cards *stored.Cards
+	stop  context.CancelFunc
+	ctx   context.Context
+	tasks sync.WaitGroup
 }
 
 // disk is the member's file system, whose syncs take their time.

@@ -109,7 +109,9 @@ func newWorld(seed uint64, dir string) *world {
 			Latency: sim.Latency{Distribution: "exponential", Mean: 15 * time.Millisecond, Max: 300 * time.Millisecond},
 		}, sim.Deps{
 			Now: time.Now, Dialects: dialects.FS, Log: slog.New(slog.DiscardHandler),
-			Listen: func(context.Context, string, string) (net.Listener, error) { return w.net.process(name).listen(name), nil },
+			Listen: func(context.Context, string, string) (net.Listener, error) {
+				return w.net.process(name).listen(name), nil
+			},
 		})
 		if err != nil {
 			panic(err)
