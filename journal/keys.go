@@ -93,7 +93,7 @@ func appendDueKey(b []byte, due payment.Instant, id payment.ID) []byte {
 	return append(putTime(append(b, tableDue), due), id[:]...)
 }
 
-func appendRefundKeyKey(b []byte, merchant []byte, h keyHash) []byte {
+func appendRefundKeyKey(b, merchant []byte, h keyHash) []byte {
 	return append(putText(append(b, tableRefundKeys), merchant), h[:]...)
 }
 

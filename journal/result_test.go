@@ -17,9 +17,9 @@ import (
 func fillAny(v reflect.Value, r *rand.Rand) {
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fillAny(v.Field(i), r)
+		for _, f := range v.Fields() {
+			if f.CanSet() {
+				fillAny(f, r)
 			}
 		}
 	case reflect.Array:

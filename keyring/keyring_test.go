@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -94,9 +95,9 @@ func (m *module) key(s engine.Sealed, master int) hsm.Key {
 // load opens a block under whichever master key it is under.
 func (m *module) load(block []byte) (*engine.Key, int, error) {
 	var err error
-	for i := len(m.engines) - 1; i >= 0; i-- {
+	for i, e := range slices.Backward(m.engines) {
 		var k *engine.Key
-		if k, err = m.engines[i].Load(block); !errors.Is(err, tr31.ErrMAC) {
+		if k, err = e.Load(block); !errors.Is(err, tr31.ErrMAC) {
 			return k, i + 1, err
 		}
 	}

@@ -32,7 +32,6 @@ func newFabric() *fabric {
 type fabricEnd struct {
 	f       *fabric
 	address string
-	mu      sync.Mutex
 	streams map[string]*fabricListener
 }
 

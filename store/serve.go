@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -169,7 +170,7 @@ func (s *Store) answerProposal(b []byte, future raft.ApplyFuture) []byte {
 	answer, err := appendResults(b, future.Index(), a.results)
 	if err != nil {
 		s.deps.Log.Error("a result cannot travel", "error", err)
-		return append(b[:len(b):len(b)], statusUnknown)
+		return append(slices.Clip(b), statusUnknown)
 	}
 	return answer
 }

@@ -46,11 +46,13 @@ func (c *control) do(ctx context.Context, method, path string, body, v any) erro
 			return fmt.Errorf("encode request: %w", err)
 		}
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, bytes.NewReader(text))
+	// The address is a member's of this cluster, and every one is reached over the
+	// mesh, which lets in nobody else.
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, bytes.NewReader(text)) // #nosec G704
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", c.address, err)
 	}
-	answer, err := c.http.Do(request)
+	answer, err := c.http.Do(request) // #nosec G704 -- as above
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", c.address, err)
 	}

@@ -96,14 +96,8 @@ type devLink struct {
 // dev lays out the files, runs the processes, says when they are ready, and
 // stops them: the node first, so that it can drain into its acquirers.
 func dev(ctx context.Context, o devOptions, out io.Writer) error {
-	if o.portBase < 1024 || o.portBase > 65435 {
-		return fmt.Errorf("%w: --port-base %d: ports must lie between 1024 and 65535", errUsage, o.portBase)
-	}
-	if o.nodes < 1 || o.nodes > maxDevNodes || o.nodes%2 == 0 {
-		return fmt.Errorf("%w: --nodes %d: 1, 3 or 5: an even number survives no more deaths than one less", errUsage, o.nodes)
-	}
-	if o.simCodec != "fast" && o.simCodec != "moov" {
-		return fmt.Errorf("%w: --sim-codec %q: fast or moov", errUsage, o.simCodec)
+	if err := o.check(); err != nil {
+		return err
 	}
 	dir, temporary, err := devDir(o.keep)
 	if err != nil {
@@ -147,15 +141,7 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 	for _, c := range layout.nodes {
 		nodeFamily.keep(nodes, c)
 	}
-	for i := range layout.info.Nodes {
-		n := &layout.info.Nodes[i]
-		if err = awaitReady(ctx, n.Admin+"/ready"); err != nil {
-			err = fmt.Errorf("node %s: %w", n.ID, err)
-			break
-		}
-		n.PID = readPID(n.DataDir)
-	}
-	if err == nil {
+	if err = layout.awaitNodes(ctx); err == nil {
 		layout.info.HSM = module.info()
 		counter, cerr := module.counterExample(layout.info)
 		err = errors.Join(cerr, sayReady(out, layout.info, counter, o.json))
@@ -173,6 +159,32 @@ func dev(ctx context.Context, o devOptions, out io.Writer) error {
 		}
 	}
 	return err
+}
+
+// check refuses what cannot be run.
+func (o *devOptions) check() error {
+	if o.portBase < 1024 || o.portBase > 65435 {
+		return fmt.Errorf("%w: --port-base %d: ports must lie between 1024 and 65535", errUsage, o.portBase)
+	}
+	if o.nodes < 1 || o.nodes > maxDevNodes || o.nodes%2 == 0 {
+		return fmt.Errorf("%w: --nodes %d: 1, 3 or 5: an even number survives no more deaths than one less", errUsage, o.nodes)
+	}
+	if o.simCodec != "fast" && o.simCodec != "moov" {
+		return fmt.Errorf("%w: --sim-codec %q: fast or moov", errUsage, o.simCodec)
+	}
+	return nil
+}
+
+// awaitNodes waits for every node to be ready, and notes its process.
+func (l *devLayout) awaitNodes(ctx context.Context) error {
+	for i := range l.info.Nodes {
+		n := &l.info.Nodes[i]
+		if err := awaitReady(ctx, n.Admin+"/ready"); err != nil {
+			return fmt.Errorf("node %s: %w", n.ID, err)
+		}
+		n.PID = readPID(n.DataDir)
+	}
+	return nil
 }
 
 // checkPorts refuses ports that somebody else holds: another dev's node would
@@ -252,9 +264,9 @@ func sayReady(out io.Writer, info devInfo, counter string, asJSON bool) error {
 	for i, l := range info.Links {
 		links[i] = fmt.Sprintf("  %-13s %-11s %-12s %s", l.Name, l.Scheme, l.Dialect, l.Address)
 	}
-	more := ""
+	var more strings.Builder
 	for _, n := range info.Nodes[1:] {
-		more += fmt.Sprintf("  and %s   %s, admin %s\n", n.ID, n.API, n.Admin)
+		fmt.Fprintf(&more, "  and %s   %s, admin %s\n", n.ID, n.API, n.Admin)
 	}
 	_, err := fmt.Fprintf(out, `
 authswitch is ready.
@@ -276,6 +288,6 @@ curl -sS %s/v1/authorizations -H 'Authorization: Bearer %s' \
   -d '{"merchant":"%s","reference":"ORDER-42","amount":{"value":1000,"currency":"EUR"},"channel":"ecommerce","card":{"number":"4111111111111111","expiry":"3012","cvv":"123"}}'
 %s
 Stop with Ctrl-C.
-`, info.API, info.Admin, more, info.Key, info.Merchant, info.DataDir, strings.Join(links, "\n"), info.API, info.Key, info.Merchant, counter)
+`, info.API, info.Admin, more.String(), info.Key, info.Merchant, info.DataDir, strings.Join(links, "\n"), info.API, info.Key, info.Merchant, counter)
 	return err
 }

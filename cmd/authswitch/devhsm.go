@@ -83,7 +83,7 @@ func findHSMD() string {
 }
 
 func (m *devModule) config(log *slog.Logger) map[string]any {
-	root := map[string]any{
+	root := map[string]any{ // #nosec G101 -- where the PINs are, not what they are
 		"kind": "pkcs11", "module": softHSMModule, "token": "authswitch-dev", "softhsm_conf": filepath.Join(m.dir, "softhsm2.conf"),
 		"pin_file": filepath.Join(m.dir, "user.pin"), "officer_pin_file": filepath.Join(m.dir, "officer.pin"),
 	}

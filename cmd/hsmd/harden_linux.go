@@ -30,7 +30,7 @@ func harden(log *slog.Logger) error {
 	if err := syscall.Setrlimit(rlimitMemlock, &limit); err != nil {
 		if err := syscall.Getrlimit(rlimitMemlock, &limit); err != nil || limit.Cur != rlimInfinity {
 			log.Warn("memory is not locked: keys may go to swap; set LimitMEMLOCK=infinity, or have no swap")
-			return nil
+			return nil //nolint:nilerr // said, and no reason not to start
 		}
 	}
 	if err := syscall.Mlockall(syscall.MCL_CURRENT | syscall.MCL_FUTURE | mclOnFault); err != nil {

@@ -164,7 +164,7 @@ const maxText = 512
 func (c *connection) answer(q wire.Request, r *Request, out []byte, now int64) []byte {
 	s := c.server
 	o := &s.table[q.Op]
-	status := wire.StatusOK
+	var status wire.Status
 	switch {
 	case o.handle == nil:
 		status = wire.StatusUnknown

@@ -151,8 +151,10 @@ func TestOpen(t *testing.T) {
 			i    *payment.Intent
 			want error
 		}{
-			{"another merchant", &other, vault.ErrAltered}, {"a flipped bit", &flipped, vault.ErrAltered},
-			{"a key that is not kept", stranger, vault.ErrUnknownKey}, {"a PIN key", pin, vault.ErrUnknownKey},
+			{"another merchant", &other, vault.ErrAltered},
+			{"a flipped bit", &flipped, vault.ErrAltered},
+			{"a key that is not kept", stranger, vault.ErrUnknownKey},
+			{"a PIN key", pin, vault.ErrUnknownKey},
 			{"nothing", &payment.Intent{}, vault.ErrEnvelope},
 		} {
 			var c card.Card
