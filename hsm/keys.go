@@ -138,6 +138,26 @@ func (c *Client) Status(deadline int64) (Status, error) {
 	return s, done(&f)
 }
 
+// Control is how a module guards its keys.
+type Control struct {
+	Dual   bool   // operations on keys need two officers
+	Public []byte // of the key that signs their warrants, PKIX DER
+}
+
+// Control asks the first endpoint that answers. A module that speaks host
+// commands has its own ways: ErrInput.
+func (c *Client) Control(deadline int64) (Control, error) {
+	deadline = c.until(deadline)
+	k := begin(wire.OpControl, deadline)
+	defer k.free()
+	if err := c.ask(k, wire.OpControl, deadline); err != nil {
+		return Control{}, err
+	}
+	f := wire.Read(k.answer)
+	out := Control{Dual: f.Byte() == 1, Public: append([]byte(nil), f.Bytes()...)}
+	return out, done(&f)
+}
+
 // NewMaster makes the next local master key in the token and says its number:
 // from then on it seals, and the earlier ones only open. On the admin socket.
 func (c *Client) NewMaster(deadline int64) (int, error) {

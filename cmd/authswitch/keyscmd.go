@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"authswitch/cmd/authswitch/ceremonycmd"
+	"authswitch/hsm/wire"
 	"authswitch/payment"
 )
 
@@ -23,7 +25,12 @@ func keysCommand() *cobra.Command {
 		Long: `Keys are kept in the journal as TR-31 blocks under the local master key, and go
 from pending to active, decrypt-only, retired and destroyed. No command shows or
 takes a clear key. Changes need the node's operator.token and are in its log, in
-the journal and in the audit log of the security module.`,
+the journal and in the audit log of the security module.
+
+Where keys are under dual control (in production, and since two officers are
+enrolled) generate, import and export are asked for with --officer at the admin
+socket of hsmd and approved by another officer with hsm officer approve; the
+warrant that this gives is taken into the store by hsm keys import WARRANT.`,
 	}
 	c.AddCommand(keysListCommand(), keysShowCommand(), keysImportCommand(), keysExportCommand(), keysGenerateCommand(),
 		keysStateCommand("activate", "Use a pending key from now on; the one before it verifies and opens for the overlap"),
@@ -36,6 +43,7 @@ the journal and in the audit log of the security module.`,
 type keyOperator struct {
 	operator
 	output string
+	keeper ceremonycmd.Keeper // of the commands that two officers do
 }
 
 func keyFlags(c *cobra.Command, o *keyOperator) {
@@ -143,33 +151,45 @@ func keysImportCommand() *cobra.Command {
 protection key (K1), with --form raw the bare cryptogram in hexadecimal under its
 key-encrypting key (K0), which needs --kcv. With --form stored it is a block
 under the local master key, as a ceremony leaves it. The header must say exactly
---header. Prints the key check value to read out to the peer.`,
+--header. Prints the key check value to read out to the peer.
+
+FILE may also be the warrant of two officers, or the signed transcript of a
+ceremony: then header, check value and officers are those it says. Under dual
+control nothing else is taken; with --officer two officers take a peer's key in.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sent, err := readSent(cmd.InOrStdin(), args[0])
 			if err != nil {
 				return err
 			}
 			o.key.Sent = sent
+			if strings.HasPrefix(sent, "{") {
+				o.key.Form = formPaper
+			} else if o.key.Letters == "" {
+				return fmt.Errorf("%w: hsm keys import: --header is needed", errUsage)
+			}
+			if o.keeper.Officer() {
+				return o.importByTwo(cmd)
+			}
 			return o.change(cmd, "/operate/keys/import")
 		},
 	}
 	keyFlags(c, &o)
+	o.keeper.Flags(c)
 	f := c.Flags()
 	f.StringVar(&o.key.Link, "link", "", "whose key it is (required)")
 	f.StringVar(&o.key.Form, "form", "tr31", "tr31, raw or stored")
-	f.StringVar(&o.key.Letters, "header", "", "usage, algorithm, mode and exportability, as in P0TBE (required)")
+	f.StringVar(&o.key.Letters, "header", "", "usage, algorithm, mode and exportability, as in P0TBE (required but for a warrant or a transcript)")
 	f.StringVar(&o.key.KCV, "kcv", "", "the key check value it must have, hexadecimal")
 	f.BoolVar(&o.key.Legacy, "legacy", false, "take key blocks of versions A and C")
 	f.StringVar(&o.key.NotBefore, "not-before", "", "first moment of use, RFC 3339")
 	f.StringVar(&o.key.NotAfter, "not-after", "", "end of use, RFC 3339")
-	f.StringVar(&o.key.Second, "second", "", "the other officer")
+	f.StringVar(&o.key.Second, "second", "", "the other officer's name; a warrant or a transcript says both, and proves them")
 	_ = c.MarkFlagRequired("link")
-	_ = c.MarkFlagRequired("header")
 	return c
 }
 
-// maxSent bounds what is read: a key block of a whole frame.
-const maxSent = 4 << 10
+// maxSent bounds what is read: the transcript of a ceremony, laid out for people.
+const maxSent = 12 << 10
 
 func readSent(in io.Reader, path string) (string, error) {
 	if path != "-" {
@@ -219,6 +239,9 @@ func keysExportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if o.keeper.Officer() {
+				return o.exportByTwo(cmd, args[0])
+			}
 			var v sentView
 			if err := o.ask(cmd.Context(), http.MethodPost, "/operate/keys/"+url.PathEscape(args[0])+"/export", &v); err != nil {
 				return err
@@ -231,6 +254,7 @@ func keysExportCommand() *cobra.Command {
 		},
 	}
 	keyFlags(c, &o)
+	o.keeper.Flags(c)
 	c.Flags().StringVar(&o.key.Form, "form", "tr31", "tr31 or raw")
 	return c
 }
@@ -239,9 +263,15 @@ func keysGenerateCommand() *cobra.Command {
 	var o keyOperator
 	c := &cobra.Command{
 		Use: "generate", Short: "Make a key for a link in the security module, pending: like the one in use where nothing else is said", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.change(cmd, "/operate/keys/generate") },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.keeper.Officer() {
+				return o.generateByTwo(cmd)
+			}
+			return o.change(cmd, "/operate/keys/generate")
+		},
 	}
 	keyFlags(c, &o)
+	o.keeper.Flags(c)
 	f := c.Flags()
 	f.StringVar(&o.key.Link, "link", "", "whose key it is (required)")
 	f.StringVar(&o.key.Usage, "usage", "", "pin, mac, … (required)")
@@ -331,24 +361,47 @@ func (o *keyOperator) await(ctx context.Context, k *keyView, wait time.Duration)
 
 func rotateMasterCommand() *cobra.Command {
 	var o keyOperator
+	var another bool
+	var destroy int
 	c := &cobra.Command{
 		Use: "lmk", Short: "Wrap every key under the newest local master key of the security module", Args: cobra.NoArgs,
+		Long: `Wraps every key under the newest local master key now, through a node; by itself
+that happens within keys.look. With --new the security module makes the next local
+master key first, with --destroy N it destroys an earlier one, for ever: both at
+the admin socket of hsmd (--socket), and under dual control asked for by --officer
+and approved by another one. Destroy only when working_keys_under_earlier_lmk has
+been 0 for a minute.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			asJSON, err := o.wantsJSON()
-			if err != nil {
-				return err
+			switch {
+			case another && destroy != 0:
+				return fmt.Errorf("%w: either --new or --destroy, one after the other", errUsage)
+			case another:
+				return o.master(cmd, wire.OpNewMaster, 0)
+			case destroy != 0:
+				return o.master(cmd, wire.OpRetireMaster, destroy)
 			}
-			var v mastersView
-			if err := o.ask(cmd.Context(), http.MethodPost, "/operate/keys/rotate/lmk", &v); err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), v)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d keys wrapped under lmk/%d\n", v.Wrapped, v.Master)
-			return err
+			return o.wrapAll(cmd)
 		},
 	}
 	keyFlags(c, &o)
+	o.keeper.Flags(c)
+	c.Flags().BoolVar(&another, "new", false, "make the next local master key; it seals from then on")
+	c.Flags().IntVar(&destroy, "destroy", 0, "destroy the local master key of this number")
 	return c
+}
+
+func (o *keyOperator) wrapAll(cmd *cobra.Command) error {
+	asJSON, err := o.wantsJSON()
+	if err != nil {
+		return err
+	}
+	var v mastersView
+	if err := o.ask(cmd.Context(), http.MethodPost, "/operate/keys/rotate/lmk", &v); err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), v)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d keys wrapped under lmk/%d\n", v.Wrapped, v.Master)
+	return err
 }

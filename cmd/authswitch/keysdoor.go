@@ -16,14 +16,15 @@ import (
 // blocks, which tell nothing without the key they are under; no clear key ever
 // passes it.
 type keysDoor struct {
-	keys *keyring.Keyring // nil: no security module
+	keys  *keyring.Keyring // nil: no security module
+	guard keyGuard
 }
 
 // keyOperation is what an operation on keys says besides who and why.
 type keyOperation struct {
 	Link       string `json:"link,omitempty"`
 	Usage      string `json:"usage,omitempty"`
-	Form       string `json:"form,omitempty"`    // tr31, raw, stored
+	Form       string `json:"form,omitempty"`    // tr31, raw, stored, paper
 	Letters    string `json:"letters,omitempty"` // as in P0TBE
 	Bytes      int    `json:"bytes,omitempty"`
 	Sent       string `json:"sent,omitempty"` // a key block; hexadecimal with form raw
@@ -151,6 +152,11 @@ func (d *keysDoor) take(_ *http.Request, b *operation) (any, *failure) {
 	}
 	var err error
 	var bad *failure
+	if o.Form != formPaper {
+		if bad = d.guard.alone("take in"); bad != nil {
+			return nil, bad
+		}
+	}
 	if r.NotBefore, bad = parseInstant("not_before", o.NotBefore); bad != nil {
 		return nil, bad
 	}
@@ -165,6 +171,11 @@ func (d *keysDoor) take(_ *http.Request, b *operation) (any, *failure) {
 			return nil, refuse(http.StatusBadRequest, "a raw cryptogram is hexadecimal")
 		}
 	}
+	if o.Form == formPaper {
+		if bad = d.guard.paper(o, &r); bad != nil {
+			return nil, bad
+		}
+	}
 	k, err := d.keys.Import(&r)
 	if err != nil {
 		return nil, failed(err)
@@ -173,6 +184,9 @@ func (d *keysDoor) take(_ *http.Request, b *operation) (any, *failure) {
 }
 
 func (d *keysDoor) generate(_ *http.Request, b *operation) (any, *failure) {
+	if bad := d.guard.alone("make"); bad != nil {
+		return nil, bad
+	}
 	usage, ok := payment.ParseKeyUsage(b.Key.Usage)
 	if !ok {
 		return nil, refuse(http.StatusBadRequest, "usage: %q is none that is kept", b.Key.Usage)
@@ -210,9 +224,12 @@ func (d *keysDoor) act(r *http.Request, b *operation) (any, *failure) {
 		return nil, refuse(http.StatusNotFound, "%q is no key; keys are called key-1, key-2, …", r.PathValue("id"))
 	}
 	id := payment.KeyID(number)
-	to := payment.KeyAbsent
+	var to payment.KeyState
 	switch action := r.PathValue("action"); action {
 	case "export":
+		if bad := d.guard.alone("give out"); bad != nil {
+			return nil, bad
+		}
 		out, err := d.keys.Export(id, keyring.Form(b.Key.Form))
 		if err != nil {
 			return nil, failed(err)

@@ -123,6 +123,15 @@ func (n *node) openKeys(ctx context.Context) error {
 	return nil
 }
 
+// keysDoor is the operators' door to the working keys.
+func (n *node) keysDoor() keysDoor {
+	d := keysDoor{keys: n.keys, guard: keyGuard{now: wallClock, production: n.cfg.Profile == profileProduction}}
+	if n.hsm != nil {
+		d.guard.module = n.hsm.Control
+	}
+	return d
+}
+
 // trusted is the security module as the vault may use it: in production one
 // whose root is a token and that never saw a test key.
 type trusted struct {

@@ -38,8 +38,8 @@ type operations struct {
 // operatorTokenFile is in the data directory.
 const operatorTokenFile = "operator.token"
 
-// maxOperation bounds a request's body.
-const maxOperation = 4 << 10
+// maxOperation bounds a request's body: the transcript of a ceremony, quoted.
+const maxOperation = 24 << 10
 
 // operation is the body of every request.
 type operation struct {

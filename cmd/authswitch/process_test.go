@@ -54,6 +54,10 @@ type instance struct {
 			DataDir        string `json:"data_dir"`
 		}
 		Links []struct{ Name, Scheme, Dialect, Address, Ledger string }
+		HSM   struct {
+			Admin   string
+			DataDir string `json:"data_dir"`
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ type keyLine struct {
 	ID, Link, Usage, State, Letters, KCV, Block string
 	Version                                     uint32
 	Master                                      int `json:"lmk"`
+	Officers                                    []string
 }
 
 // TestRotationUnderLoad rotates the data key, the local master key, and the PIN

@@ -26,27 +26,40 @@ import (
 // a second of its time.
 const deskEvery = time.Second
 
-// combiner is the server, which is made after the desk that it hands its
-// requests to.
-type combiner struct{ server *server.Server }
+// keeper is the server, which is made after the desk that it hands its requests
+// to.
+type keeper struct{ server *server.Server }
 
-func (c *combiner) combine(a engine.Attributes, components ...key.Secret) (engine.Sealed, error) {
-	return c.server.Combine(a, components...)
+func (k *keeper) combine(a engine.Attributes, components ...key.Secret) (engine.Sealed, error) {
+	return k.server.Combine(a, components...)
 }
 
-// openDesk is where officers come to. Their list is officers.json in the data
-// directory.
-func openDesk(c *Config, r token.Root, book *audit.Log, combine ceremony.Combine) (*desk.Desk, error) {
-	public, err := r.PublicKey(c.Audit.Key)
-	if err != nil {
-		return nil, fmt.Errorf("the key that signs the list of officers: %w", err)
-	}
+// Describe says what an operation would do.
+func (k *keeper) Describe(op wire.Op, fields []byte) (string, error) {
+	return k.server.Describe(op, fields)
+}
+
+// Perform does it for two officers.
+func (k *keeper) Perform(op wire.Op, officers []string, fields []byte) ([]byte, error) {
+	return k.server.Perform(op, officers, fields)
+}
+
+// officersFile is their list, codesFile what lets the first two in: both in the
+// data directory.
+const (
+	officersFile = "officers.json"
+	codesFile    = "enrolment.codes"
+)
+
+// openDesk is where officers come to.
+func openDesk(c *Config, r token.Root, book *audit.Log, public *ecdsa.PublicKey, late *keeper) (*desk.Desk, error) {
 	if err := publish(c, public); err != nil {
 		return nil, err
 	}
 	d, err := desk.Open(desk.Options{
-		Now: time.Now, Random: rand.Reader, Book: book, Store: desk.File(filepath.Join(c.DataDir, "officers.json")),
-		Signer: signer{r, c.Audit.Key}, Public: public, KeyName: "audit/" + strconv.Itoa(c.Audit.Key), Combine: combine,
+		Now: time.Now, Random: rand.Reader, Book: book, Store: desk.File(filepath.Join(c.DataDir, officersFile)), Codes: desk.File(filepath.Join(c.DataDir, codesFile)),
+		Signer: signer{r, c.Audit.Key}, Public: public, KeyName: "audit/" + strconv.Itoa(c.Audit.Key), Combine: late.combine, Keys: late,
+		Production: c.Profile == server.Production,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("officers: %w", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"authswitch/hsm/desk"
 	"authswitch/hsm/server"
 	"authswitch/hsm/token"
 )
@@ -21,7 +23,10 @@ func initCommand() *cobra.Command {
 		Use: "init", Short: "Make token, local master key and audit key, where they are missing", Args: noArgs,
 		Long: `Makes what hsmd cannot start without, and leaves alone what is there: with
 SoftHSM its configuration and a token with PINs drawn for it, with a file root
-the file; then lmk/1 and the key that signs the audit log.
+the file; then lmk/1 and the key that signs the audit log. For the first two
+officers it draws a code each, into the file enrolment.codes (mode 0600) of the
+data directory: whoever sets the module up hands them over, and each is good for
+one enrolment.
 
 --test-keys takes keys in clear, one a line: NAME ATTRIBUTES HEX, attributes as
 in a key block's header (K0TBN). It prints each as a key block, one JSON object a
@@ -56,6 +61,10 @@ func initialise(out io.Writer, path, testKeys string) error {
 	if err := makeKeys(r, c.Audit.Key); err != nil {
 		return err
 	}
+	codes, err := drawCodes(c.DataDir)
+	if err != nil {
+		return err
+	}
 	if testKeys != "" {
 		return letTestKeysIn(out, r, testKeys)
 	}
@@ -67,8 +76,37 @@ func initialise(out io.Writer, path, testKeys string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "root of trust: %s %s %q, serial %q; local master keys %v, audit/%d\n", d.Manufacturer, d.Model, d.Label, d.Serial, masters, c.Audit.Key)
-	return err
+	fmt.Fprintf(out, "root of trust: %s %s %q, serial %q; local master keys %v, audit/%d\n", d.Manufacturer, d.Model, d.Label, d.Serial, masters, c.Audit.Key)
+	if codes > 0 {
+		fmt.Fprintf(out, "enrolment codes of the first officers, one for each of %d: %s\n", codes, filepath.Join(c.DataDir, codesFile))
+	}
+	return nil
+}
+
+// drawCodes sees to it that each of the first officers who is not enrolled yet
+// has a code, and says how many there are.
+func drawCodes(dir string) (int, error) {
+	list, err := desk.File(filepath.Join(dir, officersFile)).Load()
+	if err != nil {
+		return 0, fmt.Errorf("look for officers: %w", err)
+	}
+	needed, err := desk.Founders(list)
+	if err != nil {
+		return 0, fmt.Errorf("look for officers: %w", err)
+	}
+	file := desk.File(filepath.Join(dir, codesFile))
+	there, err := file.Load()
+	if err != nil {
+		return 0, fmt.Errorf("look for enrolment codes: %w", err)
+	}
+	if needed == 0 || len(bytes.Fields(there)) >= needed {
+		return needed, nil
+	}
+	drawn := make([]string, needed)
+	for i := range drawn {
+		drawn[i] = rand.Text()
+	}
+	return needed, file.Save(desk.Codes(drawn...))
 }
 
 // makeRoot makes token or file, and leaves one that is there.

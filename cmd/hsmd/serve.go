@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -73,12 +75,16 @@ func serve(ctx context.Context, path string) error {
 // serveWith builds the desk and the server around an open root and book, and
 // runs them.
 func serveWith(ctx context.Context, c *Config, r token.Keeper, book *audit.Log, registry *prometheus.Registry, log *slog.Logger) error {
-	var late combiner
-	d, err := openDesk(c, r, book, late.combine)
+	public, err := r.PublicKey(c.Audit.Key)
+	if err != nil {
+		return fmt.Errorf("the key that signs the list of officers: %w", err)
+	}
+	var late keeper
+	d, err := openDesk(c, r, book, public, &late)
 	if err != nil {
 		return err
 	}
-	if late.server, err = newServer(c, r, book, d, registry, log); err != nil {
+	if late.server, err = newServer(c, r, book, public, d, registry, log); err != nil {
 		return err
 	}
 	return run(ctx, c, late.server, book, d, registry, log)
@@ -102,10 +108,14 @@ func openBook(c *Config, r token.Root) (*audit.Log, error) {
 	})
 }
 
-func newServer(c *Config, r token.Keeper, book *audit.Log, officers *desk.Desk, registry *prometheus.Registry, log *slog.Logger) (*server.Server, error) {
+func newServer(c *Config, r token.Keeper, book *audit.Log, public *ecdsa.PublicKey, officers *desk.Desk, registry *prometheus.Registry, log *slog.Logger) (*server.Server, error) {
 	d, err := r.Describe()
 	if err != nil {
 		return nil, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, fmt.Errorf("the audit key's public half: %w", err)
 	}
 	if d.Kind == kindFile {
 		log.Warn("#### THE ROOT OF TRUST IS A FILE: whoever copies it has every key. For development only. ####", "file", d.Label)
@@ -115,6 +125,7 @@ func newServer(c *Config, r token.Keeper, book *audit.Log, officers *desk.Desk, 
 	}
 	return server.New(c.Limits, server.Deps{
 		Root: r, Keeper: r, Book: book, Now: time.Now, Random: rand.Reader, Log: log, Registerer: registry, Admin: deskOperations(officers),
+		Dual: officers.Dual, AuditKey: der,
 		About: server.About{
 			Version: version, Profile: c.Profile, Kind: d.Kind, Manufacturer: d.Manufacturer, Model: d.Model,
 			Serial: d.Serial, Label: d.Label, Library: d.Library, TestKeys: d.TestKeys,
@@ -212,7 +223,7 @@ func (l *Listener) listen() (net.Listener, server.Identify, error) {
 		mode = 0o666
 	}
 	if err := os.Chmod(l.Unix, mode); err != nil {
-		ln.Close()
+		_ = ln.Close() // it listens for nobody
 		return nil, nil, fmt.Errorf("listen on %s: %w", l.Unix, err)
 	}
 	return ln, server.UnixPeers(users), nil

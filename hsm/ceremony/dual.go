@@ -63,15 +63,20 @@ func (a *Approvals) Approve(id uint64, by string, at time.Time) (Pending, error)
 		return p, ErrTime
 	case p.By == by:
 		return p, ErrSame
-	case p.Object == by:
+	case p.Object == by && (p.Action == string(ActEnrol) || p.Action == string(ActRemove)):
 		return p, ErrSelf
 	}
 	return p, nil
 }
 
-// Take removes what was approved or refused for good.
+// Take removes and wipes what was approved or refused for good.
 func (a *Approvals) Take(id uint64) {
-	a.waiting = slices.DeleteFunc(a.waiting, func(p Pending) bool { return p.ID == id })
+	a.waiting = slices.DeleteFunc(a.waiting, func(p Pending) bool {
+		if p.ID == id {
+			clear(p.Payload)
+		}
+		return p.ID == id
+	})
 }
 
 // Waiting is what waits at a time.
@@ -80,12 +85,13 @@ func (a *Approvals) Waiting(at time.Time) []Pending {
 	return slices.Clone(a.waiting)
 }
 
-// Expire forgets what waited too long, and says what that was.
+// Expire forgets and wipes what waited too long, and says what that was.
 func (a *Approvals) Expire(at time.Time) []Pending {
 	var gone []Pending
 	a.waiting = slices.DeleteFunc(a.waiting, func(p Pending) bool {
 		old := !at.Before(p.Deadline())
 		if old {
+			clear(p.Payload)
 			gone = append(gone, p)
 		}
 		return old

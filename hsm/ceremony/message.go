@@ -75,6 +75,9 @@ type Enrolment struct {
 	// nobody is enrolled with a key that they cannot use. Founders have none: they
 	// sign the act itself.
 	Self []byte `json:"self,omitempty"`
+	// Code is what a founder was given by whoever set the module up: good for one
+	// enrolment. Empty for all who come after the founders.
+	Code string `json:"code,omitempty"`
 }
 
 // Removal is the payload of ActRemove, JSON.
@@ -128,11 +131,13 @@ type Confirmation struct {
 // View is what the desk shows to anybody on the admin socket: nothing secret.
 type View struct {
 	Founding bool          `json:"founding"`
+	Dual     bool          `json:"dual"` // operations on keys need two officers
 	Officers []OfficerView `json:"officers"`
 	Pending  []PendingView `json:"pending"`
 	Ceremony *StateView    `json:"ceremony,omitempty"`
 	Asked    *PendingView  `json:"asked,omitempty"` // what the act of this answer has to wait for
 	Key      *KeyView      `json:"key,omitempty"`   // what the ceremony made
+	Done     *DoneView     `json:"done,omitempty"`  // what the approved action on keys gave
 }
 
 // OfficerView is one officer of the list.

@@ -27,7 +27,7 @@ const maxOfficers = 32
 
 // Founders is how many officers are enrolled without dual control: before there
 // are two, there is nobody to control with. It happens once, when the module is
-// set up, with both present.
+// set up, with both present; each has a code from whoever set it up.
 const Founders = 2
 
 // Kind is how an officer proves who they are. Either way it is a signature: the

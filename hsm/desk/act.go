@@ -29,6 +29,8 @@ func (d *Desk) act(a *ceremony.Act) (*ceremony.View, error) {
 		return d.approve(a)
 	case ceremony.ActStart, ceremony.ActComponent, ceremony.ActConfirm, ceremony.ActAbort:
 		return d.step(a)
+	case ceremony.ActGenerate, ceremony.ActImport, ceremony.ActExport, ceremony.ActBindTable, ceremony.ActCreateMaster, ceremony.ActDestroyMaster:
+		return d.askKey(a)
 	}
 	return nil, d.refused(a, "", fmt.Errorf("%w: action %q", ceremony.ErrMessage, a.Action))
 }

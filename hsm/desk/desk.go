@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"authswitch/hsm/audit"
@@ -62,11 +63,17 @@ type Options struct {
 	Public  *ecdsa.PublicKey // of the signer
 	KeyName string           // of the signer: audit/1
 	Combine ceremony.Combine
+	Keys    KeyKeeper
+	Codes   Store // of the first officers, one a line; empty when they are used up
+	// Production has operations on keys need two officers from the first day on,
+	// not only once two are enrolled.
+	Production bool
 }
 
 // Desk is good for any number of goroutines: what people do takes one lock.
 type Desk struct {
-	o Options
+	o    Options
+	dual atomic.Bool // read by the server for every operation on keys
 
 	mu         sync.Mutex
 	roster     *ceremony.Roster
@@ -97,6 +104,7 @@ func Open(o Options) (*Desk, error) {
 	if d.roster, err = d.load(); err != nil {
 		return nil, err
 	}
+	d.setDual()
 	return d, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,50 @@ type module struct {
 	desk   *Desk
 	now    time.Time
 	people map[string]ceremony.Credential
+	keys   keeper
+
+	production bool
+}
+
+func (m *module) codes() File { return File(filepath.Join(m.dir, "enrolment.codes")) }
+
+// code is the next one that is left.
+func (m *module) code() string {
+	m.t.Helper()
+	text, err := m.codes().Load()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return line
+}
+
+// keeper does what is asked, and notes it.
+type keeper struct {
+	done []string
+	fail error
+}
+
+func (k *keeper) Describe(op wire.Op, fields []byte) (string, error) {
+	if string(fields) == "nonsense" {
+		return "", wire.ErrFields
+	}
+	return fmt.Sprintf("%s of %s", op, fields), nil
+}
+
+func (k *keeper) Perform(op wire.Op, officers []string, fields []byte) ([]byte, error) {
+	if k.fail != nil {
+		return nil, k.fail
+	}
+	k.done = append(k.done, fmt.Sprintf("%s of %s by %v", op, fields, officers))
+	switch op {
+	case wire.OpExport:
+		return wire.AppendBytes(wire.AppendBytes(nil, []byte{1, 2, 3}), []byte{0xC0, 0xFF}), nil
+	case wire.OpNewMaster, wire.OpRetireMaster:
+		return []byte{0, 2}, nil
+	}
+	answer := wire.AppendUint16(wire.AppendBytes([]byte("P0TBE"), []byte{0xAB, 0xCD, 0xEF}), 1)
+	return wire.AppendBytes(answer, []byte("a block")), nil
 }
 
 func newModule(t *testing.T) *module {
@@ -66,6 +111,9 @@ func newModule(t *testing.T) *module {
 		t.Fatal(err)
 	}
 	m := &module{t: t, dir: t.TempDir(), signer: &signer{key: k}, now: time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC), people: map[string]ceremony.Credential{}}
+	if err := m.codes().Save(Codes("FIRST-CODE", "SECONDCODE")); err != nil {
+		t.Fatal(err)
+	}
 	if err := m.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +146,7 @@ func (m *module) open() error {
 	}
 	m.desk, err = Open(Options{
 		Now: func() time.Time { return m.now }, Random: rand.Reader, Book: m.book, Store: File(filepath.Join(m.dir, "officers.json")),
-		Signer: m.signer, Public: &m.signer.key.PublicKey, KeyName: "audit/1", Combine: e.Combine,
+		Signer: m.signer, Public: &m.signer.key.PublicKey, KeyName: "audit/1", Combine: e.Combine, Keys: &m.keys, Codes: m.codes(), Production: m.production,
 	})
 	return err
 }
@@ -165,7 +213,7 @@ func (m *module) credential(name string) ceremony.Officer {
 func (m *module) found(names ...string) {
 	m.t.Helper()
 	for _, name := range names {
-		if _, err := m.act(name, ceremony.ActEnrol, encode(m.t, ceremony.Enrolment{Officer: m.credential(name)})); err != nil {
+		if _, err := m.act(name, ceremony.ActEnrol, encode(m.t, ceremony.Enrolment{Officer: m.credential(name), Code: m.code()})); err != nil {
 			m.t.Fatal(err)
 		}
 	}

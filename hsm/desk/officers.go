@@ -18,7 +18,8 @@ import (
 var errStore = errors.New("the module could not")
 
 // found enrols one of the first two officers: nobody is there who could let
-// them in. They prove that the key is theirs by signing the act with it.
+// them in but whoever set the module up, by a code that is good once. They prove
+// that the key is theirs by signing the act with it.
 func (d *Desk) found(a *ceremony.Act) (*ceremony.View, error) {
 	e, err := enrolment(a.Payload)
 	if err != nil {
@@ -31,12 +32,15 @@ func (d *Desk) found(a *ceremony.Act) (*ceremony.View, error) {
 		return nil, d.refused(a, a.Officer, ceremony.ErrProof)
 	}
 	next, err := d.roster.Enrol(e.Officer, d.o.Now())
+	if err == nil {
+		err = d.spendCode(e.Code)
+	}
 	if err != nil {
 		return nil, d.refused(a, a.Officer, err)
 	}
 	event := audit.Event{
 		Actors: []string{a.Officer}, Operation: string(a.Action), Object: a.Officer + " " + e.Officer.Fingerprint(),
-		Reason: "one of the first two officers: without dual control",
+		Reason: "one of the first two officers: without dual control, with an enrolment code",
 	}
 	return d.change(event, next)
 }
@@ -58,17 +62,7 @@ func (d *Desk) ask(a *ceremony.Act) (*ceremony.View, error) {
 	if err != nil {
 		return nil, d.refused(a, object, err)
 	}
-	if err := d.write(audit.Event{Actors: []string{a.Officer}, Operation: string(a.Action), Object: object, Reason: "asked; a second officer must approve"}); err != nil {
-		return nil, err
-	}
-	p, err := d.approvals.Ask(ceremony.Pending{Action: string(a.Action), Object: object, By: a.Officer, Asked: d.o.Now(), Payload: a.Payload})
-	if err != nil {
-		return nil, d.refused(a, object, err)
-	}
-	v := d.view()
-	asked := pendingView(&p)
-	v.Asked = &asked
-	return v, nil
+	return d.wait(a, object)
 }
 
 // judge says whom an act is about, and whether it could be done now. The nonce
@@ -125,17 +119,18 @@ func (d *Desk) approve(a *ceremony.Act) (*ceremony.View, error) {
 		}
 		return nil, d.refused(a, p.Action+" "+p.Object, err)
 	}
-	next, object, err := d.next(ceremony.Action(p.Action), p.Payload, nil, p.By, a.Officer)
-	if err != nil {
-		d.approvals.Take(p.ID)
-		return nil, d.refused(a, p.Action+" "+p.Object, err)
-	}
+	defer d.approvals.Take(p.ID) // done or refused, it is not done twice
 	// Who asked may have been removed in the meantime.
 	if _, err := d.roster.Find(p.By); err != nil {
-		d.approvals.Take(p.ID)
 		return nil, d.refused(a, p.Action+" "+p.Object, err)
 	}
-	d.approvals.Take(p.ID)
+	if _, keys := ceremony.KeyOperation(ceremony.Action(p.Action)); keys {
+		return d.performKey(&p, a)
+	}
+	next, object, err := d.next(ceremony.Action(p.Action), p.Payload, nil, p.By, a.Officer)
+	if err != nil {
+		return nil, d.refused(a, p.Action+" "+p.Object, err)
+	}
 	return d.change(audit.Event{Actors: []string{p.By, a.Officer}, Operation: p.Action, Object: object, Reason: "under dual control"}, next)
 }
 
@@ -160,6 +155,7 @@ func (d *Desk) change(e audit.Event, next *ceremony.Roster) (*ceremony.View, err
 		return nil, d.failed(e, fmt.Errorf("%w: keep the list of officers: %w", errStore, err))
 	}
 	d.roster = next
+	d.setDual()
 	// The log must know the newest list, or an older one could be put back.
 	if _, err := d.o.Book.Note(stateOf(next.Version, text)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAudit, err)
@@ -191,9 +187,9 @@ func (d *Desk) load() (*ceremony.Roster, error) {
 	roster := &ceremony.Roster{}
 	var text []byte
 	if file != nil {
-		var s ceremony.SignedRoster
-		if err := json.Unmarshal(file, &s); err != nil {
-			return nil, fmt.Errorf("%w: %w", ceremony.ErrRoster, err)
+		s, err := parseSigned(file)
+		if err != nil {
+			return nil, err
 		}
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, s.Roster); err != nil {
@@ -218,6 +214,26 @@ func (d *Desk) load() (*ceremony.Roster, error) {
 		}
 	}
 	return roster, nil
+}
+
+func parseSigned(file []byte) (ceremony.SignedRoster, error) {
+	var s ceremony.SignedRoster
+	if err := json.Unmarshal(file, &s); err != nil {
+		return s, fmt.Errorf("%w: %w", ceremony.ErrRoster, err)
+	}
+	return s, nil
+}
+
+// unsigned reads a list without looking at its signature; nil is an empty one.
+func unsigned(file []byte) (*ceremony.Roster, error) {
+	if file == nil {
+		return &ceremony.Roster{}, nil
+	}
+	s, err := parseSigned(file)
+	if err != nil {
+		return nil, err
+	}
+	return ceremony.DecodeRoster(s.Roster)
 }
 
 func versionOf(state string) (uint64, bool) {

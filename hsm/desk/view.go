@@ -8,7 +8,7 @@ import (
 
 // view is what anybody on the admin socket may see.
 func (d *Desk) view() *ceremony.View {
-	v := &ceremony.View{Founding: d.roster.Founding(), Officers: []ceremony.OfficerView{}, Pending: []ceremony.PendingView{}}
+	v := &ceremony.View{Founding: d.roster.Founding(), Dual: d.Dual(), Officers: []ceremony.OfficerView{}, Pending: []ceremony.PendingView{}}
 	for i := range d.roster.Officers {
 		o := &d.roster.Officers[i]
 		v.Officers = append(v.Officers, ceremony.OfficerView{Name: o.Name, Kind: o.Kind, Fingerprint: o.Fingerprint(), Enrolled: o.Enrolled, By: o.By})

@@ -33,7 +33,7 @@ func appendKey(dst []byte, a engine.Attributes, check engine.CheckValue, master 
 
 // describe is a key in the audit log: header and check value, never the key.
 func describe(a engine.Attributes, check engine.CheckValue) string {
-	return fmt.Sprintf("%s%c%c%c kcv %s", a.Usage, a.Algorithm, a.Mode, a.Exportability, check)
+	return fmt.Sprintf("%s kcv %s", letters(a), check)
 }
 
 // mayOnRun says whether a key of a usage may be made or moved by the switch
@@ -83,7 +83,7 @@ func (s *Server) generate(r *Request, dst []byte) ([]byte, error) {
 	}
 	m := s.masters.current.Load().sealing()
 	sealed, err := m.engine.Generate(a, bytes)
-	return s.giveKey(r, dst, "key.generate", m, sealed, err)
+	return s.giveKey(r, dst, opGenerate, m, sealed, err)
 }
 
 // giveKey is the end of every operation that makes a block: written down, then
@@ -110,7 +110,7 @@ func (s *Server) importKey(r *Request, dst []byte) ([]byte, error) {
 	if err := r.mayOnRun(q.Want.Usage); err != nil {
 		return dst, err
 	}
-	const operation = "key.import"
+	const operation = opImport
 	wrapping, err := s.masters.key(kek)
 	if err != nil {
 		return dst, s.refused(r, operation, "", err)
@@ -135,7 +135,7 @@ func (s *Server) exportKey(r *Request, dst []byte) ([]byte, error) {
 	if err := f.Done(); err != nil {
 		return dst, err
 	}
-	const operation = "key.export"
+	const operation = opExport
 	wrapping, err := s.masters.key(kek)
 	if err != nil {
 		return dst, s.refused(r, operation, "", err)
@@ -219,7 +219,7 @@ func (s *Server) bindTable(r *Request, dst []byte) ([]byte, error) {
 		sealed, err = m.engine.BindTable(block, table)
 		return err
 	})
-	return s.giveKey(r, dst, "key.bind_table", m, sealed, err)
+	return s.giveKey(r, dst, opBindTable, m, sealed, err)
 }
 
 // errNoKeeper is a module whose root is not changed by this process.
@@ -245,11 +245,11 @@ func (s *Server) newMaster(r *Request, dst []byte) ([]byte, error) {
 		return dst, err
 	}
 	next := s.masters.current.Load().sealing().number + 1
-	if err := s.record(r, "lmk.create", fmt.Sprintf("lmk/%d", next), "", audit.Allowed); err != nil {
+	if err := s.record(r, opCreate, fmt.Sprintf("lmk/%d", next), "", audit.Allowed); err != nil {
 		return dst, err
 	}
 	if err := s.deps.Keeper.CreateMaster(next); err != nil {
-		return dst, errors.Join(err, s.record(r, "lmk.create", fmt.Sprintf("lmk/%d", next), err.Error(), audit.Failed))
+		return dst, errors.Join(err, s.record(r, opCreate, fmt.Sprintf("lmk/%d", next), err.Error(), audit.Failed))
 	}
 	return s.reloaded(dst)
 }
@@ -281,7 +281,7 @@ func (s *Server) retireMaster(r *Request, dst []byte) ([]byte, error) {
 	object := fmt.Sprintf("lmk/%d", n)
 	g := s.masters.current.Load()
 	refuse := func(why string) error {
-		if err := s.record(r, "lmk.destroy", object, why, audit.Refused); err != nil {
+		if err := s.record(r, opDestroy, object, why, audit.Refused); err != nil {
 			return err
 		}
 		return &Refusal{wire.StatusBadKey, why}
@@ -292,11 +292,11 @@ func (s *Server) retireMaster(r *Request, dst []byte) ([]byte, error) {
 	case g.sealing().number == n:
 		return dst, refuse(object + " is the one that seals: make another first")
 	}
-	if err := s.record(r, "lmk.destroy", object, "", audit.Allowed); err != nil {
+	if err := s.record(r, opDestroy, object, "", audit.Allowed); err != nil {
 		return dst, err
 	}
 	if err := s.deps.Keeper.DestroyMaster(n); err != nil {
-		return dst, errors.Join(err, s.record(r, "lmk.destroy", object, err.Error(), audit.Failed))
+		return dst, errors.Join(err, s.record(r, opDestroy, object, err.Error(), audit.Failed))
 	}
 	return s.reloaded(dst)
 }

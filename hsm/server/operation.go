@@ -21,6 +21,7 @@ type Request struct {
 	Connection uint64 // the same for all requests of a connection
 	Deadline   int64  // Unix nanoseconds, 0 for none
 	Fields     wire.Fields
+	Officers   []string // two, of what the desk had approved; else empty
 
 	role Role
 }
@@ -69,14 +70,15 @@ func (s *Server) operations() [256]operation {
 	run(wire.OpVerifyARPC, s.verifyARPC, true)
 	run(wire.OpDecryptCards, s.decryptCards, false)
 	run(wire.OpReleaseDataKey, s.releaseDataKey, false)
-	both(wire.OpGenerate, s.generate, false)
-	both(wire.OpImport, s.importKey, false)
-	both(wire.OpExport, s.exportKey, false)
+	both(wire.OpControl, s.control, false)
+	both(wire.OpGenerate, s.dual(opGenerate, s.generate), false)
+	both(wire.OpImport, s.dual(opImport, s.importKey), false)
+	both(wire.OpExport, s.dual(opExport, s.exportKey), false)
 	both(wire.OpRewrap, s.rewrap, false)
-	admin(wire.OpNewMaster, s.newMaster)
-	admin(wire.OpRetireMaster, s.retireMaster)
+	admin(wire.OpNewMaster, s.dual(opCreate, s.newMaster))
+	admin(wire.OpRetireMaster, s.dual(opDestroy, s.retireMaster))
 	admin(wire.OpReload, s.reload)
-	admin(wire.OpBindTable, s.bindTable)
+	admin(wire.OpBindTable, s.dual(opBindTable, s.bindTable))
 	return t
 }
 
@@ -125,7 +127,11 @@ func isKey(err error) bool {
 
 // record writes an event down before it has its effect.
 func (s *Server) record(r *Request, operation, object, reason string, outcome audit.Outcome) error {
-	_, err := s.deps.Book.Append(audit.Event{Actors: []string{r.Peer}, Operation: operation, Object: object, Reason: reason, Outcome: outcome})
+	actors := r.Officers
+	if len(actors) == 0 {
+		actors = []string{r.Peer}
+	}
+	_, err := s.deps.Book.Append(audit.Event{Actors: actors, Operation: operation, Object: object, Reason: reason, Outcome: outcome})
 	return err
 }
 

@@ -78,6 +78,10 @@ type Deps struct {
 	// Admin are operations of the admin listeners that this package does not
 	// have: the ceremony's.
 	Admin map[wire.Op]Handler
+	// Dual says whether operations on keys need two officers; nil: they do not.
+	Dual func() bool
+	// AuditKey is the public half of the key that signs warrants, PKIX DER.
+	AuditKey []byte
 }
 
 // Server answers. Good for any number of listeners.

@@ -9,6 +9,8 @@ const (
 	OpPing   Op = 1 // no fields; answered at once, from the reader
 	OpStatus Op = 2
 	OpKCV    Op = 3
+	// OpControl says whether keys need two officers, and who signs for them.
+	OpControl Op = 4
 )
 
 // The operations of the run socket.
@@ -48,6 +50,8 @@ func (o Op) String() string {
 		return "status"
 	case OpKCV:
 		return "kcv"
+	case OpControl:
+		return "control"
 	case OpTranslatePIN:
 		return "translate_pin"
 	case OpGenerateMAC:

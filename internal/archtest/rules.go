@@ -83,7 +83,7 @@ func rules() []rule {
 		// Whoever wires sees all parts. Nothing imports cmd.
 		{"cmd/authswitch", []string{
 			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/ceremonycmd", "cmd/authswitch/hsmcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd",
-			"cmd/authswitch/topcmd", "hsm", "iso8583", "iso8583/dialects",
+			"cmd/authswitch/topcmd", "hsm", "hsm/ceremony", "hsm/wire", "iso8583", "iso8583/dialects",
 			"journal", "keyring", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "schedule", "store", "switch", "vault", "vault/stored", "zone",
 		}},
 		{"cmd/authswitch/auditcmd", []string{"hsm/audit"}},

@@ -50,9 +50,15 @@ type desk struct {
 	stdout                 io.Writer
 }
 
-// flags adds where the module is.
-func (d *desk) flags(c *cobra.Command) {
-	f := c.PersistentFlags()
+// flags adds where the module is, for a group.
+func (d *desk) flags(c *cobra.Command) { d.where(c.PersistentFlags()) }
+
+// flagSet is a command's own flags, or those of a group.
+type flagSet interface {
+	StringVar(p *string, name, value, usage string)
+}
+
+func (d *desk) where(f flagSet) {
 	f.StringVar(&d.socket, "socket", os.Getenv("AUTHSWITCH_HSM_ADMIN"), "hsmd's admin socket (default: environment AUTHSWITCH_HSM_ADMIN)")
 	f.StringVar(&d.address, "address", "", "host:port of a distant hsmd's admin listener, instead of --socket; needs the three TLS files")
 	f.StringVar(&d.ca, "tls-ca", "", "PEM file of the authority of --address")

@@ -16,8 +16,10 @@ func officerCommand() *cobra.Command {
 	var d desk
 	c := &cobra.Command{
 		Use: "officer", Short: "Enrol and remove the officers who look after keys",
-		Long: `The first two officers are enrolled without dual control, when the module is set up and both are there.
-After that one officer asks and a second one approves, each at their own terminal, within ten minutes.`,
+		Long: `The first two officers are enrolled without dual control, when the module is set up and both are there: each
+with an enrolment code that ` + "`hsmd init`" + ` wrote for them, good once.
+After that one officer asks and a second one approves, each at their own terminal, within ten minutes; so it is
+with keys that are made, taken in, given out or destroyed.`,
 	}
 	d.flags(c)
 	c.AddCommand(officerAddCommand(&d), officerListCommand(&d), officerRemoveCommand(&d), officerApproveCommand(&d))
@@ -25,24 +27,25 @@ After that one officer asks and a second one approves, each at their own termina
 }
 
 func officerAddCommand(d *desk) *cobra.Command {
-	var keyFile string
+	var keyFile, codeFile string
 	c := &cobra.Command{
 		Use: "add NAME", Short: "Enrol an officer, with a passphrase or a key of their own",
 		Long: `Enrols NAME, who sits at this terminal: with a passphrase, typed twice, or with --key FILE, an Ed25519 key
-in a PEM file, which is made where it is not there. Once two officers are enrolled, --officer says which of them asks,
-and another one must approve.`,
+in a PEM file, which is made where it is not there. The first two type their enrolment code, or name its file with
+--code-file. Once two officers are enrolled, --officer says which of them asks, and another one must approve.`,
 		Example: `  authswitch hsm officer add alice --socket admin.sock
   authswitch hsm officer add carol --key carol.pem --officer alice --socket admin.sock`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return d.run(func(ctx context.Context) error { return d.add(ctx, args[0], keyFile) })(c, nil)
+			return d.run(func(ctx context.Context) error { return d.add(ctx, args[0], keyFile, codeFile) })(c, nil)
 		},
 	}
 	c.Flags().StringVar(&keyFile, "key", "", "PEM file with the new officer's key, instead of a passphrase")
+	c.Flags().StringVar(&codeFile, "code-file", "", "file (mode 0600) whose first line is the enrolment code of one of the first two officers; otherwise it is typed")
 	return d.who(c)
 }
 
-func (d *desk) add(ctx context.Context, name, keyFile string) error {
+func (d *desk) add(ctx context.Context, name, keyFile, codeFile string) error {
 	v, err := d.view()
 	if err != nil {
 		return err
@@ -53,13 +56,19 @@ func (d *desk) add(ctx context.Context, name, keyFile string) error {
 	if v.Founding && d.officer != "" {
 		return fmt.Errorf("%w: --officer: the first two are enrolled without", ErrUsage)
 	}
+	code := ""
+	if v.Founding {
+		if code, err = d.code(ctx, codeFile); err != nil {
+			return err
+		}
+	}
 	o, k, err := d.enrolled(ctx, name, keyFile)
 	if err != nil {
 		return err
 	}
 	defer k.Wipe()
 	if v.Founding {
-		return d.addFounder(o, &k)
+		return d.addFounder(o, &k, code)
 	}
 	payload := func(nonce []byte) ([]byte, error) {
 		text, err := encode(o)
@@ -76,8 +85,8 @@ func (d *desk) add(ctx context.Context, name, keyFile string) error {
 	return d.waits(v)
 }
 
-func (d *desk) addFounder(o ceremony.Officer, k *ceremony.Credential) error {
-	payload, err := encode(ceremony.Enrolment{Officer: o})
+func (d *desk) addFounder(o ceremony.Officer, k *ceremony.Credential, code string) error {
+	payload, err := encode(ceremony.Enrolment{Officer: o, Code: code})
 	if err != nil {
 		return err
 	}
@@ -124,20 +133,25 @@ func officerRemoveCommand(d *desk) *cobra.Command {
 }
 
 func officerApproveCommand(d *desk) *cobra.Command {
+	var out string
 	c := &cobra.Command{
 		Use: "approve NUMBER", Short: "Give the second officer's word to what another one asked", Args: cobra.ExactArgs(1),
+		Long: `Shows what another officer asked, and has it done on your word. A key that is made or taken in comes with a warrant,
+signed by the token, which ` + "`authswitch hsm keys import WARRANT`" + ` takes into the store of the cluster; a key that is
+given out is printed as its peer gets it. --out writes either to a file.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			id, err := strconv.ParseUint(args[0], 10, 64)
 			if err != nil {
 				return fmt.Errorf("%w: %s is not the number of a request", ErrUsage, c.UseLine())
 			}
-			return d.run(func(ctx context.Context) error { return d.approve(ctx, id) })(c, nil)
+			return d.run(func(ctx context.Context) error { return d.approve(ctx, id, out) })(c, nil)
 		},
 	}
+	c.Flags().StringVar(&out, "out", "", "file for the warrant, or for what a peer gets")
 	return d.who(c)
 }
 
-func (d *desk) approve(ctx context.Context, id uint64) error {
+func (d *desk) approve(ctx context.Context, id uint64, out string) error {
 	v, err := d.view()
 	if err != nil {
 		return err
@@ -155,6 +169,9 @@ func (d *desk) approve(ctx context.Context, id uint64) error {
 		}
 		if v, err = d.act(ctx, ceremony.ActApprove, payload); err != nil {
 			return err
+		}
+		if v.Done != nil {
+			return d.done(v.Done, out)
 		}
 		return d.waits(v)
 	}
