@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"os"
@@ -82,7 +83,7 @@ func TestKeysByTwo(t *testing.T) {
 		}
 	}
 	stored := filepath.Join(t.TempDir(), "block")
-	if err := os.WriteFile(stored, []byte(d.blocks("cb-b")["pin"].Block), 0o600); err != nil {
+	if err := os.WriteFile(stored, []byte(d.activeKeys("cb-b")["pin"].Block), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, stderr, code := d.operate("hsm", "keys", "import", stored, "--form", "stored", "--link", "cb-b", "--header", "P0TBE"); code != 1 || !strings.Contains(stderr, "two officers") {
@@ -121,4 +122,15 @@ func TestKeysByTwo(t *testing.T) {
 	if a := d.ask(http.MethodPost, "/v1/authorizations", "by-two", authorization("ORDER-1", 1000)); a.status != http.StatusCreated {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+}
+
+// change runs one of the commands that answer with a key.
+func (d *instance) change(words ...string) keyLine {
+	d.t.Helper()
+	out, stderr, code := d.operate(append(words, "-o", "json")...)
+	var k keyLine
+	if err := json.Unmarshal([]byte(out), &k); err != nil || code != 0 {
+		d.t.Fatalf("%v: %v %s%s", words, err, out, stderr)
+	}
+	return k
 }
