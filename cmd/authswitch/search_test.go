@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	endian "encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -27,6 +28,12 @@ type search struct {
 	bytes   int64 // looked at
 	rows    int   // of Pebbles
 	found   []string
+
+	// The needles by their first bytes: thousands of them go through gigabytes.
+	indexed int
+	starts  map[uint32][]int
+	filter  [1 << 16]bool
+	short   []int // shorter than that
 }
 
 type needle struct {
@@ -128,6 +135,10 @@ func ebcdic(s string) []byte {
 		switch c := s[i]; {
 		case c >= '0' && c <= '9':
 			b[i] = 0xF0 + c - '0'
+		case c >= 'A' && c <= 'F':
+			b[i] = 0xC1 + c - 'A'
+		case c >= 'a' && c <= 'f':
+			b[i] = 0x81 + c - 'a'
 		case c == ' ':
 			b[i] = 0x40
 		default:
@@ -140,17 +151,58 @@ func ebcdic(s string) []byte {
 // look searches one piece.
 func (s *search) look(where string, b []byte) {
 	s.bytes += int64(len(b))
-	for _, n := range s.needles {
-		if i := bytes.Index(b, n.raw); i >= 0 {
-			s.found = append(s.found, fmt.Sprintf("%s, byte %d: %s", where, i, n.what))
+	s.index()
+	for _, n := range s.short {
+		if i := bytes.Index(b, s.needles[n].raw); i >= 0 {
+			s.found = append(s.found, fmt.Sprintf("%s, byte %d: %s", where, i, s.needles[n].what))
 		}
+	}
+	var seen map[int]bool
+	for i := 0; i+startBytes <= len(b); i++ {
+		start := endian.LittleEndian.Uint32(b[i:])
+		if !s.filter[hashOf(start)] {
+			continue
+		}
+		for _, n := range s.starts[start] {
+			if seen[n] || !bytes.HasPrefix(b[i:], s.needles[n].raw) {
+				continue
+			}
+			if seen == nil {
+				seen = map[int]bool{}
+			}
+			seen[n] = true
+			s.found = append(s.found, fmt.Sprintf("%s, byte %d: %s", where, i, s.needles[n].what))
+		}
+	}
+}
+
+const startBytes = 4
+
+func hashOf(start uint32) uint16 { return uint16(start * 0x9E3779B1 >> 16) }
+
+// index takes in the needles that were added since.
+func (s *search) index() {
+	if s.starts == nil {
+		s.starts = map[uint32][]int{}
+	}
+	for ; s.indexed < len(s.needles); s.indexed++ {
+		raw := s.needles[s.indexed].raw
+		if len(raw) < startBytes {
+			s.short = append(s.short, s.indexed)
+			continue
+		}
+		start := endian.LittleEndian.Uint32(raw)
+		s.starts[start], s.filter[hashOf(start)] = append(s.starts[start], s.indexed), true
 	}
 }
 
 // tree searches every file below dir as it is, every table of a Pebble with
 // its blocks unpacked, overwritten rows included, and every Pebble through its
 // own reader, which also puts together what its log has in pieces.
-func (s *search) tree(dir string) error {
+func (s *search) tree(dir string) error { return s.treeBut(dir, nil) }
+
+// treeBut leaves some files out.
+func (s *search) treeBut(dir string, except []string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -160,6 +212,9 @@ func (s *search) tree(dir string) error {
 			if manifests, _ := filepath.Glob(filepath.Join(path, "MANIFEST-*")); len(manifests) > 0 {
 				return s.pebble(name, path)
 			}
+			return nil
+		}
+		if slices.Contains(except, path) || !entry.Type().IsRegular() {
 			return nil
 		}
 		b, err := os.ReadFile(path)

@@ -28,6 +28,9 @@ func serve(ctx context.Context, path string) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", string(cfg.Node.ID))
+	if err := harden(cfg.Profile == profileProduction); err != nil {
+		log.Warn("this process could leave what it holds in a core file: let the unit forbid them (LimitCORE=0)", "error", err)
+	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // before the pid is written: a hangup never kills
 	defer signal.Stop(hangup)
