@@ -175,12 +175,13 @@ func (r *request) deadline() payment.Instant {
 
 // operate asks the switch and answers.
 func (r *request) operate(o *payment.Operation) {
+	asked := o.Kind
 	done, err := r.server.deps.Operator.Operate(o, r.deadline())
 	if err != nil {
 		r.refused(err)
 		return
 	}
-	r.out = appendOperated(r.out, &done)
+	r.out = appendOperated(r.out, &done, asked)
 	r.json(fasthttp.StatusCreated)
 }
 

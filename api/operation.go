@@ -11,7 +11,7 @@ import (
 // is stored and forwarded is pending in it for ever, so that the same key gets
 // the same bytes; where it stands later is in GET. Only what an acquirer is
 // asked online is not final before it is decided.
-func appendOperated(dst []byte, o *payment.Operation) []byte {
+func appendOperated(dst []byte, o *payment.Operation, asked payment.OperationKind) []byte {
 	dst = append(dst, '{')
 	told := *o
 	final := true
@@ -28,6 +28,9 @@ func appendOperated(dst []byte, o *payment.Operation) []byte {
 		status = "reversed"
 	}
 	dst = appendMovement(dst, &told, status)
+	if asked == payment.OpVoid && o.Kind == payment.OpRefund { // it came after the cut-over
+		dst = append(dst, `,"how":"refund"`...)
+	}
 	dst = append(dst, `,"final":`...)
 	dst = strconv.AppendBool(dst, final)
 	return append(dst, '}')
@@ -129,6 +132,12 @@ func appendProgress(dst []byte, o *payment.Operation) []byte {
 	dst = appendTransmitted(dst, o.Transmitted)
 	dst = append(dst, `,"attempt":`...)
 	dst = strconv.AppendUint(dst, uint64(o.Attempt), 10)
+	if o.File != 0 {
+		dst = append(dst, `,"clearing":{"batch":`...)
+		dst = strconv.AppendUint(dst, o.File, 10)
+		dst = append(dst, `,"line":`...)
+		dst = append(strconv.AppendUint(dst, uint64(o.FileLine), 10), '}')
+	}
 	dst = append(dst, `,"created_at":`...)
 	dst = appendInstant(dst, o.CreatedAt)
 	dst = append(dst, `,"decided_at":`...)

@@ -126,6 +126,13 @@ func (r *request) cancel(c *payment.Cancellation) {
 		r.refused(err)
 		return
 	}
+	if cancelled.Captured && c.ID.IsZero() {
+		r.problem(problem{
+			status: fasthttp.StatusUnprocessableEntity, code: "capture_settled", title: "Captured and settled",
+			detail: "what was captured of " + cancelled.ID.String() + " was settled at its link's cut-over and nothing was done: refund its captures", finality: notFinal,
+		})
+		return
+	}
 	if cancelled.Captured && r.release(c, payment.Amount{}) {
 		return // a capture came between
 	}

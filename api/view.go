@@ -14,6 +14,7 @@ type Link struct {
 	Dialect         payment.DialectName
 	Address         string
 	Ledger          string // of its simulator, "" elsewhere
+	Clearing        string // directory of its clearing files, where there is a simulator
 	State           string // down, connected, ready, suspect, draining
 	SignedOn        bool
 	Connections     int
@@ -37,6 +38,8 @@ func appendLink(dst []byte, l *Link) []byte {
 	dst = appendString(dst, l.Address)
 	dst = append(dst, `,"ledger":`...)
 	dst = appendName(dst, l.Ledger)
+	dst = append(dst, `,"clearing":`...)
+	dst = appendName(dst, l.Clearing)
 	dst = append(dst, `,"state":`...)
 	dst = appendString(dst, l.State)
 	dst = append(dst, `,"signed_on":`...)

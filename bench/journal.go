@@ -67,6 +67,7 @@ func (a *listedAmount) UnmarshalJSON(b []byte) error {
 type listedLink struct {
 	Name   string `json:"name"`
 	Ledger string `json:"ledger"`
+	Files  string `json:"clearing"` // directory of clearing files
 	Owed   int64  `json:"reversals_owed"`
 	Moving int64  `json:"operations_owed"`
 }

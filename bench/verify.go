@@ -91,6 +91,9 @@ func Verify(ctx context.Context, o VerifyOptions) (*Findings, error) {
 	if err := ledgers.readAll(o.Ledgers); err != nil {
 		return nil, err
 	}
+	if err := ledgers.readFiles(); err != nil {
+		return nil, err
+	}
 	ledgers.compare()
 	if o.Answers != nil {
 		answers := answersSide{journal: journal, found: found}

@@ -173,7 +173,7 @@ func (m *Machine) cancelOperated(l *life, x *cancellation, answer *payment.Cance
 	switch {
 	case a.Captured == 0:
 		m.cancelAccount(l, a, x.reason)
-	case x.id.IsZero():
+	case x.id.IsZero() && !m.anySettled(a):
 		m.cancelCaptured(l, a, x.reason)
 	default:
 		answer.Captured = true

@@ -113,7 +113,7 @@ func (m *Machine) cancelAccount(l *life, a *account, reason payment.ReversalReas
 func (m *Machine) cancelCaptured(l *life, a *account, reason payment.ReversalReason) {
 	var op payment.Operation
 	for _, id := range slices.Clone(a.operations) {
-		if !m.operation(id, &op) || op.Kind != payment.OpCapture || refusalOfVoid(&op) != payment.NotRefused {
+		if !m.operation(id, &op) || op.Kind != payment.OpCapture || refusalOfUndoing(&op) != payment.NotRefused {
 			continue
 		}
 		if m.withdraw(l, a, &op) {

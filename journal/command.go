@@ -26,6 +26,9 @@ const (
 	KindOperate     Kind = 12 // a capture, refund, increment, partial reversal or void
 	KindExpire      Kind = 13 // the time for captures of some payments is over
 	KindCard        Kind = 14 // a stored card is changed or deleted
+	KindCutOver     Kind = 70 // a link's business day ends
+	KindFiled       Kind = 71 // a clearing batch's file is on a node's disk
+	KindFileSettle  Kind = 72 // the lines of a written file are done
 	KindWriteOff    Kind = 60 // an operator ends a payment's exceptions by hand
 
 	// Those of the cluster itself begin at 100.
@@ -38,7 +41,7 @@ const (
 func (k Kind) String() string {
 	names := [...]string{
 		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card",
-		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
+		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
 	}
 	if int(k) >= len(names) || names[k] == "" {
 		return cmp.Or(batchKinds()[k], "unknown")
@@ -222,7 +225,7 @@ type Result struct {
 	Numbers   payment.Numbers
 	Operated  payment.Operated
 	Card      payment.StoredCard
-	Count     int          // payments that KindSweep and KindSession turned into reversals; exceptions that KindWriteOff ended; keys that KindKeySweep retired
+	Count     int          // payments that KindSweep and KindSession turned into reversals; what a clearing command changed; exceptions that KindWriteOff ended; keys that KindKeySweep retired
 	Key       *payment.Key // of the key commands; must not be changed
 	Batch     *payment.BatchAnswer
 	Person    *payment.Person

@@ -26,6 +26,9 @@ import (
 //	k | merchant | hash            keys of refunds, which are kept as long as the refund
 //	g | merchant | hash | id       payments by tag; no value
 //	B L q u y                      refund batches: batch.go; c | o | name: operators
+//	C | link | batch | line        lines of clearing batches: the operation
+//	D | link | batch               clearing batches that are closed; batch 0: the open one, and the last cut-over
+//	E | link | batch               batches that are closed and not settled; no value
 //	m                              applied index, entry time, oldest open payment, last session
 const (
 	tableLines     = 'j'
@@ -38,15 +41,30 @@ const (
 	tableConfig    = 'c'
 	tableMeta      = 'm'
 
-	configKey       = 'k' // kind of tableConfig
-	tableAccounts   = 'b'
-	tableOperations = 'o'
-	tableRefundKeys = 'k'
-	tableDue        = 'd'
-	tableCards      = 't'
-	tableCardIndex  = 'p'
-	tableTags       = 'g'
+	configKey            = 'k' // kind of tableConfig
+	tableAccounts        = 'b'
+	tableOperations      = 'o'
+	tableRefundKeys      = 'k'
+	tableDue             = 'd'
+	tableCards           = 't'
+	tableCardIndex       = 'p'
+	tableTags            = 'g'
+	tableClearingLines   = 'C'
+	tableClearingBatches = 'D'
+	tableClearingPending = 'E'
 )
+
+func appendClearingKey[T ~string | ~[]byte](b []byte, link T, batch uint64, line uint32) []byte {
+	return put32(put64(putText(append(b, tableClearingLines), link), batch), line)
+}
+
+func appendClearingBatchKey[T ~string | ~[]byte](b []byte, link T, batch uint64) []byte {
+	return put64(putText(append(b, tableClearingBatches), link), batch)
+}
+
+func appendClearingPendingKey[T ~string | ~[]byte](b []byte, link T, batch uint64) []byte {
+	return put64(putText(append(b, tableClearingPending), link), batch)
+}
 
 func appendLineKey(b []byte, id payment.ID, line uint32) []byte {
 	b = append(b, tableLines)

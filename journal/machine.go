@@ -3,8 +3,6 @@ package journal
 import (
 	"bytes"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"authswitch/payment"
@@ -152,6 +150,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyCard(&c, r)
 	case KindWriteOff:
 		return m.applyWriteOff(&c, r)
+	case KindCutOver, KindFiled, KindFileSettle:
+		return m.applyClearing(kind, &c, r)
 	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep:
 		return m.applyKey(kind, &c, r)
 	case KindBatchBegin, KindBatchLines, KindBatchSeal, KindBatchAct, KindBatchRun, KindBatchSweep, KindPerson:
@@ -378,42 +378,6 @@ func (m *Machine) generation(day uint32) {
 		m.days = append(m.days, day)
 		m.keys.clear()
 	}
-}
-
-// Due appends up to limit reversals that link owes and that are due.
-func (m *Machine) Due(link payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
-	if l := m.lanes[string(link)]; l != nil {
-		return l.list(now, limit, dst)
-	}
-	return dst
-}
-
-// Owing says how many reversals of authorizations link owes, since when
-// anything is owed, and how much of it needs a person.
-func (m *Machine) Owing(link payment.LinkName) (count int, oldest payment.Instant, exceptions int) {
-	l := m.lanes[string(link)]
-	if l == nil {
-		return 0, 0, 0
-	}
-	return len(l.owed) - l.operations, l.oldest(), l.exceptions
-}
-
-// OwingOperations says how many messages of operations link owes.
-func (m *Machine) OwingOperations(link payment.LinkName) int {
-	if l := m.lanes[string(link)]; l != nil {
-		return l.operations
-	}
-	return 0
-}
-
-// Lanes are the links that ever owed something since this start, by name.
-func (m *Machine) Lanes() []payment.LinkName {
-	links := make([]payment.LinkName, 0, len(m.lanes))
-	for link := range m.lanes {
-		links = append(links, payment.LinkName(link))
-	}
-	slices.SortFunc(links, func(a, b payment.LinkName) int { return strings.Compare(string(a), string(b)) })
-	return links
 }
 
 // Overdue says whether a sweep at that moment would find something.

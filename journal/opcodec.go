@@ -6,12 +6,18 @@ const (
 	operationVersion = 1
 	// One that is a batch's line says so at its end.
 	operationBatchVersion = 2
+	// One that is a line of a clearing file says of which, and of which refund
+	// batch it is a line, if of any.
+	operationFileVersion = 3
 )
 
 // appendOperation writes an operation as it stands.
 func appendOperation(b []byte, o *payment.Operation) []byte {
 	version := byte(operationVersion)
-	if !o.Batch.IsZero() {
+	switch {
+	case o.File != 0:
+		version = operationFileVersion
+	case !o.Batch.IsZero():
 		version = operationBatchVersion
 	}
 	b = append(b, version, byte(o.Kind), byte(o.State), byte(o.Means))
@@ -39,10 +45,13 @@ func appendOperation(b []byte, o *payment.Operation) []byte {
 	if answered {
 		b = appendResponse(b, &o.Response)
 	}
-	if version == operationBatchVersion {
+	if version >= operationBatchVersion {
 		b = append(b, o.Batch[:]...)
 		b = put32(b, o.Line)
 		b = append(b, byte(o.Tallied))
+	}
+	if version == operationFileVersion {
+		b = put32(put64(b, o.File), o.FileLine)
 	}
 	return b
 }
@@ -71,7 +80,7 @@ func operationFlags(o *payment.Operation) byte {
 // readOperation reads what appendOperation wrote, into memory of its own.
 func readOperation(c *cursor, o *payment.Operation) {
 	version := c.u8()
-	if version != operationVersion && version != operationBatchVersion {
+	if version < operationVersion || version > operationFileVersion {
 		c.broken = true
 	}
 	o.Kind = payment.OperationKind(c.u8())
@@ -102,10 +111,16 @@ func readOperation(c *cursor, o *payment.Operation) {
 		readResponse(c, &o.Response)
 	}
 	o.Batch, o.Line, o.Tallied = payment.ID{}, 0, 0
-	if version == operationBatchVersion {
+	o.File, o.FileLine = 0, 0
+	if version >= operationBatchVersion {
 		o.Batch, o.Line = c.id(), c.u32()
 		o.Tallied = payment.OperationState(c.u8())
-		if o.Batch.IsZero() {
+		if o.Batch.IsZero() && version == operationBatchVersion {
+			c.broken = true // it has one encoding, another
+		}
+	}
+	if version == operationFileVersion {
+		if o.File, o.FileLine = c.u64(), c.u32(); o.File == 0 {
 			c.broken = true // it has one encoding, another
 		}
 	}

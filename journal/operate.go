@@ -116,7 +116,7 @@ func (m *Machine) refusal(l *life, a *account, op, parent *payment.Operation) (p
 		return payment.RefusedTooMany, 0
 	case op.Kind == payment.OpVoid:
 		op.Amount = parent.Amount
-		return refusalOfVoid(parent), 0
+		return m.refusalOfVoid(op, parent), 0
 	}
 	left := int64(0)
 	switch op.Kind {
@@ -151,7 +151,33 @@ func (m *Machine) refusal(l *life, a *account, op, parent *payment.Operation) (p
 	return payment.NotRefused, left
 }
 
-func refusalOfVoid(parent *payment.Operation) payment.OperationRefusal {
+// refusalOfVoid is why a capture cannot be undone. After the cut-over a refund
+// undoes it, where there is a message for one or its line goes in a file too.
+func (m *Machine) refusalOfVoid(op, parent *payment.Operation) payment.OperationRefusal {
+	if why := refusalOfUndoing(parent); why != payment.NotRefused {
+		return why
+	}
+	if op.MTI == 0 && parent.Means != payment.MeansFile && m.settledBefore(parent) {
+		return payment.RefusedSettled
+	}
+	return payment.NotRefused
+}
+
+// asRefund makes a void the refund that it has to be after the cut-over.
+func asRefund(op, parent *payment.Operation) {
+	op.Kind = payment.OpRefund
+	switch {
+	case op.MTI == 0:
+		op.Means = payment.MeansFile
+	case op.MTI>>4&0xF == 2:
+		op.Means, op.Reversible = payment.MeansAdvice, false
+	default:
+		op.Means = payment.MeansOnline
+	}
+	op.Parent = parent.ID
+}
+
+func refusalOfUndoing(parent *payment.Operation) payment.OperationRefusal {
 	switch {
 	case parent.State.Over() && parent.State != payment.OperationDone, !parent.Parent.IsZero():
 		return payment.RefusedUndone
@@ -164,9 +190,12 @@ func refusalOfVoid(parent *payment.Operation) payment.OperationRefusal {
 // take makes an operation stand: its amount is counted from here on.
 func (m *Machine) take(l *life, a *account, op, parent *payment.Operation) {
 	op.Link, op.CreatedAt = payment.LinkName(l.link), m.now
-	op.Refunded, op.Attempt, op.Seq, op.STAN, op.Transmitted = 0, 0, 0, 0, 0
+	op.Refunded, op.Attempt, op.Seq, op.STAN, op.Transmitted, op.File, op.FileLine = 0, 0, 0, 0, 0, 0, 0
 	a.operations = append(a.operations, op.ID)
 	v := op.Amount.Value
+	if op.Kind == payment.OpVoid && m.settledBefore(parent) {
+		asRefund(op, parent)
+	}
 	switch op.Kind {
 	case payment.OpCapture:
 		a.Captured += v
@@ -177,6 +206,7 @@ func (m *Machine) take(l *life, a *account, op, parent *payment.Operation) {
 		parent.Refunded += v
 		m.writeOperation(l, parent)
 	case payment.OpVoid:
+		op.MTI, op.Reversible = 0, false
 		if m.withdraw(l, a, parent) {
 			op.Means, op.State = payment.MeansNone, payment.OperationDone
 			m.writeOperation(l, op)
@@ -219,6 +249,10 @@ func (m *Machine) release(l *life, a *account, id payment.ID, amount int64) {
 // withdraw takes a capture back of which no byte can have left.
 func (m *Machine) withdraw(l *life, a *account, capture *payment.Operation) bool {
 	switch {
+	case inFile(capture):
+		if !m.unfile(capture) {
+			return false
+		}
 	case capture.State == payment.OperationWaiting:
 		a.remove(capture.ID)
 	case capture.State == payment.OperationOwed && a.current == capture.ID:
@@ -253,7 +287,9 @@ func (m *Machine) enqueue(l *life, a *account, op *payment.Operation) {
 	case op.Means == payment.MeansNone:
 		op.State = payment.OperationDone
 		m.writeOperation(l, op)
-	case a.current.IsZero():
+	case op.Means == payment.MeansFile:
+		m.file(l, op)
+	case a.current.IsZero() && !m.waitsForFile(op):
 		m.dispatch(l, a, op, m.now)
 	default:
 		op.State = payment.OperationWaiting
@@ -268,16 +304,21 @@ func (m *Machine) advance(l *life, a *account) {
 	if !a.current.IsZero() {
 		return
 	}
-	if len(a.waiting) > 0 {
-		var next payment.Operation
-		id := a.waiting[0]
-		a.waiting = append(a.waiting[:0], a.waiting[1:]...)
+	var next payment.Operation
+	for _, id := range a.waiting {
 		if !m.operation(id, &next) {
 			m.view.fail(ErrCorrupt)
 			return
 		}
+		if m.waitsForFile(&next) {
+			continue
+		}
+		a.remove(id)
 		m.dispatch(l, a, &next, m.now)
 		return
+	}
+	if len(a.waiting) > 0 {
+		return // for a file
 	}
 	if a.cancel != payment.NoReversal {
 		reason := a.cancel

@@ -42,6 +42,9 @@ type Deps struct {
 	// LateOperation, if set, takes the late answer to an advice or to an
 	// operation's request.
 	LateOperation func(a *payment.Acknowledgement)
+	// CutOver, if set, is told of each cut-over that the peer announces, on every
+	// connection that heard it.
+	CutOver func(link payment.LinkName)
 	// Unmatched, if set, takes an answer that matches nothing this process
 	// remembers, with the line that was logged about it.
 	Unmatched func(m *iso8583.Message, line string)

@@ -81,6 +81,10 @@ func (l *Link) tell(r report, limiter *rate.Limiter) {
 	switch r.kind {
 	case reportLate:
 		l.tellLate(&r)
+	case reportCutOver:
+		if l.deps.CutOver != nil {
+			l.deps.CutOver(l.cfg.Name)
+		}
 	case reportUnmatched:
 		if r.message != nil && l.deps.Unmatched != nil {
 			l.deps.Unmatched(r.message, r.line)

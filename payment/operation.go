@@ -95,10 +95,13 @@ const (
 	MeansAdvice                         // stored and forwarded until it is accepted
 	MeansOnline                         // a request that may be declined
 	MeansReversal                       // a reversal, stored and forwarded
+	MeansFile                           // a line of the link's next clearing file
+	MeansSale                           // the authorization itself was the financial message
+	MeansPayment                        // a payment of its own, linked to this one
 	operationMeans
 )
 
-var operationMeansNames = [operationMeans]string{"none", "advice", "online", "reversal"}
+var operationMeansNames = [operationMeans]string{"none", "advice", "online", "reversal", "file", "sale", "payment"}
 
 // String is the name in API and logs.
 func (m OperationMeans) String() string {
@@ -147,6 +150,8 @@ type Operation struct {
 	Batch       ID      // of a refund that is a batch's line
 	Line        uint32
 	Tallied     OperationState // as which its batch counts it
+	File        uint64         // of MeansFile: the clearing batch of its link, from 1
+	FileLine    uint32         // in it, in the order of acceptance
 }
 
 // InDoubt says whether it is not known yet what becomes of an operation.
@@ -197,6 +202,7 @@ const (
 	RefusedHasRefunds                   // the capture has refunds
 	RefusedTooMany                      // the payment has as many operations as it may have
 	RefusedWhole                        // a release of all that is held: reverse the authorization
+	RefusedSettled                      // a void after the cut-over, where nothing can refund
 )
 
 // Operated is the answer to a proposed operation. Left is what the rule that

@@ -23,7 +23,38 @@ type Contract struct {
 	PartialApproval bool               // the merchant can take a partial approval
 	CVV             CVVPolicy
 	CaptureWithin   time.Duration  // then what was not captured is reversed; 0: never
+	CaptureBy       CaptureBy      // how captures reach the acquirer
+	FreeRefunds     bool           // refunds that name no payment of ours are allowed
 	TimeZone        *time.Location // of the terminal, DE 12 and 13; nil: UTC
+}
+
+// CaptureBy is how a merchant's captures reach the acquirer.
+type CaptureBy uint8
+
+// The ways.
+const (
+	// CaptureByLink is an advice where the link's dialect has one, else a file.
+	CaptureByLink CaptureBy = iota
+	CaptureByAdvice
+	CaptureByFile
+	CaptureByBatchUpload
+)
+
+// captureByNames are read-only.
+var captureByNames = [...]string{"", "advice", "file", "batch_upload"}
+
+// String is the way's name in configuration.
+func (c CaptureBy) String() string {
+	if int(c) >= len(captureByNames) {
+		return "invalid"
+	}
+	return captureByNames[c]
+}
+
+// ParseCaptureBy reads a name as String writes it.
+func ParseCaptureBy(name string) (CaptureBy, bool) {
+	i := slices.Index(captureByNames[:], name)
+	return CaptureBy(max(i, 0)), i >= 0
 }
 
 // CVVPolicy says when a payment without security code is refused.

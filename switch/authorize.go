@@ -226,9 +226,10 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 	i.Terms = r.Contract.Terms
 	i.Partial = a.AcceptsPartial || r.Contract.PartialApproval
 	i.Capture.Within = payment.Instant(r.Contract.CaptureWithin)
-	if a.Capture == payment.CaptureAutomatic {
-		i.Capture.Means, i.Capture.MTI, _ = meansOf(payment.OpCapture, l.Dialect)
-		i.Capture.Within = 0
+	if err := capturing(a, l, r.Contract, i); err != nil {
+		s.Exchanger.Release(&w.slot)
+		i.Attempt = attempt - 1
+		return nil, err
 	}
 	if err := s.prepare(a, w, l, i); err != nil {
 		s.Exchanger.Release(&w.slot)

@@ -64,9 +64,10 @@ func (s *Switch) await(o *payment.Operation, until payment.Instant) payment.Oper
 // payment's link has for it.
 func (s *Switch) shape(o *payment.Operation) error {
 	id := o.Payment
+	var capture payment.Operation
 	if o.Kind == payment.OpRefund || o.Kind == payment.OpVoid {
-		capture, err := s.Operations.Operation(o.Parent)
-		if err != nil {
+		var err error
+		if capture, err = s.Operations.Operation(o.Parent); err != nil {
 			return unread(o.Kind, err)
 		}
 		id = capture.Payment
@@ -80,7 +81,12 @@ func (s *Switch) shape(o *payment.Operation) error {
 		return refusalOfMeans(o.Kind)
 	}
 	o.Means, o.MTI, o.Reversible = meansOf(o.Kind, l.Dialect)
-	if o.Means == payment.MeansNone && o.Kind != payment.OpCapture {
+	switch {
+	case o.Kind == payment.OpCapture && p.Intent.Capture.Means != payment.MeansNone: // the contract said how
+		o.Means, o.MTI = p.Intent.Capture.Means, p.Intent.Capture.MTI
+	case o.Means == payment.MeansNone && o.Kind == payment.OpRefund && capture.Means == payment.MeansFile:
+		o.Means = payment.MeansFile
+	case o.Means == payment.MeansNone:
 		return refusalOfMeans(o.Kind)
 	}
 	return nil
@@ -100,7 +106,9 @@ func meansOf(k payment.OperationKind, d *iso8583.Dialect) (means payment.Operati
 	var m iso8583.MTI
 	switch k {
 	case payment.OpCapture:
-		m = d.CaptureMTI() // none: it reaches the acquirer in a file
+		if m = d.CaptureMTI(); m == 0 {
+			return payment.MeansFile, 0, false
+		}
 	case payment.OpRefund:
 		m, reversible = d.RefundMTI(), d.RefundReversible()
 	case payment.OpIncrement:
@@ -110,7 +118,8 @@ func meansOf(k payment.OperationKind, d *iso8583.Dialect) (means payment.Operati
 			return payment.MeansReversal, 0, false
 		}
 	case payment.OpVoid:
-		return payment.MeansReversal, 0, false
+		// After the cut-over the journal makes it a refund, and says so.
+		return payment.MeansReversal, uint16(d.RefundMTI()), d.RefundReversible()
 	}
 	switch {
 	case m == 0:
@@ -174,6 +183,8 @@ func refusalOfOperation(k payment.OperationKind, r *payment.Operated) error {
 		refused.Code, refused.Detail = "capture_reversed", "the capture is reversed, or being reversed"
 	case payment.RefusedHasRefunds:
 		refused.Code, refused.Detail = "capture_refunded", "the capture has refunds: refund what remains instead"
+	case payment.RefusedSettled:
+		refused.Code, refused.Detail = "capture_settled", "the capture was settled at the link's cut-over, and the acquirer's link has no message for a refund"
 	case payment.RefusedTooMany:
 		refused.Code, refused.Detail = "too_many_operations", "the authorization has as many operations as it may have"
 	case payment.RefusedWhole:

@@ -27,6 +27,7 @@ type Config struct {
 	HSM       *hsm.Config              `yaml:"hsm"`       // absent: no PIN, no MAC
 	TestKeys  string                   `yaml:"test_keys"` // blocks that hsmd init --test-keys printed; never in production
 	Store     store.Config             `yaml:"store"`
+	Clearing  ClearingConfig           `yaml:"clearing"`
 	Cluster   ClusterConfig            `yaml:"cluster"` // none: this node is alone
 	Links     []LinkConfig             `yaml:"links"`
 	BINs      string                   `yaml:"bins"` // CSV; empty: the built-in table of published prefixes
@@ -56,6 +57,11 @@ type VaultConfig struct {
 	PepperFile string `yaml:"pepper_file"` // keys the hashes of API keys, mode 0600
 }
 
+// ClearingConfig is where clearing files are written.
+type ClearingConfig struct {
+	Dir string `yaml:"dir"` // default: clearing, in the node's data directory
+}
+
 // LinkConfig is a link and what the switch may assume of its acquirer.
 type LinkConfig struct {
 	link.Config `yaml:",inline"`
@@ -64,6 +70,10 @@ type LinkConfig struct {
 	KeepsNoHold bool `yaml:"keeps_no_hold"`
 	// Security is what the link has the security module do; nothing when left out.
 	Security LinkSecurity `yaml:"security,omitempty"`
+	// CutOver is when the link's business day ends, HH:MM UTC: its clearing file
+	// is closed, and voids of what was captured before become refunds. The
+	// acquirer's own cut-over (0800, 201) counts too.
+	CutOver string `yaml:"cut_over,omitempty"` // default 00:00
 	// SimulatorLedger is where the simulator behind this link writes what it
 	// decided; shown by GET /v1/links so that `bench verify` finds it. Never in
 	// production.
@@ -93,7 +103,11 @@ type ContractConfig struct {
 	MaxAmount       int64              `yaml:"max_amount"` // minor units; 0: no limit of ours
 	PartialApproval bool               `yaml:"partial_approval"`
 	CaptureWithin   time.Duration      `yaml:"capture_within"` // then what was not captured is reversed; 0: never
-	CVV             string             `yaml:"cvv"`            // optional (default) or required
+	// CaptureBy is how captures reach the acquirer: advice, or file. Empty: an
+	// advice where every link's dialect has one, else a clearing file.
+	CaptureBy   string `yaml:"capture_by,omitempty"`
+	FreeRefunds bool   `yaml:"unreferenced_refunds,omitempty"` // refunds that name no payment of this switch
+	CVV         string `yaml:"cvv"`                            // optional (default) or required
 }
 
 // complete fills defaults and makes paths absolute.
@@ -105,7 +119,7 @@ func (c *Config) complete(dir string) {
 		c.Admin.Listen = "127.0.0.1:8081"
 	}
 	for _, path := range []*string{
-		&c.Node.DataDir, &c.TestKeys, &c.Vault.KeyFile, &c.Vault.PepperFile, &c.BINs, &c.Store.Dir, &c.API.CertificateFile, &c.API.KeyFile,
+		&c.Node.DataDir, &c.TestKeys, &c.Vault.KeyFile, &c.Vault.PepperFile, &c.BINs, &c.Store.Dir, &c.Clearing.Dir, &c.API.CertificateFile, &c.API.KeyFile,
 	} {
 		absolute(path, dir)
 	}
@@ -114,6 +128,9 @@ func (c *Config) complete(dir string) {
 	c.Keys = c.Keys.WithDefaults()
 	c.Store.Node = c.Node.ID
 	c.Cluster.complete(&c.Store, dir)
+	if c.Clearing.Dir == "" {
+		c.Clearing.Dir = filepath.Join(c.Node.DataDir, "clearing")
+	}
 	if c.Store.Dir == "" {
 		c.Store.Dir = c.Node.DataDir
 	}
@@ -121,6 +138,9 @@ func (c *Config) complete(dir string) {
 	for i := range c.Links {
 		l := &c.Links[i]
 		l.Config = l.Config.WithDefaults()
+		if l.CutOver == "" {
+			l.CutOver = "00:00"
+		}
 		if l.TLS != nil {
 			for _, path := range []*string{&l.TLS.CAFile, &l.TLS.CertFile, &l.TLS.KeyFile} {
 				absolute(path, dir)

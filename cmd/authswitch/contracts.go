@@ -20,6 +20,7 @@ func (c *Config) validateMerchants() []error {
 	rules, errs := c.rules()
 	faults = append(faults, errs...)
 	faults = append(faults, c.unknownLinks()...)
+	faults = append(faults, c.captureFaults()...)
 	ranges, err := c.ranges()
 	if err != nil {
 		faults = append(faults, err)
@@ -106,8 +107,16 @@ func (c *ContractConfig) contract(m payment.MerchantID) (routing.Contract, []err
 			Acquirer: c.Acquirer, Forwarder: c.Forwarder, Country: c.Country,
 		},
 		MaxAmount:       c.MaxAmount,
-		PartialApproval: c.PartialApproval, CaptureWithin: c.CaptureWithin,
+		PartialApproval: c.PartialApproval, CaptureWithin: c.CaptureWithin, FreeRefunds: c.FreeRefunds,
 	}
+	by, known := routing.ParseCaptureBy(c.CaptureBy)
+	switch {
+	case !known:
+		fault("capture_by: %q is neither advice, file nor batch_upload", c.CaptureBy)
+	case by == routing.CaptureByBatchUpload:
+		fault("capture_by: batch_upload is not built: no dialect describes its messages; take advice or file")
+	}
+	r.CaptureBy = by
 	if r.Scheme == payment.NoScheme {
 		fault("unknown scheme")
 	}

@@ -70,6 +70,7 @@ func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, err
 		API:      api.Config{Budget: devAnswerTimeout + 5*time.Second},
 		Vault:    VaultConfig{KeyFile: filepath.Join(dir, "vault.key"), PepperFile: filepath.Join(dir, "pepper")},
 		HSM:      module.section(),
+		Clearing: ClearingConfig{Dir: filepath.Join(dir, "clearing")}, // of whichever node leads
 		Keys:     keyring.Config{Preload: time.Second},
 		Gateways: []merchant.GatewayConfig{{ID: devGateway, KeyHashes: []string{hash}, Merchants: []payment.MerchantID{devMerchant}}},
 	}

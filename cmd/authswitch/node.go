@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"authswitch/api"
+	"authswitch/clearing"
 	"authswitch/hsm"
 	"authswitch/iso8583"
 	"authswitch/iso8583/dialects"
@@ -43,6 +44,7 @@ type node struct {
 	store    *store.Store
 	cards    *stored.Cards
 	keys     *keyring.Keyring // nil: no security module
+	clearing *clearing.Runner
 	links    []*link.Link
 	byName   *link.Set
 	mesh     *peer.Mesh               // nil where this node is alone
@@ -116,6 +118,9 @@ func (n *node) buildCore(context.Context) error {
 		return err
 	}
 	n.changing.table.Store(table)
+	if n.clearing, err = n.newClearing(); err != nil {
+		return err
+	}
 	minter, err := payment.NewMinter(wallClock, rand.Reader)
 	if err != nil {
 		return fmt.Errorf("seed ids: %w", err)
@@ -142,7 +147,7 @@ func (n *node) buildCore(context.Context) error {
 			Lease:        n.store.Lease,
 			MayWrite:     n.mayWrite,
 			Late:         func(l payment.Late) { n.core.Late(l) },
-			LateReversal: n.lateReversal, LateOperation: n.lateOperation,
+			LateReversal: n.lateReversal, LateOperation: n.lateOperation, CutOver: n.cutOver,
 		}
 		guarded(&deps, z)
 		if l, err = link.New(c.Config, d, deps); err != nil {
@@ -223,6 +228,7 @@ func (n *node) startLinks(ctx context.Context) error {
 		}
 		n.running.Go(func() { worker.Run(sendContext) })
 	}
+	n.running.Go(func() { n.clearing.Run(sendContext) })
 	n.running.Go(func() { schedule.New(schedule.Config{}, n.store, n.log).Run(sendContext) })
 	return nil
 }
@@ -275,6 +281,9 @@ func (n *node) linkViews() []api.Link {
 			Name: l.Name(), Scheme: payment.ParseScheme([]byte(c.Scheme)), Dialect: c.Dialect, Address: c.Address, Ledger: c.SimulatorLedger,
 			State: s.State.String(), SignedOn: s.SignedOn, Connections: len(s.Connections), InFlight: s.InFlight, Window: s.Window,
 			ReversalsOwed: owed, OldestOwedSince: oldest, Exceptions: exceptions, OperationsOwed: n.store.OwingOperations(l.Name()),
+		}
+		if c.SimulatorLedger != "" {
+			views[i].Clearing = n.cfg.Clearing.Dir
 		}
 		for _, connection := range s.Connections {
 			views[i].EchoRoundTrip = max(views[i].EchoRoundTrip, connection.EchoRTT)

@@ -32,6 +32,7 @@ type operations struct {
 	writeOff func(w *payment.WriteOff) (ended int, state payment.State, err error)
 	reload   func() (reloaded, error)
 	keys     keysDoor
+	clearing clearingDoor
 	log      *slog.Logger
 }
 
@@ -91,6 +92,7 @@ func (o *operations) register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /operate/reload", o.guard(o.readAgain))
 	mux.HandleFunc("POST /operate/payments/{id}/write-off", o.guard(o.writeOffPayment))
 	o.keys.register(mux, o.guard)
+	o.clearing.register(mux, o.guard)
 }
 
 // failure is an answer that is not 200.

@@ -47,6 +47,7 @@ func rules() []rule {
 		{"outbox", []string{"card", "iso8583", "payment"}},
 		{"zone", []string{"card", "hsm", "iso8583", "payment"}},
 		{"schedule", []string{"payment"}},
+		{"clearing", []string{"payment"}},
 		// Doors: no handler reads the store or packs a message.
 		{"api", []string{"card", "merchant", "payment", "query", "switch"}},
 		// The other side. It shares no type with the switch but the load codec,
@@ -82,7 +83,7 @@ func rules() []rule {
 		{"hsm/audit", nil},
 		// Whoever wires sees all parts. Nothing imports cmd.
 		{"cmd/authswitch", []string{
-			"api", "card", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/ceremonycmd", "cmd/authswitch/hsmcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd",
+			"api", "card", "clearing", "cmd/authswitch/auditcmd", "cmd/authswitch/benchcmd", "cmd/authswitch/ceremonycmd", "cmd/authswitch/hsmcmd", "cmd/authswitch/pcap", "cmd/authswitch/routecmd", "cmd/authswitch/simcmd",
 			"cmd/authswitch/topcmd", "hsm", "hsm/ceremony", "hsm/wire", "iso8583", "iso8583/dialects",
 			"journal", "keyring", "link", "merchant", "outbox", "payment", "peer", "query", "routing", "schedule", "store", "switch", "vault", "vault/stored", "zone",
 		}},

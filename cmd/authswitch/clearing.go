@@ -1,0 +1,151 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"authswitch/clearing"
+	"authswitch/payment"
+	"authswitch/store"
+)
+
+// newClearing is the node's runner of clearing files.
+func (n *node) newClearing() (*clearing.Runner, error) {
+	links := make([]clearing.Link, len(n.cfg.Links))
+	for i := range n.cfg.Links {
+		at, err := cutOverOf(&n.cfg.Links[i])
+		if err != nil {
+			return nil, err
+		}
+		links[i] = clearing.Link{Name: n.cfg.Links[i].Name, At: at}
+	}
+	return clearing.New(0, clearing.Deps{
+		Batches: n.store, Decider: n.store, Records: n.store, Links: links, Dir: n.cfg.Clearing.Dir, Node: n.cfg.Node.ID, Now: wallClock, Log: n.log,
+	}), nil
+}
+
+// cutOver is told by a link that its acquirer announced one.
+func (n *node) cutOver(link payment.LinkName) {
+	if err := n.clearing.Announced(link); err != nil {
+		n.log.Warn("cut-over not journalled; the schedule's own follows", "link", link, "error", err)
+	}
+}
+
+// clearingDoor lets operators see and close batches.
+type clearingDoor struct{ store *store.Store }
+
+// clearingBatch is a batch as operators see it.
+type clearingBatch struct {
+	Link      string `json:"link"`
+	Batch     uint64 `json:"batch"`
+	State     string `json:"state"`
+	Lines     uint32 `json:"lines"`
+	ClosedAt  string `json:"closed_at,omitempty"`
+	ClosedBy  string `json:"closed_by,omitempty"`
+	WrittenAt string `json:"written_at,omitempty"`
+	Node      string `json:"node,omitempty"`
+	File      string `json:"file,omitempty"`
+	SHA256    string `json:"sha256,omitempty"`
+	Bytes     uint64 `json:"bytes,omitempty"`
+}
+
+func viewOfBatch(b *payment.ClearingBatch) clearingBatch {
+	v := clearingBatch{Link: string(b.Link), Batch: b.Number, State: b.State.String(), Lines: b.Lines, ClosedBy: b.ClosedBy, Node: string(b.Node), Bytes: b.Bytes}
+	if b.ClosedAt != 0 {
+		v.ClosedAt = instantText(b.ClosedAt)
+	}
+	if b.WrittenAt != 0 {
+		v.WrittenAt, v.File, v.SHA256 = instantText(b.WrittenAt), clearing.Name(b), fmt.Sprintf("%x", b.SHA256)
+	}
+	return v
+}
+
+func (d clearingDoor) register(mux *http.ServeMux, guard func(func(*http.Request, *operation) (any, *failure)) http.HandlerFunc) {
+	mux.HandleFunc("GET /operate/clearing/{link}", guard(d.list))
+	mux.HandleFunc("POST /operate/clearing/{link}/close", guard(d.close))
+}
+
+// listedBatches is how many batches a list shows.
+const listedBatches = 100
+
+// list shows a link's open batch and its last closed ones.
+func (d clearingDoor) list(r *http.Request, _ *operation) (any, *failure) {
+	link := payment.LinkName(r.PathValue("link"))
+	open, _, err := d.store.OpenClearing(link)
+	if err != nil {
+		return nil, refuse(http.StatusServiceUnavailable, "%s", err)
+	}
+	closed, err := d.store.ClearingBatches(link, listedBatches)
+	if err != nil {
+		return nil, refuse(http.StatusServiceUnavailable, "%s", err)
+	}
+	views := []clearingBatch{viewOfBatch(&open)}
+	for i := range closed {
+		views = append(views, viewOfBatch(&closed[i]))
+	}
+	return views, nil
+}
+
+// close ends a link's business day now.
+func (d clearingDoor) close(r *http.Request, b *operation) (any, *failure) {
+	link := payment.LinkName(r.PathValue("link"))
+	open, _, err := d.store.OpenClearing(link)
+	if err != nil {
+		return nil, refuse(http.StatusServiceUnavailable, "%s", err)
+	}
+	did, err := d.store.CutOver(&payment.DayEnd{Link: link, Number: open.Number, By: b.Operator})
+	switch {
+	case errors.Is(err, payment.ErrPending):
+		return nil, refuse(http.StatusServiceUnavailable, "whether the batch is closed is not known yet; look with clearing list")
+	case err != nil:
+		return nil, refuse(http.StatusServiceUnavailable, "%s", err)
+	case !did:
+		return nil, refuse(http.StatusConflict, "batch %d of link %s was closed by somebody else", open.Number, link)
+	case open.Lines == 0:
+		return []clearingBatch{}, nil
+	}
+	closed, err := d.store.ClearingBatch(link, open.Number)
+	if err != nil {
+		return nil, refuse(http.StatusServiceUnavailable, "%s", err)
+	}
+	return []clearingBatch{viewOfBatch(&closed)}, nil
+}
+
+// clearingCommand looks after clearing files.
+func clearingCommand() *cobra.Command {
+	c := &cobra.Command{Use: "clearing", Short: "Clearing files: what is in them, and the end of a link's business day"}
+	c.AddCommand(
+		clearingAction("list LINK", "Show a link's open batch and its last closed ones", http.MethodGet, ""),
+		clearingAction("close LINK", "End a link's business day now: its file is written, and voids become refunds", http.MethodPost, "/close"),
+	)
+	return c
+}
+
+func clearingAction(use, short, method, action string) *cobra.Command {
+	var o operator
+	c := &cobra.Command{
+		Use: use, Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var batches []clearingBatch
+			if err := o.ask(cmd.Context(), method, "/operate/clearing/"+url.PathEscape(args[0])+action, &batches); err != nil {
+				return err
+			}
+			if o.asJSON {
+				return printJSON(cmd.OutOrStdout(), batches)
+			}
+			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(t, "LINK\tBATCH\tSTATE\tLINES\tCLOSED\tBY\tNODE\tFILE")
+			for _, b := range batches {
+				fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\n", b.Link, b.Batch, b.State, b.Lines, b.ClosedAt, b.ClosedBy, b.Node, b.File)
+			}
+			return t.Flush()
+		},
+	}
+	operatorFlags(c, &o)
+	return c
+}
