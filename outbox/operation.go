@@ -22,7 +22,11 @@ func (s *Carrier) operate(o *payment.Owed, p *payment.Payment) (rest time.Durati
 		o.STAN = original(o, &p.Intent)
 	}
 	defer s.card.Wipe()
-	if err := s.Vault.Open(&s.card, &p.Intent); err != nil {
+	opener := s.Vault
+	if !o.IsReversal() && s.Captures != nil {
+		opener = s.Captures
+	}
+	if err := opener.Open(&s.card, &p.Intent); err != nil {
 		return s.unopened(o, err)
 	}
 	i := p.Intent

@@ -82,9 +82,12 @@ type Deps struct {
 	Operations Operations
 	Sender     Sender
 	Vault      Opener
-	Zone       Protector // nil on a link without MACs
-	Now        func() payment.Instant
-	Log        *slog.Logger
+	// Captures opens the cards of captures and refunds, for their own purpose and
+	// limit; nil: Vault does.
+	Captures Opener
+	Zone     Protector // nil on a link without MACs
+	Now      func() payment.Instant
+	Log      *slog.Logger
 	// Registerer takes the worker's metrics; it adds the labels that name the
 	// link. nil: they are kept to itself.
 	Registerer prometheus.Registerer

@@ -165,7 +165,7 @@ func (n *node) buildCore(context.Context) error {
 	}
 	n.linkSet.Store(n.byName)
 	n.core, err = switching.New(switching.Deps{
-		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Cards: n.store, Opener: n.cards, Exchanger: n.byName, Sealer: n.cards,
+		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Cards: n.store, Opener: n.cards.For(hsm.Capture), Exchanger: n.byName, Sealer: n.cards,
 		Table: &n.changing.table, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
 		Now: wallClock, Mint: minter.Mint, Log: n.log, Registerer: n.registry,
 	})
@@ -220,7 +220,7 @@ func (n *node) startLinks(ctx context.Context) error {
 			}
 		}
 		worker, err := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
-			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Vault: n.cards, Zone: protector, Now: wallClock, Log: n.log,
+			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Vault: n.cards, Captures: n.cards.For(hsm.Capture), Zone: protector, Now: wallClock, Log: n.log,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.Name()), "scheme": l.Config().Scheme}, n.registry),
 		})
 		if err != nil {

@@ -21,7 +21,7 @@ type sealedCard struct{ id, additional, sealed []byte }
 func (s *Server) decryptCards(r *Request, dst []byte) ([]byte, error) {
 	f := &r.Fields
 	purpose, count, reason, block := wire.Purpose(f.Byte()), int(f.Byte()), f.String(), f.Bytes()
-	if count < 1 || count > wire.MaxCards || purpose.String() == "undefined" {
+	if count < 1 || count > wire.MaxCards || (purpose != wire.PurposeReveal && purpose != wire.PurposeOutbox && purpose != wire.PurposeCapture) {
 		return dst, fmt.Errorf("%w: purpose %d, %d cards", wire.ErrFields, purpose, count)
 	}
 	cards := make([]sealedCard, count)
@@ -40,10 +40,11 @@ func (s *Server) decryptCards(r *Request, dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, s.refused(r, operation, objects(cards), err)
 	}
-	if purpose == wire.PurposeReveal {
-		if err := s.mayReveal(r, reason, cards); err != nil {
-			return dst, err
-		}
+	if purpose == wire.PurposeReveal && reason == "" {
+		return dst, &Refusal{wire.StatusMalformed, "a card is revealed to somebody, for a reason: say who and why"}
+	}
+	if err := s.within(r, purpose, cards); err != nil {
+		return dst, err
 	}
 	if err := s.recordCards(r, operation, reason, cards); err != nil {
 		return dst, err
@@ -74,21 +75,6 @@ func openCard(dst []byte, e *engine.Engine, k *engine.Key, c sealedCard) ([]byte
 	n := len(opened) - at - 3
 	opened[at+1], opened[at+2] = byte(n>>8), byte(n)
 	return opened, nil
-}
-
-// mayReveal holds persons to their limit.
-func (s *Server) mayReveal(r *Request, reason string, cards []sealedCard) error {
-	if reason == "" {
-		return &Refusal{wire.StatusMalformed, "a card is revealed to somebody, for a reason: say who and why"}
-	}
-	if s.reveals.AllowN(s.deps.Now(), len(cards)) {
-		return nil
-	}
-	why := fmt.Sprintf("%d a minute are the limit", s.cfg.RevealsPerMinute)
-	if err := s.record(r, "card.reveal", objects(cards), why, audit.Refused); err != nil {
-		return err
-	}
-	return &Refusal{wire.StatusLimited, why}
 }
 
 // idsPerEntry is how many ids fit into the object of one audit entry.

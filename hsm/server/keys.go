@@ -56,7 +56,7 @@ func (s *Server) kcv(r *Request, dst []byte) ([]byte, error) {
 	if err := r.Fields.Done(); err != nil {
 		return dst, err
 	}
-	k, err := s.masters.key(block)
+	k, err := s.key(block)
 	if err != nil {
 		return dst, err
 	}

@@ -59,15 +59,13 @@ func (s *Server) operations() [256]operation {
 	admin := func(op wire.Op, h Handler) { t[op] = operation{h, false, true, false} }
 	both(wire.OpPing, s.ping, true)
 	both(wire.OpStatus, s.status, false)
-	both(wire.OpKCV, s.kcv, true)
-	run(wire.OpTranslatePIN, s.translatePIN, true)
-	run(wire.OpGenerateMAC, s.generateMAC, true)
-	run(wire.OpVerifyMAC, s.verifyMAC, true)
-	run(wire.OpVerifyCVV, s.verifyCVV, true)
-	run(wire.OpVerifyPVV, s.verifyPVV, true)
-	run(wire.OpVerifyIBM3624, s.verifyIBM3624, true)
-	run(wire.OpVerifyARQC, s.verifyARQC, true)
-	run(wire.OpVerifyARPC, s.verifyARPC, true)
+	both(wire.OpKCV, s.noting(s.kcv), true)
+	for op, h := range map[wire.Op]Handler{
+		wire.OpTranslatePIN: s.translatePIN, wire.OpGenerateMAC: s.generateMAC, wire.OpVerifyMAC: s.verifyMAC, wire.OpVerifyCVV: s.verifyCVV,
+		wire.OpVerifyPVV: s.verifyPVV, wire.OpVerifyIBM3624: s.verifyIBM3624, wire.OpVerifyARQC: s.verifyARQC, wire.OpVerifyARPC: s.verifyARPC,
+	} {
+		run(op, s.noting(h), true)
+	}
 	run(wire.OpDecryptCards, s.decryptCards, false)
 	run(wire.OpReleaseDataKey, s.releaseDataKey, false)
 	both(wire.OpControl, s.control, false)
@@ -141,7 +139,12 @@ func (s *Server) refused(r *Request, operation, object string, why error) error 
 	if !isKey(why) {
 		return why
 	}
-	if err := s.record(r, operation, object, strings.TrimSpace(why.Error()), audit.Refused); err != nil {
+	reason := strings.TrimSpace(why.Error())
+	if r.role != Admin && !s.refusals.direct.AllowN(s.deps.Now(), 1) {
+		s.refusals.note(r.Peer, operation, object, reason)
+		return why
+	}
+	if err := s.record(r, operation, object, reason, audit.Refused); err != nil {
 		return errors.Join(why, err)
 	}
 	return why

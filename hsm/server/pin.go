@@ -21,10 +21,10 @@ func (s *Server) translatePIN(r *Request, dst []byte) ([]byte, error) {
 		return dst, err
 	}
 	var err error
-	if in.Key, err = s.masters.key(inKey); err != nil {
+	if in.Key, err = s.key(inKey); err != nil {
 		return dst, err
 	}
-	if out.Key, err = s.masters.key(outKey); err != nil {
+	if out.Key, err = s.key(outKey); err != nil {
 		return dst, err
 	}
 	at := len(dst)
@@ -88,10 +88,10 @@ func (s *Server) verifyPIN(r *Request, in *engine.Incoming, inKey []byte, flags 
 	if err != nil {
 		return err
 	}
-	if in.Key, err = s.masters.key(inKey); err != nil {
+	if in.Key, err = s.key(inKey); err != nil {
 		return err
 	}
-	k, err := s.masters.key(block)
+	k, err := s.key(block)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (s *Server) generateMAC(r *Request, dst []byte) ([]byte, error) {
 	if err := f.Done(); err != nil {
 		return dst, err
 	}
-	k, err := s.masters.key(block)
+	k, err := s.key(block)
 	if err != nil {
 		return dst, err
 	}
@@ -134,13 +134,13 @@ func (s *Server) verifyMAC(r *Request, dst []byte) ([]byte, error) {
 	if err := f.Done(); err != nil {
 		return dst, err
 	}
-	k, err := s.masters.key(current)
+	k, err := s.key(current)
 	if err != nil {
 		return dst, err
 	}
 	var before *engine.Key
 	if len(previous) > 0 {
-		if before, err = s.masters.key(previous); err != nil {
+		if before, err = s.key(previous); err != nil {
 			return dst, err
 		}
 	}

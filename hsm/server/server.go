@@ -12,6 +12,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"authswitch/hsm/audit"
 	"authswitch/hsm/dukpt"
@@ -91,7 +91,9 @@ type Server struct {
 	started  time.Time
 	masters  *masters
 	order    *dukpt.Order
-	reveals  *rate.Limiter
+	purposes [wire.PurposeReseal + 1]purpose
+	refusals *refusals
+	stop     context.CancelFunc // ends the writing of refusals
 	table    [256]operation
 	slow     chan struct{} // a place for each operation at work
 	changing sync.Mutex    // of the master keys: one change at a time
@@ -102,7 +104,8 @@ type Server struct {
 	listeners   map[net.Listener]struct{}
 	connections map[*connection]struct{}
 	running     sync.WaitGroup
-	names       atomic.Uint64 // of connections
+	writing     sync.WaitGroup // of refusals
+	names       atomic.Uint64  // of connections
 }
 
 // New derives the block keys from the root, and refuses what the profile does.
@@ -122,7 +125,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps, started: deps.Now(),
 		order:     dukpt.NewOrder(cfg.Devices),
-		reveals:   rate.NewLimiter(rate.Every(time.Minute/time.Duration(cfg.RevealsPerMinute)), cfg.RevealsPerMinute),
+		purposes:  purposes(&cfg),
+		refusals:  newRefusals(deps.Book, deps.Log, cfg.RefusalsEvery),
 		slow:      make(chan struct{}, cfg.Workers),
 		listeners: map[net.Listener]struct{}{}, connections: map[*connection]struct{}{},
 	}
@@ -140,6 +144,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		}
 		s.table[op] = operation{handle: h, admin: true}
 	}
+	var ctx context.Context
+	ctx, s.stop = context.WithCancel(context.Background())
+	s.writing.Go(func() { s.refusals.run(ctx) })
 	return s, nil
 }
 
@@ -245,5 +252,7 @@ func (s *Server) Close() {
 	}
 	s.mu.Unlock()
 	s.running.Wait()
+	s.stop()
+	s.writing.Wait()
 	s.masters.wipe()
 }

@@ -24,7 +24,7 @@ func (s *Server) fieldsAndKey(f *wire.Fields, block []byte) (*engine.Key, error)
 	if err := f.Done(); err != nil {
 		return nil, err
 	}
-	return s.masters.key(block)
+	return s.key(block)
 }
 
 func readChip(f *wire.Fields) issuer.Chip {

@@ -154,7 +154,8 @@ type Purpose uint8
 const (
 	PurposeReveal  Purpose = 1 // a person wants to see one
 	PurposeOutbox  Purpose = 2 // a reversal or advice that is owed
-	PurposeCapture Purpose = 3 // a capture, or a payment with a stored card
+	PurposeCapture Purpose = 3 // a capture or refund, or a payment with a stored card
+	PurposeReseal  Purpose = 4 // under a newer data key, inside the module: nobody sees one
 )
 
 // String is the purpose's name in the audit log.
@@ -166,6 +167,8 @@ func (p Purpose) String() string {
 		return "outbox"
 	case PurposeCapture:
 		return "capture"
+	case PurposeReseal:
+		return "reseal"
 	}
 	return "undefined"
 }

@@ -8,8 +8,8 @@ import (
 
 // metrics are handles, resolved once.
 type metrics struct {
-	held, file, module    prometheus.Counter // how a card was opened
-	altered, failed, full prometheus.Counter // why one was not
+	held, file, module             prometheus.Counter // how a card was opened
+	altered, failed, limited, full prometheus.Counter // why one was not
 }
 
 func newMetrics(r prometheus.Registerer, c *Cards) (*metrics, error) {
@@ -17,7 +17,7 @@ func newMetrics(r prometheus.Registerer, c *Cards) (*metrics, error) {
 		Name: "stored_cards_opened_total", Help: "Stored cards opened: held in this node's memory, by the security module, or under the key file.",
 	}, []string{"from"})
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "stored_cards_refused_total", Help: "Stored cards not opened: altered or of an unknown key, the security module away, or its queue full.",
+		Name: "stored_cards_refused_total", Help: "Stored cards not opened: altered or of an unknown key, the security module away, its limit for the purpose used up, or the queue full.",
 	}, []string{"reason"})
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "stored_cards_held", Help: "Card numbers in memory for reversals that are not acknowledged yet.",
@@ -34,6 +34,6 @@ func newMetrics(r prometheus.Registerer, c *Cards) (*metrics, error) {
 	}
 	return &metrics{
 		held: opened.WithLabelValues("memory"), file: opened.WithLabelValues("key_file"), module: opened.WithLabelValues("hsm"),
-		altered: refused.WithLabelValues("altered"), failed: refused.WithLabelValues("hsm_away"), full: refused.WithLabelValues("queue_full"),
+		altered: refused.WithLabelValues("altered"), failed: refused.WithLabelValues("hsm_away"), limited: refused.WithLabelValues("limited"), full: refused.WithLabelValues("queue_full"),
 	}, nil
 }

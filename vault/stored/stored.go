@@ -87,15 +87,29 @@ func New(cfg Config, deps Deps) (*Cards, error) {
 	return c, err
 }
 
+// Purposed opens cards for one purpose, which has its limit in the module and
+// its name in the module's audit log.
+type Purposed struct {
+	*Cards
+	purpose hsm.Purpose
+}
+
+// For opens cards for a purpose. Cards itself opens for what is owed to a link.
+func (c *Cards) For(p hsm.Purpose) Purposed { return Purposed{c, p} }
+
+// Open opens the card of a payment as Cards does.
+func (p Purposed) Open(of *card.Card, i *payment.Intent) error { return p.open(p.purpose, of, i) }
+
 // request is one caller that waits for the module.
 type request struct {
-	key    payment.KeyID
-	aad    []byte
-	intent *payment.Intent
-	sealed []byte // nonce, ciphertext, tag
-	card   *card.Card
-	err    error
-	done   chan struct{}
+	purpose hsm.Purpose
+	key     payment.KeyID
+	aad     []byte
+	intent  *payment.Intent
+	sealed  []byte // nonce, ciphertext, tag
+	card    *card.Card
+	err     error
+	done    chan struct{}
 }
 
 // Hold keeps a card in memory, wiped after a while, so that its reversal needs
@@ -105,10 +119,13 @@ func (c *Cards) Hold(of *card.Card, id payment.ID) { c.held.add(of, id, c.deps.N
 // Forget wipes what Hold kept.
 func (c *Cards) Forget(id payment.ID) { c.held.remove(id) }
 
-// Open opens the card of a payment into of's number and expiry.
-// payment.ErrUnavailable: not now. Any other error is one of package vault, and
-// no later try will do better.
-func (c *Cards) Open(of *card.Card, i *payment.Intent) error {
+// Open opens the card of a payment into of's number and expiry, for what is owed
+// to its link. payment.ErrUnavailable: not now, because the module is away or the
+// purpose's limit used up. Any other error is one of package vault, and no later
+// try will do better.
+func (c *Cards) Open(of *card.Card, i *payment.Intent) error { return c.open(hsm.Outbox, of, i) }
+
+func (c *Cards) open(p hsm.Purpose, of *card.Card, i *payment.Intent) error {
 	if c.held.find(of, i.ID) {
 		c.metrics.held.Inc()
 		return nil
@@ -125,7 +142,7 @@ func (c *Cards) Open(of *card.Card, i *payment.Intent) error {
 		return fmt.Errorf("%w: %s, and no security module is configured", vault.ErrUnknownKey, e.Key)
 	}
 	r := &request{
-		key: e.Key, aad: vault.AppendAdditional(nil, e.Key, i.Merchant, i.ID), intent: i, sealed: e.Ciphertext, card: of, done: make(chan struct{}, 1),
+		purpose: p, key: e.Key, aad: vault.AppendAdditional(nil, e.Key, i.Merchant, i.ID), intent: i, sealed: e.Ciphertext, card: of, done: make(chan struct{}, 1),
 	}
 	select {
 	case c.queue <- r:
@@ -215,26 +232,26 @@ func (c *Cards) ask(ctx context.Context) {
 				break fill
 			}
 		}
-		c.open(batch)
+		c.openAll(batch)
 		clear(batch)
 	}
 }
 
-// open asks once for each data key that the batch needs: one, but around a
-// rotation.
-func (c *Cards) open(batch []*request) {
+// openAll asks once for each purpose and data key that the batch needs: one key,
+// but around a rotation.
+func (c *Cards) openAll(batch []*request) {
 	for len(batch) > 0 {
-		key := batch[0].key
+		first := batch[0]
 		n := 0
 		for i, r := range batch {
-			if r.key == key {
+			if r.key == first.key && r.purpose == first.purpose {
 				batch[i], batch[n] = batch[n], batch[i]
 				n++
 			}
 		}
 		for part := batch[:n]; len(part) > 0; {
 			m := fitting(part)
-			c.openUnder(key, part[:m])
+			c.openUnder(part[:m])
 			part = part[m:]
 		}
 		batch = batch[n:]
@@ -257,7 +274,9 @@ func fitting(batch []*request) int {
 	return len(batch)
 }
 
-func (c *Cards) openUnder(key payment.KeyID, batch []*request) {
+// openUnder asks for cards of one purpose under one key.
+func (c *Cards) openUnder(batch []*request) {
+	purpose, key := batch[0].purpose, batch[0].key
 	record := c.deps.Ring().Key(key)
 	if record == nil || record.Usage != payment.KeyData {
 		c.answerAll(batch, fmt.Errorf("%w: %s", vault.ErrUnknownKey, key))
@@ -271,8 +290,12 @@ func (c *Cards) openUnder(key payment.KeyID, batch []*request) {
 		cards[i] = hsm.Sealed{ID: r.intent.ID[:], AAD: r.aad, Ciphertext: r.sealed, Plain: room[from : from : from+vault.PlainSize]}
 	}
 	deadline := c.deps.Now() + payment.Instant(c.cfg.Timeout)
-	if err := c.deps.Module.DecryptCards(hsm.Outbox, record.Block, cards, int64(deadline)); err != nil {
-		c.metrics.failed.Add(float64(len(batch)))
+	if err := c.deps.Module.DecryptCards(purpose, record.Block, cards, int64(deadline)); err != nil {
+		if errors.Is(err, hsm.ErrLimited) {
+			c.metrics.limited.Add(float64(len(batch)))
+		} else {
+			c.metrics.failed.Add(float64(len(batch)))
+		}
 		c.answerAll(batch, fmt.Errorf("%w: security module: %w", payment.ErrUnavailable, err))
 		return
 	}

@@ -24,15 +24,16 @@ type module struct {
 	mu    sync.Mutex
 	keys  map[string][32]byte // by block
 	asked []int               // cards of each question
+	why   []hsm.Purpose       // of each question
 	err   error
 	slow  time.Duration
 }
 
-func (m *module) DecryptCards(_ hsm.Purpose, block []byte, cards []hsm.Sealed, _ int64) error {
+func (m *module) DecryptCards(p hsm.Purpose, block []byte, cards []hsm.Sealed, _ int64) error {
 	time.Sleep(m.slow)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.asked = append(m.asked, len(cards))
+	m.asked, m.why = append(m.asked, len(cards)), append(m.why, p)
 	if m.err != nil {
 		return m.err
 	}
