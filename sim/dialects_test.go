@@ -47,6 +47,17 @@ type switchSide struct {
 
 func newSwitchSide(t *testing.T, name string, codec Codec) *switchSide {
 	t.Helper()
+	return newSwitchSideOf(t, name, codec, Security{})
+}
+
+// newSwitchSideWith is beside a host with keys, which speaks with moov's codec.
+func newSwitchSideWith(t *testing.T, name string, security Security) *switchSide {
+	t.Helper()
+	return newSwitchSideOf(t, name, CodecMoov, security)
+}
+
+func newSwitchSideOf(t *testing.T, name string, codec Codec, security Security) *switchSide {
+	t.Helper()
 	d, err := iso8583.Load(dialects.FS, name)
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +65,7 @@ func newSwitchSide(t *testing.T, name string, codec Codec) *switchSide {
 	if _, err := d.MoovSpec(); codec == CodecMoov && err != nil {
 		t.Skipf("moov cannot speak it: %v", err)
 	}
-	b := start(t, func(c *Config) { c.Dialect, c.Codec = name, codec })
+	b := start(t, func(c *Config) { c.Dialect, c.Codec, c.Security = name, codec, security })
 	return &switchSide{bench: b, dialect: d, framing: framingOf(d.Framing())}
 }
 
@@ -318,4 +329,20 @@ func (s *switchSide) reverses() {
 	if v := reverse(i, &again); v != payment.AdviceAcknowledged {
 		s.t.Errorf("repeat after a restart: verdict %d", v)
 	}
+}
+
+// chipRequest is a chip card's request, its account number, sequence number and
+// DE 55 as given.
+func (s *switchSide) chipRequest(stan payment.STAN, number string, emv []byte) ([]byte, error) {
+	s.t.Helper()
+	var b iso8583.Builder
+	b.Start(0x0100)
+	for de, value := range map[int]string{
+		2: number, 3: "000000", 4: "000000001000", 7: "0314101500", 11: fmt.Sprintf("%06d", stan), 12: "111500", 13: "0314", 22: "051", 23: "000", 25: "00",
+		32: "970001", 37: fmt.Sprintf("6327%08d", stan), 41: "10000001", 42: "100000000000001", 49: "978",
+	} {
+		b.Set(de, []byte(value))
+	}
+	b.Set(55, emv)
+	return s.dialect.Pack(nil, &b)
 }

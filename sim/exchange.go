@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"authswitch/hsm/key"
+	"authswitch/hsm/mac"
 	"authswitch/hsm/tr31"
 )
 
@@ -15,16 +16,22 @@ import (
 // header; a key counts from when its answer leaves, and one of the host's own
 // from when the peer has accepted it.
 
-// checkBytes is how much of a check value travels.
-const checkBytes = 3
+// How much of a check value travels.
+const (
+	checkBytes    = 3 // TDES: of an encrypted block of zeros
+	checkBytesAES = 5 // AES: of the CMAC of a block of zeros
+)
 
-// checkValue is that of a TDES key: three bytes of an encrypted block of zeros.
+// checkValue is that of a key, ANSI X9.24-1:2017 annex A.
 func checkValue(k *key.Key) ([]byte, error) {
 	c, err := k.Cipher()
 	if err != nil {
 		return nil, err
 	}
 	out := make([]byte, c.BlockSize())
+	if k.Algorithm() == key.AES {
+		return out[:checkBytesAES], mac.NewCMAC(c).Sum(out, 0, make([]byte, c.BlockSize()))
+	}
 	c.Encrypt(out, out)
 	return out[:checkBytes], nil
 }
@@ -58,6 +65,9 @@ func (v *custody) use(u tr31.Usage, k *key.Key) error {
 	switch u {
 	case tr31.PINEncryption:
 		v.kept.PIN = hex.EncodeToString(k.Reveal())
+		if k.Algorithm() == key.AES {
+			v.kept.PIN = aesMark + v.kept.PIN
+		}
 		return errors.Join(v.usePIN(k), v.keep())
 	case tr31.MACISO3:
 		v.kept.MAC = hex.EncodeToString(k.Reveal())

@@ -56,13 +56,16 @@ type KeyExchange struct {
 // keyFile is the file of Security.Keys: everything in hexadecimal but the PINs.
 type keyFile struct {
 	Zone  string            `yaml:"zone"` // AES: protects the key blocks of an exchange
-	PIN   string            `yaml:"pin"`  // TDES
+	PIN   string            `yaml:"pin"`  // TDES; with "aes:" in front AES, for blocks of format 4
 	MAC   string            `yaml:"mac"`  // TDES: the retail MAC
 	Card  string            `yaml:"card"` // TDES: card verification values
 	Chip  string            `yaml:"chip"` // TDES: the issuer's master key of cryptograms
 	PINs  map[string]string `yaml:"pins"` // account number → PIN
 	Other string            `yaml:"other_pin"`
 }
+
+// aesMark stands before the digits of an AES key where TDES is usual.
+const aesMark = "aes:"
 
 // maxKeyFile bounds the key file.
 const maxKeyFile = 1 << 16
@@ -125,7 +128,11 @@ func openCustody(rules Security, random io.Reader) (*custody, error) {
 			}
 			continue
 		}
-		raw, err := hex.DecodeString(part.text)
+		digits, isAES := strings.CutPrefix(part.text, aesMark)
+		if isAES && part.name == "pin" {
+			part.algorithm = key.AES
+		}
+		raw, err := hex.DecodeString(digits)
 		if err == nil {
 			*part.into, err = key.New(part.algorithm, raw)
 		}

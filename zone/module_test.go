@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"authswitch/hsm"
 	"authswitch/hsm/engine"
@@ -200,9 +201,10 @@ func (m *module) seal(t *testing.T, letters, clearHex string) hsm.Key {
 
 // journal keeps keys as the store does: pending, active, decrypt-only, retired.
 type journal struct {
-	mu   sync.Mutex
-	keys []*payment.Key
-	ring atomic.Pointer[payment.KeyRing]
+	mu     sync.Mutex
+	keys   []*payment.Key
+	commit time.Duration // how long a change takes
+	ring   atomic.Pointer[payment.KeyRing]
 }
 
 func (j *journal) publish() {
@@ -225,6 +227,7 @@ func (j *journal) PutKey(k *payment.Key) (*payment.Key, error) {
 }
 
 func (j *journal) AdvanceKey(a *payment.KeyAdvance) (*payment.Key, error) {
+	time.Sleep(j.commit)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	k := j.keys[a.ID-1]

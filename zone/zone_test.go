@@ -53,7 +53,12 @@ func newRig(t *testing.T, own iso8583.Security) *rig {
 	r.journal.publish()
 	r.Zone, err = zone.New(zone.Config{Link: "cb-b", PIN: true}, zone.Deps{
 		Dialect: r.dialect, Module: r.module, Exchange: r.module, Keys: r.journal, Ring: func() *payment.KeyRing { return r.journal.ring.Load() },
-		Now: func() payment.Instant { return r.now }, Trouble: func(u payment.KeyUsage) { r.trouble = append(r.trouble, u) },
+		Now: func() payment.Instant {
+			if r.now == 0 {
+				return wallNow()
+			}
+			return r.now
+		}, Trouble: func(u payment.KeyUsage) { r.trouble = append(r.trouble, u) },
 	})
 	if err != nil {
 		t.Fatal(err)
