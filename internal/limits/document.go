@@ -36,7 +36,8 @@ func units() map[string]string {
 		"window": "requests", "reversal_window": "reversals", "late_memory": "requests", "echo_misses": "echoes",
 		"queue_commands": "commands", "batches_in_flight": "batches", "snapshot_threshold": "entries", "trailing_logs": "entries",
 		"rate_per_second": "requests/s", "burst": "requests", "max_amount": "minor units",
-		"workers": "operations", "per_connection": "operations", "cached_keys": "keys", "parents": "keys", "devices": "devices", "reveals_per_minute": "cards", "host_header": "characters",
+		"workers": "operations", "per_connection": "operations", "cached_keys": "keys", "parents": "keys", "devices": "devices", "reveals_per_minute": "cards", "outbox_per_second": "cards", "captures_per_second": "cards", "reseals_per_second": "cards",
+		"host_header":     "characters",
 		"max_connections": "connections", "max_decisions": "decisions", "max_delayed": "answers",
 	}
 }
