@@ -64,6 +64,8 @@ type world struct {
 	stop       context.CancelFunc
 	listeners  map[string]*pipes
 	metrics    bytes.Buffer
+	module     *module
+	terminal   sim.Terminal
 }
 
 // lockedBuffer is a log of many writers.
@@ -95,10 +97,12 @@ func random(who string) io.Reader {
 func wallClock() payment.Instant { return payment.Instant(time.Now().UnixNano()) }
 
 // newWorld starts the simulators. It is called inside a bubble.
-func newWorld(t *testing.T, dir string) *world {
+func newWorld(t *testing.T, dir, bank string, cards wallet) *world {
 	// Raft draws its election timeouts from the process's generator.
 	mathrand.Seed(1) //nolint:staticcheck // there is no other way to it
-	w := &world{t: t, dir: dir, fs: vfs.NewMem(), log: &lockedBuffer{}, listeners: map[string]*pipes{}}
+	w := &world{t: t, dir: dir, fs: vfs.NewMem(), log: &lockedBuffer{}, listeners: map[string]*pipes{}, module: newModule(t)}
+	var keys string
+	keys, w.terminal = openBank(t, bank, cards)
 	if err := vault.CreateKeyFile(w.path("vault.key"), random("root")); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +113,7 @@ func newWorld(t *testing.T, dir string) *world {
 		w.listeners[string(l.name)] = pipe
 		s, err := sim.New(sim.Config{
 			Name: string(l.name), Dialect: l.scheme.String(), Listen: string(l.name), Ledger: w.path(string(l.name) + ".jsonl"),
-			Codec: sim.CodecMoov, LateAfter: lateAfter, Seed: 7,
+			Codec: sim.CodecMoov, LateAfter: lateAfter, Seed: 7, Security: sim.Security{Keys: keys, PIN: true},
 		}, sim.Deps{
 			Now: time.Now, Dialects: dialects.FS, Log: w.logger(),
 			Listen: func(context.Context, string, string) (net.Listener, error) { return pipe, nil },
@@ -263,7 +267,7 @@ func (n *node) build(keys *stored.Cards, stream func(string) io.Reader) []*link.
 		})
 		must(err)
 		links = append(links, made)
-		core = append(core, switching.Lane{Name: l.name, Dialect: d, Zone: module{}})
+		core = append(core, switching.Lane{Name: l.name, Dialect: d, Zone: n.module})
 		contracts = append(contracts, routing.Contract{
 			Merchant: "parcels", Scheme: l.scheme, Links: []payment.LinkName{l.name}, TimeZone: time.UTC, Currencies: []payment.Currency{978},
 			Terms: payment.Terms{

@@ -1,9 +1,9 @@
 //go:debug randseednop=0
 
-// Package twin shows that security codes and PIN blocks leave no trace: the same run, with
-// injected clock and randomness, repeated with other codes, leaves the same
-// bytes on disk, in logs, in ledgers and in metrics. Three digits cannot be
-// searched for; two runs can be compared.
+// Package twin shows that security codes and PINs leave no trace: the same run, with
+// injected clock and randomness, repeated with other codes, or with other PINs,
+// leaves the same bytes on disk, in logs, in ledgers and in metrics. Three digits
+// cannot be searched for; two runs can be compared.
 //
 // It holds only tests. What it runs is the node as cmd puts it together —
 // store, vault, links, switch, outbox, and simulators at the other end — below
@@ -12,6 +12,7 @@ package twin_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,12 +26,14 @@ import (
 	"time"
 
 	"authswitch/card"
-	"authswitch/iso8583"
 	"authswitch/payment"
 )
 
 // wallet is what the run's cardholders type.
-type wallet [4]struct{ number, code, pin string } // pin: the eight bytes of an encrypted block
+type wallet [4]struct {
+	number, code string
+	pin, wrong   string // what is typed at the counter, and what is typed by mistake
+}
 
 // evidence is every byte that a run leaves behind, by its place.
 type evidence map[string][]byte
@@ -49,28 +52,49 @@ func TestSecurityCodesLeaveNoTrace(t *testing.T) {
 	// order each time: Raft's draw in turn from one generator.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 
-	first := wallet{{"4970100000000154", "937", "pinpin01"}, {"4111111111111111", "618", "pinpin02"}, {"5555555555554444", "274", "pinpin03"}, {"378282246310005", "5093", "pinpin04"}}
-	codes := wallet{{"4970100000000154", "000", "other-01"}, {"4111111111111111", "999", "other-02"}, {"5555555555554444", "731", "other-03"}, {"378282246310005", "1234", "other-04"}}
-	var left evidence
-	var differences []string
-	for range attempts {
-		left = observe(t, first)
-		if differences = compare(left, observe(t, codes)); len(differences) == 0 || t.Failed() {
-			break
-		}
+	first := wallet{
+		{"4970100000000154", "937", "1234", "0000"}, {"4111111111111111", "618", "8642", "1111"}, {"5555555555554444", "274", "90909", "2222"}, {"378282246310005", "5093", "123456", "3333"},
 	}
-	for _, difference := range differences {
-		t.Errorf("other codes: %s", difference)
+	for what, other := range map[string]wallet{
+		"other codes": {
+			{"4970100000000154", "000", "1234", "0000"}, {"4111111111111111", "999", "8642", "1111"}, {"5555555555554444", "731", "90909", "2222"}, {"378282246310005", "1234", "123456", "3333"},
+		},
+		"other PINs": {
+			{"4970100000000154", "937", "9876", "1234"}, {"4111111111111111", "618", "0000", "8642"}, {"5555555555554444", "274", "000000000001", "90909"}, {"378282246310005", "5093", "654321", "4444"},
+		},
+	} {
+		same(t, what, first, other)
 	}
-
 	// Where nothing could differ, nothing would be shown.
 	number := first
 	number[1].number = "4012888888881881"
-	differing := strings.Join(compare(left, observe(t, number)), "\n")
+	left, _ := observe(t, first)
+	with, _ := observe(t, number)
+	differing := strings.Join(compare(left, with), "\n")
 	for _, place := range []string{"data/log/", "data/state/", "visa-a.jsonl"} {
 		if !strings.Contains(differing, place) {
 			t.Errorf("another card number leaves no trace in %s:\n%s", place, differing)
 		}
+	}
+}
+
+// same lives through both runs, and names what they left that differs.
+func same(t *testing.T, what string, first, other wallet) {
+	t.Helper()
+	var differences []string
+	for range attempts {
+		left, sent := observe(t, first)
+		with, alsoSent := observe(t, other)
+		if differences = compare(left, with); len(differences) == 0 || t.Failed() {
+			// What left for the acquirers did differ, or nothing was tried.
+			if pins := first[0].pin != other[0].pin; len(sent) < 20 || pins == slices.EqualFunc(sent, alsoSent, bytes.Equal) {
+				t.Errorf("%s: %d PIN blocks left, the same in both runs: %v", what, len(sent), !pins)
+			}
+			break
+		}
+	}
+	for _, difference := range differences {
+		t.Errorf("%s: %s", what, difference)
 	}
 }
 
@@ -112,12 +136,12 @@ func compare(a, b evidence) []string {
 
 // observe lives through two lives of a node in a bubble and collects what is
 // left.
-func observe(t *testing.T, cards wallet) evidence {
+func observe(t *testing.T, cards wallet) (left evidence, sent [][]byte) {
 	t.Helper()
-	dir := t.TempDir()
-	left := evidence{}
+	dir, bank := t.TempDir(), t.TempDir()
+	left = evidence{}
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, dir)
+		w := newWorld(t, dir, bank, cards)
 		n := w.start(1)
 		n.traffic(cards, "first")
 		n.end()
@@ -127,8 +151,9 @@ func observe(t *testing.T, cards wallet) evidence {
 		n.end()
 		w.end()
 		w.collect(left)
+		sent = w.module.sent
 	})
-	return left
+	return left, sent
 }
 
 // collect takes every byte that is left.
@@ -190,10 +215,11 @@ func (n *node) traffic(cards wallet, name string) {
 			n.authorize(cards, i, amount, name)
 		}
 		for _, amount := range atCounter {
-			n.present(cards, i, amount, name)
+			n.present(cards[i].number, cards[i].pin, amount, keyOf(name+"-counter", i, amount))
 		}
+		n.present(cards[i].number, cards[i].wrong, mistyped, keyOf(name+"-counter", i, mistyped))
 		c := payment.Cancellation{
-			Merchant: "parcels", Gateway: "g1", RequestKey: fmt.Appendf(nil, "undo-%s-%d", name, i), Key: key(name, i, 1000), Reason: payment.ReversalCustomer,
+			Merchant: "parcels", Gateway: "g1", RequestKey: fmt.Appendf(nil, "undo-%s-%d", name, i), Key: keyOf(name, i, 1000), Reason: payment.ReversalCustomer,
 		}
 		if _, err := n.core.Reverse(&c); err != nil {
 			n.t.Error(err)
@@ -203,20 +229,31 @@ func (n *node) traffic(cards wallet, name string) {
 }
 
 // atCounter are amounts of payments with a PIN: approved, declined, unanswered.
+// The mistyped one would be approved with the right PIN.
 var atCounter = []int64{1100, 1155, 1168}
 
-// present asks for a payment at a counter, with a PIN block.
-func (n *node) present(cards wallet, i int, amount int64, name string) {
+const mistyped = 1200
+
+// present asks for a payment at a counter, with a PIN.
+func (n *node) present(number, pin string, amount int64, key []byte) {
 	a := payment.Authorization{
-		Gateway: "g1", Merchant: "parcels", Key: key(name+"-counter", i, amount), Reference: []byte("TILL-1"),
+		Gateway: "g1", Merchant: "parcels", Key: key, Reference: []byte("TILL-1"),
 		Amount: payment.Amount{Value: amount, Currency: 978}, Channel: payment.CardPresent, Entry: payment.ChipRead,
 		PIN:        payment.PIN{Format: payment.PINFormat0, Zone: "terminals"},
 		ReceivedAt: wallClock(), Deadline: wallClock() + payment.Instant(8*time.Second),
 	}
+	entered, err := n.terminal.Enter(number, pin)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	block, err := hex.DecodeString(entered.Block)
+	if err != nil {
+		n.t.Fatal(err)
+	}
 	var errs [3]error
-	a.Card.PAN, errs[0] = card.ParsePAN([]byte(cards[i].number))
+	a.Card.PAN, errs[0] = card.ParsePAN([]byte(number))
 	a.Card.Expiry, errs[1] = card.ParseExpiry([]byte("3012"))
-	a.PIN.Block, errs[2] = card.NewPINBlock([]byte(cards[i].pin))
+	a.PIN.Block, errs[2] = card.NewPINBlock(block)
 	if err := errors.Join(errs[:]...); err != nil {
 		n.t.Fatal(err)
 	}
@@ -227,30 +264,13 @@ func (n *node) present(cards wallet, i int, amount int64, name string) {
 	if approved := amount == 1100; approved != (out.Outcome.Status == payment.StatusApproved) {
 		n.t.Errorf("%s: %v", a.Key, out.Outcome.Status)
 	}
+	if amount == mistyped && out.Outcome.Response.Verdict.Reason != payment.ReasonWrongPIN {
+		n.t.Errorf("%s: a wrong PIN is %v", a.Key, out.Outcome.Response.Verdict.Reason)
+	}
 	a.Card.Wipe()
 	a.PIN.Wipe()
 	n.settle()
 }
-
-// module stands for the security module: another key makes another block of it.
-type module struct{}
-
-func (module) TranslatePIN(a *payment.Authorization, _ payment.Instant) error {
-	a.Card.PIN.Wipe()
-	if !a.PIN.Present() {
-		return nil
-	}
-	var block [8]byte
-	for i, b := range a.PIN.Block.RevealPINBlock() {
-		block[i] = b ^ 0x5A
-	}
-	var err error
-	a.Card.PIN, err = card.NewPINBlock(block[:])
-	return err
-}
-
-func (module) Protect(iso8583.MTI, []byte, payment.Instant) error { return nil }
-func (module) PINAnswered(*payment.Response)                      {}
 
 // repeats asks again what was asked before, with the same bodies.
 func (n *node) repeats(cards wallet, name string) {
@@ -260,13 +280,13 @@ func (n *node) repeats(cards wallet, name string) {
 	}
 }
 
-func key(name string, i int, amount int64) []byte {
+func keyOf(name string, i int, amount int64) []byte {
 	return fmt.Appendf(nil, "%s-%d-%d", name, i, amount)
 }
 
 func (n *node) authorize(cards wallet, i int, amount int64, name string) {
 	a := payment.Authorization{
-		Gateway: "g1", Merchant: "parcels", Key: key(name, i, amount), Reference: []byte("ORDER-42"),
+		Gateway: "g1", Merchant: "parcels", Key: keyOf(name, i, amount), Reference: []byte("ORDER-42"),
 		Amount: payment.Amount{Value: amount, Currency: 978}, Channel: payment.Ecommerce,
 		ReceivedAt: wallClock(), Deadline: wallClock() + payment.Instant(8*time.Second),
 	}
