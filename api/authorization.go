@@ -50,6 +50,7 @@ const (
 	fieldCardHolder
 	fieldSaveCard
 	fieldTags
+	fieldRetryOf
 )
 
 // authorizationSchema is the body of POST /v1/authorizations.
@@ -96,6 +97,7 @@ var authorizationSchema = []member{
 	{"/save_card", "save_card", boolean, fieldSaveCard, nil},
 	{"/tags", "tags", texts, fieldTags, nil},
 	{"/partial_approval", "partial_approval", boolean, fieldPartial, nil},
+	{"/retry_of", "retry_of", text, fieldRetryOf, nil},
 }
 
 // texts that have few values.
@@ -145,7 +147,18 @@ func (d *document) authorization(a *payment.Authorization, cfg *Config, gateway 
 	if d.is(fieldSCA, object) {
 		a.Exemption = d.oneOf(fieldSCAExemption, "/sca/exemption", exemptions, required)
 	}
+	d.linked(a)
 	d.leak(a)
+}
+
+// linked reads what the payment has to do with others.
+func (d *document) linked(a *payment.Authorization) {
+	if text := d.present(fieldRetryOf, "/retry_of", optional); text != nil {
+		var err error
+		if a.RetryOf, err = payment.ParseID(string(text), payment.AuthorizationPrefix); err != nil {
+			d.fault("/retry_of", "invalid_value", "must be an authorization's id")
+		}
+	}
 }
 
 func (d *document) amount(a *payment.Authorization) {

@@ -38,7 +38,7 @@ func (r *request) ownCard() (payment.StoredCard, bool) {
 	}
 	k, err := r.server.deps.Reader.StoredCard(id)
 	switch {
-	case errors.Is(err, payment.ErrNotFound), err == nil && (!r.gateway.Acts(k.Merchant) || k.Status == payment.CardDeleted):
+	case errors.Is(err, payment.ErrNotFound), err == nil && !r.gateway.MayUse(&k):
 		r.problem(notFound("no such card"))
 		return payment.StoredCard{}, false
 	case err != nil:
@@ -59,7 +59,7 @@ func (r *request) card() {
 		r.out = appendCard(r.out, &k)
 		r.json(fasthttp.StatusOK)
 	case r.ctx.IsDelete():
-		r.changeCard(&payment.CardChange{Token: k.Token, Merchant: k.Merchant, Delete: true}, &card.Expiry{})
+		r.changeCard(&payment.CardChange{Token: k.Token, Merchant: k.Merchant, Scope: k.Scope, Delete: true}, &card.Expiry{})
 	default:
 		r.patchCard(&k)
 	}
@@ -70,7 +70,7 @@ func (r *request) patchCard(k *payment.StoredCard) {
 		return
 	}
 	d := &r.document
-	x := payment.CardChange{Token: k.Token, Merchant: k.Merchant}
+	x := payment.CardChange{Token: k.Token, Merchant: k.Merchant, Scope: k.Scope}
 	var expiry card.Expiry
 	if digits := d.present(fieldKeptExpiry, "/expiry", optional); digits != nil {
 		var err error
@@ -110,6 +110,8 @@ func appendCard(dst []byte, k *payment.StoredCard) []byte {
 	dst = appendID(dst, k.Token, payment.CardPrefix)
 	dst = append(dst, `,"merchant":`...)
 	dst = appendString(dst, string(k.Merchant))
+	dst = append(dst, `,"group":`...)
+	dst = appendName(dst, payment.GroupOf(k.Scope))
 	dst = append(dst, `,"status":`...)
 	dst = appendString(dst, k.Status.String())
 	dst = append(dst, `,"scheme":`...)

@@ -130,7 +130,16 @@ func appendItem(dst []byte, item *query.Item) []byte {
 	}
 	dst = append(dst, ']')
 	dst = appendMoney(dst, p)
-	return append(appendOperations(dst, item), '}')
+	dst = appendOperations(dst, item)
+	return append(appendLinked(dst, &p.Intent), '}')
+}
+
+// appendLinked writes what a payment has to do with others, where it has.
+func appendLinked(dst []byte, in *payment.Intent) []byte {
+	if !in.Follows.IsZero() {
+		dst = appendID(append(dst, `,"retry_of":`...), in.Follows, payment.AuthorizationPrefix)
+	}
+	return dst
 }
 
 func appendAttempt(dst []byte, a *query.Attempt) []byte {

@@ -25,6 +25,7 @@ const (
 	testKey      = "ask_test-key-of-the-parcels-gateway"
 	otherKey     = "ask_test-key-of-another-gateway"
 	slowKey      = "ask_test-key-that-is-limited"
+	adminKey     = "ask_admin"
 	testNumber   = "4111111111111111"
 	testIdemKey  = "7f0c-0001"
 	goodCard     = `"card":{"number":"4111111111111111","expiry":"3012","cvv":"123"}`
@@ -49,6 +50,7 @@ type fakes struct {
 	operate    func(o *payment.Operation, until payment.Instant) (payment.Operation, error)
 	operations map[payment.ID]payment.Operation
 	cards      map[payment.ID]payment.StoredCard
+	merchants  fakeMerchants
 }
 
 func (f *fakes) Operate(o *payment.Operation, until payment.Instant) (payment.Operation, error) {
@@ -208,7 +210,7 @@ func testDirectory(t testing.TB) *merchant.Directory {
 	}
 	d, err := merchant.New([]merchant.Config{{ID: "parcels"}, {ID: "books"}}, []merchant.GatewayConfig{
 		gateway("shop", testKey, "parcels", 0), gateway("library", otherKey, "books", 0), gateway("slow", slowKey, "parcels", 0.001),
-	}, hasher)
+	}, []merchant.AdministratorConfig{{ID: "anna", KeyHashes: []string{hasher.Hash([]byte(adminKey)).String()}}}, hasher)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,9 +218,9 @@ func testDirectory(t testing.TB) *merchant.Directory {
 }
 
 func testDeps(t testing.TB, f *fakes, log io.Writer) Deps {
-	reader := query.New(f, f)
+	reader, directory := query.New(f, f), testDirectory(t)
 	return Deps{
-		Now: func() payment.Instant { return testInstant }, Authorizer: f, Reverser: f, Operator: f, Cards: f, Gateways: testDirectory(t),
+		Now: func() payment.Instant { return testInstant }, Authorizer: f, Reverser: f, Operator: f, Cards: f, Gateways: directory, Administrators: directory, Merchants: &f.merchants,
 		Reader: reader, Finder: reader, Links: func() []Link { return f.links },
 		Log: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(),
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -31,6 +32,10 @@ const (
 	routeRefunds
 	routeRefund
 	routeCard
+	routeMerchants
+	routeMerchant
+	routeMerchantVersions
+	routeMerchantContract
 	routes
 )
 
@@ -39,10 +44,14 @@ var routeNames = [routes]string{
 	"/v1/reversals", "/v1/payments/{id}/events", "/v1/links", "/v1/whoami",
 	"/v1/authorizations/{id}/captures", "/v1/authorizations/{id}/increments", "/v1/captures/{id}", "/v1/captures/{id}/reversals",
 	"/v1/refunds", "/v1/refunds/{id}", "/v1/cards/{token}",
+	"/v1/merchants", "/v1/merchants/{id}", "/v1/merchants/{id}/versions", "/v1/merchants/{id}/contracts/{scheme}",
 }
 
 // allowed are a path's methods, for 405.
-var allowed = [routes]string{"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET", "POST", "POST", "GET", "POST", "POST", "GET", "DELETE, GET, PATCH"}
+var allowed = [routes]string{
+	"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET", "POST", "POST", "GET", "POST", "POST", "GET", "DELETE, GET, PATCH",
+	"GET, POST", "GET, PUT", "GET", "DELETE, GET, PUT",
+}
 
 // request is one request in work; it is pooled, and wiped in between.
 type request struct {
@@ -50,7 +59,11 @@ type request struct {
 	ctx     *fasthttp.RequestCtx
 	gateway *merchant.Gateway
 	id      []byte // of the path
+	below   []byte // of the path, behind what is below the id
 	route   route
+
+	administrator string // who asks about merchants, where that is no gateway
+	contractAt    string // of the one contract that the body is about
 
 	document      document
 	authorization payment.Authorization
@@ -78,7 +91,8 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	r.document.forget()
 	r.authorization.Wipe()
 	r.payment = payment.Payment{}
-	r.ctx, r.gateway, r.id, r.route = nil, nil, nil, routeNone
+	r.ctx, r.gateway, r.id, r.below, r.route = nil, nil, nil, nil, routeNone
+	r.administrator, r.contractAt = "", ""
 	if cap(r.out) > maxKept {
 		r.out = nil
 	}
@@ -92,13 +106,13 @@ const maxKept = 64 << 10
 // serve finds the route, checks who asks, and asks the route.
 func (r *request) serve() {
 	ctx := r.ctx
-	r.route, r.id = match(ctx.Path())
+	r.route, r.id, r.below = match(ctx.Path())
 	if r.route == routeNone {
 		r.problem(notFound("no such path"))
 		return
 	}
 	post := ctx.IsPost()
-	if !post && !ctx.IsGet() && !r.changes() || !r.takes(post) {
+	if !takes(allowed[r.route], ctx.Method()) {
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, allowed[r.route])
 		r.problem(problem{
 			status: fasthttp.StatusMethodNotAllowed, code: "method_not_allowed", title: "Method not allowed",
@@ -142,27 +156,60 @@ func (r *request) serve() {
 		r.card()
 	case routeRefund:
 		r.getOperation(payment.OpRefund)
+	case routeMerchants:
+		r.merchants()
+	case routeMerchant:
+		r.merchantByID()
+	case routeMerchantVersions:
+		r.merchantVersions()
+	case routeMerchantContract:
+		r.merchantContract()
 	}
 }
 
-// changes says whether the request is one of those that only stored cards have.
-func (r *request) changes() bool {
-	return r.route == routeCard && (r.ctx.IsDelete() || r.ctx.IsPatch())
-}
-
-// takes says whether the route has the method.
-func (r *request) takes(post bool) bool {
-	switch r.route {
-	case routeAuthorizations:
-		return true
-	case routeAuthorizationReversals, routeReversals, routeCaptures, routeIncrements, routeCaptureReversals, routeRefunds:
-		return post
+// takes says whether a list of methods has one.
+func takes(methods string, method []byte) bool {
+	for methods != "" {
+		name, rest, _ := strings.Cut(methods, ", ")
+		if name == string(method) {
+			return true
+		}
+		methods = rest
 	}
-	return !post
+	return false
 }
 
-// match is the route of a path and the id in it.
-func match(path []byte) (route, []byte) {
+// match is the route of a path and the ids in it.
+func match(path []byte) (r route, id, second []byte) {
+	if rest, ok := bytes.CutPrefix(path, []byte("/v1/merchants")); ok {
+		return matchMerchant(rest)
+	}
+	r, id = matchPayment(path)
+	return r, id, nil
+}
+
+// matchMerchant is match of what stands behind /v1/merchants.
+func matchMerchant(rest []byte) (r route, id, second []byte) {
+	if len(rest) == 0 {
+		return routeMerchants, nil, nil
+	}
+	if rest[0] != '/' || len(rest) == 1 {
+		return routeNone, nil, nil
+	}
+	id, below, nested := bytes.Cut(rest[1:], []byte("/"))
+	scheme, one := bytes.CutPrefix(below, []byte("contracts/"))
+	switch {
+	case !nested:
+		return routeMerchant, id, nil
+	case string(below) == "versions":
+		return routeMerchantVersions, id, nil
+	case one && len(scheme) > 0 && !bytes.Contains(scheme, []byte("/")):
+		return routeMerchantContract, id, scheme
+	}
+	return routeNone, nil, nil
+}
+
+func matchPayment(path []byte) (route, []byte) {
 	rest, ok := bytes.CutPrefix(path, []byte("/v1/"))
 	if !ok {
 		return routeNone, nil
@@ -216,6 +263,12 @@ func (r *request) authenticate() bool {
 	key, ok := bytes.CutPrefix(r.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization), []byte("Bearer "))
 	if ok && len(key) > 0 && len(key) <= maxAPIKey {
 		r.gateway = r.server.deps.Gateways.Authenticate(key)
+		if r.gateway == nil && r.route >= routeMerchants && r.route <= routeMerchantContract {
+			r.administrator = r.server.deps.Administrators.Administrator(key)
+		}
+	}
+	if r.administrator != "" {
+		return true
 	}
 	if r.gateway == nil {
 		r.ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
@@ -234,7 +287,7 @@ func (r *request) authenticate() bool {
 
 // postFinality marks a refusal of a request that was about a payment.
 func (r *request) postFinality() finality {
-	if r.ctx.IsPost() {
+	if r.ctx.IsPost() && r.route != routeMerchants {
 		return notFinal
 	}
 	return notAboutPayment

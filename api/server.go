@@ -67,11 +67,14 @@ type Deps struct {
 	Operator   Operator
 	Cards      CardKeeper
 	Gateways   Gateways
-	Reader     Reader
-	Finder     Finder
-	Links      func() []Link // for GET /v1/links
-	Log        *slog.Logger
-	Registerer prometheus.Registerer // nil: metrics are kept and not shown
+	// Administrators and Merchants may be nil together: then the API has no merchants.
+	Administrators Administrators
+	Merchants      Merchants
+	Reader         Reader
+	Finder         Finder
+	Links          func() []Link // for GET /v1/links
+	Log            *slog.Logger
+	Registerer     prometheus.Registerer // nil: metrics are kept and not shown
 }
 
 // Server is the door. Serve may be called once per listener.

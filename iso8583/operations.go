@@ -107,18 +107,24 @@ func (v *values) actual() int64 {
 }
 
 // byChannel chooses by the channel of the request, or of the payment that an
-// advice is about; a request says more closely how its card was read.
+// advice is about; a request says more closely how its card was read, and a card
+// on file was not read at all.
 func (v *values) byChannel(out []byte, s *step) ([]byte, error) {
+	channel := v.intent.Channel
 	a := v.authorization
-	if a == nil {
-		return s.chosen(out, v.intent.Channel.String())
+	if a != nil {
+		channel = a.Channel
 	}
-	if a.Entry != payment.NoEntryMode {
+	if a != nil && a.Entry != payment.NoEntryMode {
 		if value, err := s.chosenExactly(out, a.Entry.String()); value != nil || err != nil {
 			return value, err
 		}
+	} else if v.intent.OnFile {
+		if value, err := s.chosenExactly(out, "stored"); value != nil || err != nil {
+			return value, err
+		}
 	}
-	return s.chosen(out, a.Channel.String())
+	return s.chosen(out, channel.String())
 }
 
 // partial says whether a reversal leaves a part held.

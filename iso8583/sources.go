@@ -93,11 +93,12 @@ var selectorNames = map[string]source{
 }
 
 // selectorKeys is read-only: the values each choice may have; exemptions are
-// the gateway's words. A channel's last five are ways to read a card that is
-// present: such a line, where there is one, goes before card_present's.
+// the gateway's words. A channel's last six are ways to come by the card: read
+// where it is present, or stored before. Such a line, where there is one, goes
+// before the channel's.
 var selectorKeys = map[source][]string{
-	sourceByChannel:    {"ecommerce", "moto", "pay_by_link", "card_present", "recurring", "instalment", "default", "chip", "contactless", "stripe", "fallback", "keyed"},
-	sourceByExemption:  {"low_value", "tra", "mit", "trusted_beneficiary", "corporate", "delegated", "none", "default"},
+	sourceByChannel:    {"ecommerce", "moto", "pay_by_link", "card_present", "recurring", "instalment", "default", "chip", "contactless", "stripe", "fallback", "keyed", "stored"},
+	sourceByExemption:  {"low_value", "tra", "mit", "recurring", "trusted_beneficiary", "secure_corporate", "delegated", "none", "default"},
 	sourceByCredential: {"cardholder_first", "cardholder_recurring", "cardholder_instalment", "cardholder_unscheduled", "cardholder_subsequent", "merchant_first", "merchant_recurring", "merchant_instalment", "merchant_unscheduled", "merchant_subsequent", "none", "default"},
 	sourceByReason:     {"timeout", "malfunction", "customer_cancellation", "partial", "late_response", "suspected_fraud", "default"},
 	sourceByPartial:    {"yes", "no"},

@@ -2,13 +2,15 @@ package journal
 
 import "authswitch/payment"
 
+// A card that a group of merchants shares has a scope, and so has its change:
+// version 2 of both; without, they are written as 1.
 const (
-	cardVersion       = 1
-	cardChangeVersion = 1
+	cardVersion      = 1
+	cardScopeVersion = 2
 )
 
 func appendCard(b []byte, k *payment.StoredCard) []byte {
-	b = append(b, cardVersion, byte(k.Status), byte(k.Scheme))
+	b = append(b, scopeVersion(k.Scope), byte(k.Status), byte(k.Scheme))
 	b = append(b, k.Token[:]...)
 	b = append(b, k.SealedFor[:]...)
 	b = append(b, k.BlindIndex[:]...)
@@ -20,11 +22,46 @@ func appendCard(b []byte, k *payment.StoredCard) []byte {
 	b = putText(b, k.Merchant)
 	b = putText(b, k.BIN)
 	b = putText(b, k.Holder)
-	return putLong(b, k.Sealed)
+	b = putLong(b, k.Sealed)
+	if k.Scope != "" {
+		b = putText(b, k.Scope)
+	}
+	return b
+}
+
+func scopeVersion(scope string) byte {
+	if scope != "" {
+		return cardScopeVersion
+	}
+	return cardVersion
+}
+
+// scoped reads a version and says whether a scope comes at the end.
+func (c *cursor) scoped() bool {
+	version := c.u8()
+	if version != cardVersion && version != cardScopeVersion {
+		c.broken = true
+	}
+	return version == cardScopeVersion
+}
+
+// scope reads one: it is not empty, or it would not be there.
+func (c *cursor) scope() string {
+	text := string(c.text())
+	c.broken = c.broken || text == ""
+	return text
+}
+
+// scopeOf is whose cards one number has one token among.
+func scopeOf(merchant payment.MerchantID, scope string) string {
+	if scope != "" {
+		return scope
+	}
+	return string(merchant)
 }
 
 func readCard(c *cursor, k *payment.StoredCard) {
-	c.version(cardVersion)
+	scoped := c.scoped()
 	k.Status = payment.CardStatus(c.u8())
 	k.Scheme = payment.Scheme(c.u8())
 	k.Token, k.SealedFor = c.id(), c.id()
@@ -36,14 +73,17 @@ func readCard(c *cursor, k *payment.StoredCard) {
 	k.Merchant = payment.MerchantID(c.text())
 	k.BIN, k.Holder = owned(c.text()), owned(c.text())
 	k.Sealed = owned(c.long())
+	if scoped {
+		k.Scope = c.scope()
+	}
 }
 
 func appendCardKey(b []byte, token payment.ID) []byte {
 	return append(append(b, tableCards), token[:]...)
 }
 
-func appendCardIndexKey(b []byte, merchant string, index *[32]byte) []byte {
-	return append(putText(append(b, tableCardIndex), merchant), index[:]...)
+func appendCardIndexKey(b []byte, scope string, index *[32]byte) []byte {
+	return append(putText(append(b, tableCardIndex), scope), index[:]...)
 }
 
 func (m *Machine) card(token payment.ID, k *payment.StoredCard) bool {
@@ -67,7 +107,7 @@ func (m *Machine) setCard(k *payment.StoredCard) {
 }
 
 // saveCard keeps the card of a payment that is approved in this command, and
-// returns its token. A merchant's card number has one token: one that is saved
+// returns its token. A card number has one token among a merchant's cards, or its group's: one that is saved
 // again keeps it, with the envelope and expiry that were given last.
 func (m *Machine) saveCard(l *life, o *payment.Outcome) payment.ID {
 	m.keyA = appendLineKey(m.keyA[:0], l.id, l.intentAt)
@@ -86,16 +126,17 @@ func (m *Machine) saveCard(l *life, o *payment.Outcome) payment.ID {
 		return payment.ID{}
 	}
 	var k payment.StoredCard
-	m.keyA = appendCardIndexKey(m.keyA[:0], l.merchant, &i.BlindIndex)
+	scope := scopeOf(i.Merchant, i.CardScope)
+	m.keyA = appendCardIndexKey(m.keyA[:0], scope, &i.BlindIndex)
 	value, found = m.view.get(m.value[:0], m.keyA)
 	m.value = value
 	if !found || !m.card(payment.ID(value), &k) || k.Status == payment.CardDeleted {
-		k = payment.StoredCard{Token: i.Save, Merchant: i.Merchant, BlindIndex: i.BlindIndex, CreatedAt: m.now, NetworkID: o.Response.NetworkID}
-		m.keyA = appendCardIndexKey(m.keyA[:0], l.merchant, &i.BlindIndex)
+		k = payment.StoredCard{Token: i.Save, Scope: i.CardScope, BlindIndex: i.BlindIndex, CreatedAt: m.now, NetworkID: o.Response.NetworkID}
+		m.keyA = appendCardIndexKey(m.keyA[:0], scope, &i.BlindIndex)
 		m.view.writes.set(m.keyA, k.Token[:])
 	}
 	k.Status, k.Scheme = payment.CardActive, i.Scheme
-	k.Sealed, k.SealedFor = i.Sealed, i.ID
+	k.Sealed, k.SealedFor, k.Merchant = i.Sealed, i.ID, i.Merchant
 	k.BIN, k.Last4, k.Expiry = i.BIN, i.Last4, i.Expiry
 	if len(i.Holder) > 0 {
 		k.Holder = i.Holder
@@ -118,41 +159,48 @@ func (m *Machine) blockCard(token payment.ID) {
 
 // AppendCardChange writes a KindCard command.
 func AppendCardChange(b []byte, k *payment.CardChange) []byte {
-	b = append(b, cardChangeVersion)
+	b = append(b, scopeVersion(k.Scope))
 	b = append(b, k.Token[:]...)
 	b = putBool(b, k.Delete)
 	b = append(b, k.Expiry[:]...)
 	b = putBool(b, k.Holds)
 	b = putText(b, k.Holder)
 	b = putText(b, k.Merchant)
-	return putLong(b, k.Sealed)
+	b = putLong(b, k.Sealed)
+	if k.Scope != "" {
+		b = putText(b, k.Scope)
+	}
+	return b
 }
 
 // applyCard changes or deletes a stored card. What is deleted loses its
 // envelope; payments that were made with it keep theirs.
 func (m *Machine) applyCard(c *cursor, r *Result) error {
-	c.version(cardChangeVersion)
+	scoped := c.scoped()
 	x := payment.CardChange{Token: c.id(), Delete: c.flag()}
 	c.copy(x.Expiry[:])
 	x.Holds = c.flag()
 	x.Holder = owned(c.text())
 	x.Merchant = payment.MerchantID(c.text())
 	x.Sealed = owned(c.long())
+	if scoped {
+		x.Scope = c.scope()
+	}
 	if err := c.end(); err != nil {
 		return err
 	}
 	var k payment.StoredCard
-	if !m.card(x.Token, &k) || k.Merchant != x.Merchant || k.Status == payment.CardDeleted {
+	if !m.card(x.Token, &k) || scopeOf(k.Merchant, k.Scope) != scopeOf(x.Merchant, x.Scope) || k.Status == payment.CardDeleted {
 		r.Err = payment.ErrNotFound
 		return nil
 	}
 	if x.Delete {
 		k.Status, k.Sealed, k.Holder = payment.CardDeleted, nil, nil
-		m.keyA = appendCardIndexKey(m.keyA[:0], string(k.Merchant), &k.BlindIndex)
+		m.keyA = appendCardIndexKey(m.keyA[:0], scopeOf(k.Merchant, k.Scope), &k.BlindIndex)
 		m.view.writes.delete(m.keyA)
 	}
 	if len(x.Sealed) > 0 {
-		k.Sealed, k.SealedFor, k.Expiry = x.Sealed, k.Token, x.Expiry
+		k.Sealed, k.SealedFor, k.Expiry, k.Merchant = x.Sealed, k.Token, x.Expiry, x.Merchant
 	}
 	if x.Holds {
 		k.Holder = x.Holder

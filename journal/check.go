@@ -45,7 +45,7 @@ func CheckIntent(i *payment.Intent) error {
 	t := &i.Terms
 	for _, n := range [...]int{
 		len(i.Node), len(i.Gateway), len(i.Merchant), len(i.Key), len(i.Reference), len(i.Link), len(i.Dialect), len(i.BIN),
-		len(i.NetworkTransactionID), len(i.Holder), len(i.Tags), len(t.Terminal), len(t.Acceptor), len(t.AcceptorName), len(t.MCC), len(t.Acquirer), len(t.Forwarder), len(t.Country),
+		len(i.NetworkTransactionID), len(i.Holder), len(i.CardScope), len(i.Tags), len(t.Terminal), len(t.Acceptor), len(t.AcceptorName), len(t.MCC), len(t.Acquirer), len(t.Forwarder), len(t.Country),
 	} {
 		if n > maxText {
 			return fmt.Errorf("%w: intent with a field of %d bytes", ErrInvalid, n)

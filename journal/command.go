@@ -41,7 +41,8 @@ const (
 func (k Kind) String() string {
 	names := [...]string{
 		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card",
-		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
+		KindMerchant: "merchant",
+		KindKeyPut:   "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
 	}
 	if int(k) >= len(names) || names[k] == "" {
 		return cmp.Or(batchKinds()[k], "unknown")
@@ -225,6 +226,7 @@ type Result struct {
 	Numbers   payment.Numbers
 	Operated  payment.Operated
 	Card      payment.StoredCard
+	Merchant  payment.MerchantRecord
 	Count     int          // payments that KindSweep and KindSession turned into reversals; what a clearing command changed; exceptions that KindWriteOff ended; keys that KindKeySweep retired
 	Key       *payment.Key // of the key commands; must not be changed
 	Batch     *payment.BatchAnswer

@@ -17,7 +17,7 @@ import (
 //	                               key each claim would be a put and a delete, and drains write little else
 //	n | link                       STAN ranges, RRN counter, outbox sequence
 //	e | node                       the node's session
-//	c | kind | id                  configuration; kind k: working keys, one line a key
+//	c | kind | id                  configuration; kind k: working keys, one line a key; m: merchants, v: their versions
 //	b | id                         what has become of an approved payment's money
 //	o | operation                  where the newest line of a capture, refund, … stands
 //	d | due | id                   until when approved payments may be captured; no value, and dropped when it comes
@@ -41,17 +41,19 @@ const (
 	tableConfig    = 'c'
 	tableMeta      = 'm'
 
-	configKey            = 'k' // kind of tableConfig
-	tableAccounts        = 'b'
-	tableOperations      = 'o'
-	tableRefundKeys      = 'k'
-	tableDue             = 'd'
-	tableCards           = 't'
-	tableCardIndex       = 'p'
-	tableTags            = 'g'
-	tableClearingLines   = 'C'
-	tableClearingBatches = 'D'
-	tableClearingPending = 'E'
+	configKey             = 'k' // kind of tableConfig
+	configMerchant        = 'm'
+	configMerchantVersion = 'v'
+	tableAccounts         = 'b'
+	tableOperations       = 'o'
+	tableRefundKeys       = 'k'
+	tableDue              = 'd'
+	tableCards            = 't'
+	tableCardIndex        = 'p'
+	tableTags             = 'g'
+	tableClearingLines    = 'C'
+	tableClearingBatches  = 'D'
+	tableClearingPending  = 'E'
 )
 
 func appendClearingKey[T ~string | ~[]byte](b []byte, link T, batch uint64, line uint32) []byte {

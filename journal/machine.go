@@ -25,14 +25,16 @@ type Machine struct {
 	numbers map[string]*numbers
 	days    []uint32 // generations of idempotency keys, oldest first
 
-	open    map[payment.ID]*life
-	ids     heap[payment.ID] // of the open ones, the decided dropped lazily
-	keys    recent
-	seen    seen
-	lanes   map[string]*lane
-	working keyTable
-	batches batches
-	decided []payment.ID // since the last flush: who waits for them is told
+	open             map[payment.ID]*life
+	ids              heap[payment.ID] // of the open ones, the decided dropped lazily
+	keys             recent
+	seen             seen
+	lanes            map[string]*lane
+	working          keyTable
+	batches          batches
+	merchants        int // that the journal has
+	merchantsChanged bool
+	decided          []payment.ID // since the last flush: who waits for them is told
 
 	// Scratch, so that Apply allocates nothing.
 	decidedLife    life
@@ -152,6 +154,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyWriteOff(&c, r)
 	case KindCutOver, KindFiled, KindFileSettle:
 		return m.applyClearing(kind, &c, r)
+	case KindMerchant:
+		return m.applyMerchant(&c, r)
 	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep:
 		return m.applyKey(kind, &c, r)
 	case KindBatchBegin, KindBatchLines, KindBatchSeal, KindBatchAct, KindBatchRun, KindBatchSweep, KindPerson:
@@ -235,7 +239,7 @@ func (m *Machine) Load() error {
 		return err
 	}
 	for _, load := range [...]func() error{
-		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys, m.loadBatches, m.loadFence,
+		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys, m.loadBatches, m.loadFence, m.loadMerchants,
 	} {
 		if err := load(); err != nil {
 			return err

@@ -14,7 +14,9 @@ const (
 	intentCardVersion = 3
 	// One with tags is 3 with them behind it.
 	intentTagsVersion = 4
-	outcomeVersion    = 1
+	// One that has extras is 4 with them behind it, and its tags may be none.
+	intentExtraVersion = 5
+	outcomeVersion     = 1
 	// outcomeVersionChip is 1 with what goes back to the chip behind it; without
 	// such data an outcome is written as 1.
 	outcomeVersionChip = 2
@@ -39,6 +41,9 @@ func appendIntent(b []byte, i *payment.Intent) []byte {
 	}
 	if len(i.Tags) > 0 {
 		version = intentTagsVersion
+	}
+	if hasExtras(i) {
+		version = intentExtraVersion
 	}
 	b = append(b, version)
 	b = append(b, i.ID[:]...)
@@ -68,6 +73,9 @@ func appendIntent(b []byte, i *payment.Intent) []byte {
 	}
 	if version >= intentTagsVersion {
 		b = putText(b, i.Tags)
+	}
+	if version == intentExtraVersion {
+		b = appendExtras(b, i)
 	}
 	// Apply reads no further.
 	b = putText(b, i.Node)
@@ -117,11 +125,15 @@ type intentHead struct {
 	expiry      [4]byte
 	holder      []byte
 	tags        []byte
+	follows     payment.ID
+	paymentLink payment.ID
+	cardScope   []byte
+	onFile      bool
 }
 
 func (h *intentHead) read(c *cursor) {
 	version := c.u8()
-	if version < intentVersion || version > intentTagsVersion {
+	if version < intentVersion || version > intentExtraVersion {
 		c.broken = true
 	}
 	h.id = c.id()
@@ -150,6 +162,9 @@ func (h *intentHead) read(c *cursor) {
 	}
 	if version >= intentTagsVersion {
 		h.tags = c.text()
+	}
+	if version == intentExtraVersion {
+		h.readExtras(c)
 	}
 }
 
@@ -186,6 +201,8 @@ func readIntent(c *cursor, i *payment.Intent) {
 		ID: h.id, Attempt: h.attempt, Session: h.session, Fingerprint: h.fingerprint, Amount: h.amount, ReceivedAt: h.receivedAt, AnswerBy: h.answerBy, LifeOver: h.lifeOver,
 		STAN: h.stan, Merchant: payment.MerchantID(h.merchant), Link: payment.LinkName(h.link), Key: owned(h.key), Reference: owned(h.reference), Capture: h.capture,
 		Token: h.token, Save: h.save, Expiry: h.expiry, Holder: owned(h.holder), Tags: owned(h.tags),
+		Follows: h.follows, PaymentLink: h.paymentLink, CardScope: string(h.cardScope),
+		OnFile: h.onFile || !h.token.IsZero(),
 	}
 	i.Node = payment.NodeID(c.text())
 	i.Gateway = payment.GatewayID(c.text())

@@ -15,17 +15,20 @@ type Gateway struct {
 	id        payment.GatewayID
 	merchants []payment.MerchantID // sorted
 	allowed   map[string]payment.MerchantID
+	scopes    map[string]bool // of the cards that its merchants share with others
 	pinZones  map[string]payment.LinkName
 	limiter   *rate.Limiter // nil: no limit
 }
 
-func newGateway(c *GatewayConfig) *Gateway {
+// newGateway makes a gateway that acts for these merchants.
+func newGateway(c *GatewayConfig, merchants []payment.MerchantID) *Gateway {
 	g := &Gateway{
 		id:        c.ID,
-		merchants: slices.Compact(slices.Sorted(slices.Values(c.Merchants))),
-		allowed:   make(map[string]payment.MerchantID, len(c.Merchants)),
+		merchants: slices.Compact(slices.Sorted(slices.Values(merchants))),
+		allowed:   make(map[string]payment.MerchantID, len(merchants)),
+		scopes:    map[string]bool{},
 	}
-	for _, m := range c.Merchants {
+	for _, m := range g.merchants {
 		g.allowed[string(m)] = m
 	}
 	g.pinZones = make(map[string]payment.LinkName, len(c.PINZones))
@@ -59,6 +62,18 @@ func (g *Gateway) Merchant(named []byte) (payment.MerchantID, bool) {
 func (g *Gateway) Acts(m payment.MerchantID) bool {
 	_, ok := g.allowed[string(m)]
 	return ok
+}
+
+// MayUse says whether a stored card is of one of the gateway's merchants, or of
+// a group that one of them is in.
+func (g *Gateway) MayUse(k *payment.StoredCard) bool {
+	if k.Status == payment.CardDeleted {
+		return false
+	}
+	if k.Scope == "" {
+		return g.Acts(k.Merchant)
+	}
+	return g.scopes[k.Scope]
 }
 
 // PINZone is the zone of terminals of that name when the gateway's PIN blocks

@@ -18,19 +18,24 @@ import (
 
 // Errors of a directory's parts. Each is wrapped with the name at fault.
 var (
-	ErrName      = errors.New("must be 1 to 64 of a-z, 0-9, '.', '_' and '-'")
-	ErrDuplicate = errors.New("named twice")
-	ErrUnknown   = errors.New("no such merchant")
-	ErrScope     = errors.New("acts for no merchant")
-	ErrNoKey     = errors.New("has no key hash")
-	ErrHash      = errors.New("not a key hash: 64 hexadecimal digits")
-	ErrRate      = errors.New("must not be negative, and a rate needs a burst of at least 1")
+	ErrName           = errors.New("must be 1 to 64 of a-z, 0-9, '.', '_' and '-'")
+	ErrDuplicate      = errors.New("named twice")
+	ErrUnknown        = errors.New("no such merchant")
+	ErrUnknownGateway = errors.New("no such gateway")
+	ErrScope          = errors.New("acts for no merchant")
+	ErrNoKey          = errors.New("has no key hash")
+	ErrHash           = errors.New("not a key hash: 64 hexadecimal digits")
+	ErrRate           = errors.New("must not be negative, and a rate needs a burst of at least 1")
 )
 
 // Config is one merchant.
 type Config struct {
-	ID   payment.MerchantID `yaml:"id"`
-	Name string             `yaml:"name"` // for people; "" is the id
+	ID   payment.MerchantID `yaml:"id" json:"id"`
+	Name string             `yaml:"name" json:"name,omitempty"` // for people; "" is the id
+	// CardGroup names merchants that pay with each other's stored cards; "": nobody.
+	CardGroup string `yaml:"card_group" json:"card_group,omitempty"`
+	// Gateways act for the merchant, besides those whose own list names it.
+	Gateways []payment.GatewayID `yaml:"gateways" json:"gateways,omitempty"`
 }
 
 // GatewayConfig is one caller of the API. Two key hashes let a gateway change
@@ -52,10 +57,14 @@ var name = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // Validate reports everything wrong with one merchant.
 func (c *Config) Validate() []error {
+	var faults []error
 	if !name.MatchString(string(c.ID)) {
-		return []error{fmt.Errorf("merchant %q: id %w", c.ID, ErrName)}
+		faults = append(faults, fmt.Errorf("merchant %q: id %w", c.ID, ErrName))
 	}
-	return nil
+	if c.CardGroup != "" && !name.MatchString(c.CardGroup) {
+		faults = append(faults, fmt.Errorf("merchant %q: card_group %w", c.ID, ErrName))
+	}
+	return faults
 }
 
 // Validate reports everything wrong with one gateway by itself; whether its
@@ -74,13 +83,17 @@ func (c *GatewayConfig) Validate() []error {
 			fault(fmt.Errorf("key_hashes[%d]: %w", i, err))
 		}
 	}
-	if len(c.Merchants) == 0 {
-		fault(ErrScope)
-	}
 	if c.RatePerSecond < 0 || c.Burst < 0 || c.RatePerSecond > 0 && c.RatePerSecond < 1 && c.Burst == 0 {
 		fault(fmt.Errorf("rate_per_second, burst: %w", ErrRate))
 	}
 	return faults
+}
+
+// AdministratorConfig is a person, or a tool of one, who may change merchants
+// and their contracts through the API.
+type AdministratorConfig struct {
+	ID        string   `yaml:"id"`         // stands in every change's record
+	KeyHashes []string `yaml:"key_hashes"` // hexadecimal, as those of a gateway
 }
 
 // Directory knows every merchant, gateway and key.
@@ -94,11 +107,12 @@ type Directory struct {
 
 type credential struct {
 	hash    Hash
-	gateway *Gateway
+	gateway *Gateway // nil: an administrator's
+	person  string
 }
 
 // New builds a directory, or reports all that is wrong with it.
-func New(merchants []Config, gateways []GatewayConfig, hasher *Hasher) (*Directory, error) {
+func New(merchants []Config, gateways []GatewayConfig, administrators []AdministratorConfig, hasher *Hasher) (*Directory, error) {
 	d := &Directory{
 		hasher:    hasher,
 		merchants: make(map[payment.MerchantID]Config, len(merchants)),
@@ -125,6 +139,16 @@ func New(merchants []Config, gateways []GatewayConfig, hasher *Hasher) (*Directo
 		named[g.ID] = true
 		faults = append(faults, d.add(g)...)
 	}
+	for id, m := range d.merchants {
+		for _, g := range m.Gateways {
+			if !named[g] {
+				faults = append(faults, fmt.Errorf("merchant %q: gateway %q: %w", id, g, ErrUnknownGateway))
+			}
+		}
+	}
+	for i := range administrators {
+		faults = append(faults, d.addPerson(&administrators[i])...)
+	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
@@ -134,36 +158,91 @@ func New(merchants []Config, gateways []GatewayConfig, hasher *Hasher) (*Directo
 // add takes one gateway with its keys.
 func (d *Directory) add(c *GatewayConfig) []error {
 	var faults []error
-	g := newGateway(c)
+	merchants := slices.Clone(c.Merchants)
+	for id, m := range d.merchants {
+		if slices.Contains(m.Gateways, c.ID) {
+			merchants = append(merchants, id)
+		}
+	}
+	g := newGateway(c, merchants)
+	for _, m := range g.merchants {
+		if scope := d.CardScope(m); scope != "" {
+			g.scopes[scope] = true
+		}
+	}
 	for _, m := range c.Merchants {
 		if _, known := d.merchants[m]; !known {
 			faults = append(faults, fmt.Errorf("gateway %q: merchant %q: %w", c.ID, m, ErrUnknown))
 		}
+	}
+	if len(merchants) == 0 {
+		faults = append(faults, fmt.Errorf("gateway %q: %w", c.ID, ErrScope))
 	}
 	for i, text := range c.KeyHashes {
 		hash, err := ParseHash(text)
 		if err != nil {
 			continue // Validate said so
 		}
-		if d.find(hash) != nil {
+		if !d.keep(hash, credential{gateway: g}) {
 			faults = append(faults, fmt.Errorf("gateway %q: key_hashes[%d]: %w", c.ID, i, ErrDuplicate))
-			continue
 		}
-		bucket := [8]byte(hash[:8])
-		d.keys[bucket] = append(d.keys[bucket], credential{hash, g})
+	}
+	return faults
+}
+
+// keep takes a key in, unless it is known already.
+func (d *Directory) keep(hash Hash, c credential) bool {
+	if d.find(hash) != nil {
+		return false
+	}
+	c.hash = hash
+	bucket := [8]byte(hash[:8])
+	d.keys[bucket] = append(d.keys[bucket], c)
+	return true
+}
+
+// addPerson takes one administrator with their keys.
+func (d *Directory) addPerson(c *AdministratorConfig) []error {
+	var faults []error
+	if !name.MatchString(c.ID) {
+		faults = append(faults, fmt.Errorf("administrator %q: id %w", c.ID, ErrName))
+	}
+	if len(c.KeyHashes) == 0 {
+		faults = append(faults, fmt.Errorf("administrator %q: %w", c.ID, ErrNoKey))
+	}
+	for i, text := range c.KeyHashes {
+		hash, err := ParseHash(text)
+		if err == nil && !d.keep(hash, credential{person: c.ID}) {
+			err = ErrDuplicate
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("administrator %q: key_hashes[%d]: %w", c.ID, i, err))
+		}
 	}
 	return faults
 }
 
 // Authenticate is the gateway a key belongs to, nil when it is no key of ours.
 func (d *Directory) Authenticate(key []byte) *Gateway {
-	return d.find(d.hasher.Hash(key))
+	if c := d.find(d.hasher.Hash(key)); c != nil {
+		return c.gateway
+	}
+	return nil
 }
 
-func (d *Directory) find(hash Hash) *Gateway {
-	for _, c := range d.keys[[8]byte(hash[:8])] {
-		if c.hash.Equal(hash) {
-			return c.gateway
+// Administrator is who a key belongs to, "" when it is no administrator's.
+func (d *Directory) Administrator(key []byte) string {
+	if c := d.find(d.hasher.Hash(key)); c != nil {
+		return c.person
+	}
+	return ""
+}
+
+func (d *Directory) find(hash Hash) *credential {
+	bucket := d.keys[[8]byte(hash[:8])]
+	for i := range bucket {
+		if bucket[i].hash.Equal(hash) {
+			return &bucket[i]
 		}
 	}
 	return nil
@@ -173,6 +252,12 @@ func (d *Directory) find(hash Hash) *Gateway {
 func (d *Directory) Merchant(id payment.MerchantID) (Config, bool) {
 	m, ok := d.merchants[id]
 	return m, ok
+}
+
+// CardScope is the scope of the cards that a merchant shares with others, ""
+// where it shares none.
+func (d *Directory) CardScope(id payment.MerchantID) string {
+	return payment.GroupScope(d.merchants[id].CardGroup)
 }
 
 // Merchants are all merchants, by id.

@@ -29,7 +29,7 @@ func TestAuthenticate(t *testing.T) {
 	d, err := New([]Config{{ID: "parcels", Name: "Parcels Ltd"}, {ID: "books"}}, []GatewayConfig{
 		{ID: "shop", KeyHashes: []string{key("old"), key("new")}, Merchants: []payment.MerchantID{"parcels", "books", "parcels"}},
 		{ID: "library", KeyHashes: []string{key("lib")}, Merchants: []payment.MerchantID{"books"}},
-	}, h)
+	}, nil, h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestFaults(t *testing.T) {
 		{ID: ""},
 		{ID: "b", KeyHashes: []string{"xyz", strings.Repeat("g", 64)}, Merchants: []payment.MerchantID{"books"}, RatePerSecond: -1},
 		{ID: "c", KeyHashes: []string{h.Hash([]byte("c")).String()}, Merchants: []payment.MerchantID{"books"}, RatePerSecond: 0.5},
-	}, h)
+	}, nil, h)
 	for _, want := range []error{ErrName, ErrDuplicate, ErrUnknown, ErrScope, ErrNoKey, ErrHash, ErrRate} {
 		if !errors.Is(err, want) {
 			t.Errorf("no %q in %v", want, err)
@@ -115,7 +115,7 @@ func TestFaults(t *testing.T) {
 
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGateway(&GatewayConfig{ID: "shop", RatePerSecond: 2, Burst: 3})
+		g := newGateway(&GatewayConfig{ID: "shop", RatePerSecond: 2, Burst: 3}, nil)
 		for i := range 3 {
 			if _, ok := g.Allow(); !ok {
 				t.Errorf("request %d of the burst is refused", i)
@@ -132,13 +132,13 @@ func TestRate(t *testing.T) {
 		if _, ok := g.Allow(); ok {
 			t.Error("a place was given twice")
 		}
-		free := newGateway(&GatewayConfig{ID: "free"})
+		free := newGateway(&GatewayConfig{ID: "free"}, nil)
 		for range 10_000 {
 			if _, ok := free.Allow(); !ok {
 				t.Fatal("a gateway without a limit is limited")
 			}
 		}
-		second := newGateway(&GatewayConfig{ID: "second", RatePerSecond: 2.5})
+		second := newGateway(&GatewayConfig{ID: "second", RatePerSecond: 2.5}, nil)
 		for range 3 { // one second's worth, rounded up
 			if _, ok := second.Allow(); !ok {
 				t.Error("the default burst is too small")
@@ -188,7 +188,7 @@ func TestReadPepper(t *testing.T) {
 
 func BenchmarkAuthenticate(b *testing.B) {
 	h := testHasher(b, 1)
-	d, err := New([]Config{{ID: "m"}}, []GatewayConfig{{ID: "g", KeyHashes: []string{h.Hash([]byte("k")).String()}, Merchants: []payment.MerchantID{"m"}}}, h)
+	d, err := New([]Config{{ID: "m"}}, []GatewayConfig{{ID: "g", KeyHashes: []string{h.Hash([]byte("k")).String()}, Merchants: []payment.MerchantID{"m"}}}, nil, h)
 	if err != nil {
 		b.Fatal(err)
 	}

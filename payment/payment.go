@@ -216,6 +216,8 @@ type Authorization struct {
 	ThreeDS          ThreeDSecure
 	Exemption        []byte // sca.exemption: tra, low_value, mit, …
 	StoredCredential StoredCredential
+	RetryOf          ID // the soft decline that this one tries again, authenticated; zero: none
+	PaymentLink      ID // that is paid; zero: none
 	ReceivedAt       Instant
 	Deadline         Instant // the gateway's budget ends; an answer is given by then
 }
@@ -225,4 +227,9 @@ func (a *Authorization) Wipe() {
 	a.Card.Wipe()
 	a.PIN.Wipe()
 	*a = Authorization{}
+}
+
+// OnFile says whether the card was stored before this payment.
+func (a *Authorization) OnFile() bool {
+	return a.Card.Token != "" || len(a.StoredCredential.Usage) > 0 && string(a.StoredCredential.Usage) != "first"
 }

@@ -36,11 +36,15 @@ type Intent struct {
 	Last4       [4]byte
 	// NetworkTransactionID of the payment this one continues, where given.
 	NetworkTransactionID []byte
+	OnFile               bool    // the card was stored before, here or by the gateway
 	Token                ID      // of the stored card that is paid with; zero: none
 	Save                 ID      // the token to give the card if it is approved and has none yet
 	Expiry               [4]byte // with Save, for people
 	Holder               []byte  // with Save: the cardholder's name
 	Tags                 []byte  // the merchant's own, a line each
+	CardScope            string  // with Save: who may pay with the card, see StoredCard; "": Merchant
+	Follows              ID      // the soft decline that this payment tries again, authenticated; zero: none
+	PaymentLink          ID      // that is paid; zero: none
 }
 
 // Terms are the merchant's contract with the acquirer, as the wire wants them.

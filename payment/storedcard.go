@@ -29,7 +29,8 @@ func (s CardStatus) String() string {
 // payments it was saved with. It holds no clear number.
 type StoredCard struct {
 	Token      ID
-	Merchant   MerchantID
+	Merchant   MerchantID // that saved it last: its envelope is bound to that name
+	Scope      string     // who may pay with it, where that is not Merchant alone: see GroupScope
 	Status     CardStatus
 	Sealed     []byte // vault envelope of number and expiry
 	SealedFor  ID     // the record that the envelope is bound to: a payment, or the token
@@ -48,9 +49,39 @@ type StoredCard struct {
 type CardChange struct {
 	Token    ID
 	Merchant MerchantID
+	Scope    string // of the card
 	Delete   bool
 	Sealed   []byte // with the new expiry, for the token itself
 	Expiry   [4]byte
 	Holder   []byte
 	Holds    bool // Holder is given
+}
+
+// GroupScope is the scope of the cards that a group of merchants shares; "" for
+// no group. No merchant's name begins like it.
+func GroupScope(group string) string {
+	if group == "" {
+		return ""
+	}
+	return "@" + group
+}
+
+// UsableBy says whether a merchant, whose cards have a scope, may pay with the
+// card: one of its own, or of its group.
+func (k *StoredCard) UsableBy(m MerchantID, scope string) bool {
+	if k.Status == CardDeleted {
+		return false
+	}
+	if k.Scope == "" {
+		return k.Merchant == m
+	}
+	return k.Scope == scope
+}
+
+// GroupOf is the group of a scope, "" where it is none.
+func GroupOf(scope string) string {
+	if scope == "" {
+		return ""
+	}
+	return scope[1:]
 }

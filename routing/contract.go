@@ -19,9 +19,10 @@ type Contract struct {
 	Terms           payment.Terms
 	Currencies      []payment.Currency // empty: every currency
 	Channels        []payment.Channel  // empty: every channel
+	MinAmount       int64              // minor units of the payment's currency; 0: none
 	MaxAmount       int64              // minor units of the payment's currency; 0: payment.MaxAmount
 	PartialApproval bool               // the merchant can take a partial approval
-	CVV             CVVPolicy
+	CVV             CVVRules
 	CaptureWithin   time.Duration  // then what was not captured is reversed; 0: never
 	CaptureBy       CaptureBy      // how captures reach the acquirer
 	FreeRefunds     bool           // refunds that name no payment of ours are allowed
@@ -55,33 +56,6 @@ func (c CaptureBy) String() string {
 func ParseCaptureBy(name string) (CaptureBy, bool) {
 	i := slices.Index(captureByNames[:], name)
 	return CaptureBy(max(i, 0)), i >= 0
-}
-
-// CVVPolicy says when a payment without security code is refused.
-type CVVPolicy uint8
-
-// The policies.
-const (
-	CVVOptional CVVPolicy = iota
-	// CVVRequired asks for it where a cardholder types the number in: not for
-	// stored cards, not when the merchant initiates, not when the card is there.
-	CVVRequired
-)
-
-// String is the policy's name in configuration.
-func (p CVVPolicy) String() string {
-	if p == CVVRequired {
-		return "required"
-	}
-	return "optional"
-}
-
-// asks says whether a payment needs a security code.
-func (p CVVPolicy) asks(q *Query) bool {
-	if p == CVVOptional || q.MerchantInitiated || q.StoredCard {
-		return false
-	}
-	return q.Channel == payment.Ecommerce || q.Channel == payment.MOTO || q.Channel == payment.PayByLink
 }
 
 func (c *Contract) limit() int64 {
@@ -127,6 +101,9 @@ func (c *Contract) Validate() []error {
 	}
 	if c.MaxAmount < 0 || c.MaxAmount > payment.MaxAmount {
 		f.addf("%s: max_amount %d is not between 0 and %d", name, c.MaxAmount, int64(payment.MaxAmount))
+	}
+	if c.MinAmount < 0 || c.MinAmount > 0 && c.MinAmount > c.limit() {
+		f.addf("%s: min_amount %d is not between 0 and the limit, %d", name, c.MinAmount, c.limit())
 	}
 	for _, err := range validateTerms(&c.Terms) {
 		f.addf("%s: %w", name, err)

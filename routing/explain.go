@@ -102,10 +102,12 @@ func (e *explanation) refused(c *Contract, err error) string {
 		return fmt.Sprintf("%s is not among %s", e.q.Channel, joined(c.Channels))
 	case errors.Is(err, ErrCurrency):
 		return fmt.Sprintf("%s is not among %s", e.q.Amount.Currency, joined(c.Currencies))
+	case errors.Is(err, ErrAmountBelow):
+		return fmt.Sprintf("the least is %s", amountText(payment.Amount{Value: c.MinAmount, Currency: e.q.Amount.Currency}))
 	case errors.Is(err, ErrAmountLimit):
 		return fmt.Sprintf("the limit is %s", amountText(payment.Amount{Value: c.limit(), Currency: e.q.Amount.Currency}))
 	}
-	return fmt.Sprintf("its CVV policy is %s", c.CVV)
+	return fmt.Sprintf("its CVV policy is %s", c.CVV.of(e.q))
 }
 
 func (e *explanation) answer() {

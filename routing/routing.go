@@ -28,7 +28,9 @@ var (
 	ErrChannel         = errors.New("channel not in the contract")
 	ErrCurrency        = errors.New("currency not in the contract")
 	ErrAmountLimit     = errors.New("amount above the contract's limit")
+	ErrAmountBelow     = errors.New("amount below the contract's least")
 	ErrCVV             = errors.New("the contract requires a security code")
+	ErrCVVForbidden    = errors.New("the contract takes no security code here")
 	ErrNoRoute         = errors.New("every link is denied by rules")
 )
 
@@ -208,10 +210,10 @@ func (p *plan) accepts(q *Query) error {
 	if q.Amount.Value > c.limit() {
 		return ErrAmountLimit
 	}
-	if c.CVV.asks(q) && !q.CVVPresent {
-		return ErrCVV
+	if q.Amount.Value < c.MinAmount {
+		return ErrAmountBelow
 	}
-	return nil
+	return c.CVV.refuses(q)
 }
 
 // Contract is a merchant's contract for a scheme, nil when there is none.

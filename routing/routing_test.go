@@ -51,7 +51,7 @@ func testContracts() []Contract {
 	cb, visa, amex := contract(payment.CB, 0, "cb-a", "cb-b"), contract(payment.Visa, 0, "visa-a"), contract(payment.Amex, 0, "amex")
 	visa.Currencies = []payment.Currency{eur, usd}
 	visa.MaxAmount = 100_000
-	visa.CVV = CVVRequired
+	visa.CVV = CVVEverywhere(CVVRequired)
 	amex.Channels = []payment.Channel{payment.Ecommerce, payment.CardPresent}
 	other := contract(payment.CB, 5, "cb-a")
 	other.Merchant = "books"

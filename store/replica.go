@@ -38,7 +38,8 @@ type replica struct {
 	reading sync.WaitGroup // of keys, beside the machine
 	closing atomic.Bool
 
-	ring keyRing
+	ring      keyRing
+	merchants notice
 	progress
 	waiting  awaiting
 	pool     sync.Pool // *applied
@@ -60,6 +61,9 @@ func (r *replica) load() error {
 	}
 	r.machine = m
 	r.ring.publish(m)
+	if m.MerchantsChanged() {
+		r.merchants.tell()
+	}
 	r.reached(m.Applied())
 	view := r.state.NewSnapshot()
 	r.reading.Go(func() {
@@ -167,6 +171,9 @@ func (r *replica) flush(index uint64, responses []any) {
 		return
 	}
 	r.ring.publish(r.machine)
+	if r.machine.MerchantsChanged() {
+		r.merchants.tell()
+	}
 	r.waiting.decided(r.machine.Decided())
 	r.reached(index)
 }

@@ -146,15 +146,16 @@ func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) 
 		BIN:        a.Card.PAN.BIN(),
 
 		NetworkTransactionID: a.StoredCredential.NetworkTransactionID,
+		OnFile:               a.OnFile(), Token: token, Follows: a.RetryOf, PaymentLink: a.PaymentLink,
 	}
-	i.Token, i.Tags = token, a.Tags
+	i.Tags = a.Tags
 	if a.SaveCard && token.IsZero() {
-		i.Save, i.Holder = s.Mint(), a.Holder
+		i.Save, i.Holder, i.CardScope = s.Mint(), a.Holder, s.scope(a.Merchant)
 		copy(i.Expiry[:], a.Card.Expiry.RevealExpiry())
 	}
 	i.Fingerprint = s.fingerprint(a, i)
 	copy(i.Last4[:], a.Card.PAN.Last4())
-	return nil
+	return s.retryOf(a, i)
 }
 
 // firstRoute picks the first route with room and encodes for it. Its errors
@@ -163,7 +164,7 @@ func (s *Switch) firstRoute(a *payment.Authorization, w *work, i *payment.Intent
 	w.query = routing.Query{
 		Merchant: a.Merchant, PAN: &a.Card.PAN, Brand: a.Brand, Amount: a.Amount,
 		Channel: a.Channel, CVVPresent: a.Card.CVV.Present(),
-		MerchantInitiated: a.StoredCredential.MerchantInitiated, StoredCard: a.Card.Token != "",
+		MerchantInitiated: a.StoredCredential.MerchantInitiated, StoredCard: a.OnFile(),
 	}
 	if err := s.Table.Load().Route(&w.query, &w.routes); err != nil {
 		return nil, refusalOfRouting(err)

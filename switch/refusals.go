@@ -98,7 +98,9 @@ func refusalOfRouting(err error) error {
 		{routing.ErrCurrency, "/amount/currency", "currency_not_accepted", "the contract does not cover this currency"},
 		{routing.ErrChannel, "/channel", "channel_not_accepted", "the contract does not cover this channel"},
 		{routing.ErrAmountLimit, "/amount/value", "amount_over_limit", "the amount is over the contract's limit"},
-		{routing.ErrCVV, "/card/cvv", "cvv_policy", "the contract's CVV policy does not allow this"},
+		{routing.ErrAmountBelow, "/amount/value", "amount_below_limit", "the amount is below the contract's least"},
+		{routing.ErrCVV, "/card/cvv", "cvv_required", "the contract's CVV policy asks for the security code on this channel"},
+		{routing.ErrCVVForbidden, "/card/cvv", "cvv_not_allowed", "the contract's CVV policy takes no security code on this channel"},
 	} {
 		if errors.Is(err, r.err) {
 			return &payment.Refusal{Kind: payment.RefusedInvalid, Pointer: r.pointer, Code: r.code, Detail: r.detail}

@@ -22,7 +22,7 @@ type Opener interface {
 // unveil puts the stored card that a token stands for into the request, with
 // the network's name of the payment it was saved with.
 func (s *Switch) unveil(a *payment.Authorization, networkID *[24]byte) error {
-	k, err := s.ownCard(a.Merchant, string(a.Card.Token))
+	k, err := s.usableCard(a.Merchant, string(a.Card.Token))
 	if err != nil {
 		return err
 	}
@@ -66,9 +66,9 @@ func (s *Switch) open(c *card.Card, k *payment.StoredCard) error {
 	return nil
 }
 
-// ownCard finds a merchant's stored card. Another's is as unknown as one that
-// does not exist.
-func (s *Switch) ownCard(m payment.MerchantID, token string) (payment.StoredCard, error) {
+// usableCard finds a stored card of a merchant or its group. Another's is as
+// unknown as one that does not exist.
+func (s *Switch) usableCard(m payment.MerchantID, token string) (payment.StoredCard, error) {
 	unknown := &payment.Refusal{Kind: payment.RefusedInvalid, Pointer: "/card/token", Code: "unknown_token", Detail: "the merchant has no such stored card"}
 	id, err := payment.ParseID(token, payment.CardPrefix)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *Switch) ownCard(m payment.MerchantID, token string) (payment.StoredCard
 	}
 	k, err := s.Cards.StoredCard(id)
 	switch {
-	case errors.Is(err, payment.ErrNotFound), err == nil && (k.Merchant != m || k.Status == payment.CardDeleted):
+	case errors.Is(err, payment.ErrNotFound), err == nil && !k.UsableBy(m, s.scope(m)):
 		return payment.StoredCard{}, unknown
 	case err != nil:
 		return payment.StoredCard{}, refusalUnavailable()
@@ -91,7 +91,7 @@ func (s *Switch) ChangeCard(x *payment.CardChange, expiry *card.Expiry) (payment
 		if err != nil {
 			return k, err
 		}
-		if k.Merchant != x.Merchant || k.Status == payment.CardDeleted {
+		if !k.UsableBy(x.Merchant, x.Scope) {
 			return k, payment.ErrNotFound
 		}
 		var c card.Card
@@ -128,4 +128,12 @@ func (s *Switch) fingerprint(a *payment.Authorization, i *payment.Intent) [32]by
 	sum := s.Sealer.Fingerprint(a, i.BlindIndex)
 	a.Card.Expiry = expiry
 	return sum
+}
+
+// scope is that of the cards which a merchant shares with others, "" for none.
+func (s *Switch) scope(m payment.MerchantID) string {
+	if s.CardScope == nil {
+		return ""
+	}
+	return s.CardScope(m)
 }

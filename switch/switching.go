@@ -100,6 +100,7 @@ type Deps struct {
 	Operations Operations
 	Cards      StoredCards
 	Opener     Opener
+	CardScope  func(payment.MerchantID) string // of the cards that a merchant shares with others, "" for none; nil: nobody shares
 	Exchanger  Exchanger
 	Sealer     Sealer
 	Table      *atomic.Pointer[routing.Table]

@@ -2,7 +2,6 @@ package main
 
 import (
 	"path/filepath"
-	"time"
 
 	"authswitch/api"
 	"authswitch/hsm"
@@ -31,9 +30,11 @@ type Config struct {
 	Cluster   ClusterConfig            `yaml:"cluster"` // none: this node is alone
 	Links     []LinkConfig             `yaml:"links"`
 	BINs      string                   `yaml:"bins"` // CSV; empty: the built-in table of published prefixes
-	Merchants []MerchantConfig         `yaml:"merchants"`
+	Merchants []merchant.Document      `yaml:"merchants"`
 	Rules     []routing.RuleConfig     `yaml:"rules"` // over the contracts' order of links, top down
 	Gateways  []merchant.GatewayConfig `yaml:"gateways"`
+	// Administrators may change merchants and contracts through the API.
+	Administrators []merchant.AdministratorConfig `yaml:"administrators"`
 }
 
 // NodeConfig names the node and its place on disk.
@@ -78,36 +79,6 @@ type LinkConfig struct {
 	// decided; shown by GET /v1/links so that `bench verify` finds it. Never in
 	// production.
 	SimulatorLedger string `yaml:"simulator_ledger"`
-}
-
-// MerchantConfig is a merchant with its contracts.
-type MerchantConfig struct {
-	merchant.Config `yaml:",inline"`
-	TimeZone        string           `yaml:"time_zone"` // IANA name; UTC when empty
-	Contracts       []ContractConfig `yaml:"contracts"`
-}
-
-// ContractConfig is a merchant's contract for one scheme.
-type ContractConfig struct {
-	Scheme          string             `yaml:"scheme"`
-	Links           []payment.LinkName `yaml:"links"` // in order of preference
-	Terminal        string             `yaml:"terminal"`
-	Acceptor        string             `yaml:"acceptor"`
-	AcceptorName    string             `yaml:"acceptor_name"` // name/city/country
-	MCC             string             `yaml:"mcc"`
-	Acquirer        string             `yaml:"acquirer"`
-	Forwarder       string             `yaml:"forwarder"`
-	Country         string             `yaml:"country"`    // ISO 3166 numeric
-	Currencies      []string           `yaml:"currencies"` // ISO 4217 alphabetic
-	Channels        []string           `yaml:"channels"`
-	MaxAmount       int64              `yaml:"max_amount"` // minor units; 0: no limit of ours
-	PartialApproval bool               `yaml:"partial_approval"`
-	CaptureWithin   time.Duration      `yaml:"capture_within"` // then what was not captured is reversed; 0: never
-	// CaptureBy is how captures reach the acquirer: advice, or file. Empty: an
-	// advice where every link's dialect has one, else a clearing file.
-	CaptureBy   string `yaml:"capture_by,omitempty"`
-	FreeRefunds bool   `yaml:"unreferenced_refunds,omitempty"` // refunds that name no payment of this switch
-	CVV         string `yaml:"cvv"`                            // optional (default) or required
 }
 
 // complete fills defaults and makes paths absolute.

@@ -139,7 +139,7 @@ func TestConfigFaults(t *testing.T) {
 		{"country: \"250\"", "country: \"250\"\n        capture_by: fax", `merchant "parcels", scheme "cb": capture_by: "fax" is neither advice, file nor batch_upload`},
 		{"country: \"250\"", "country: \"250\"\n        capture_by: batch_upload", `capture_by: batch_upload is not built`},
 		{"dialect: cb\n", "dialect: ifsf\n    cut_over: \"25:00\"\n", `link "cb-a": cut_over: "25:00" is not HH:MM`},
-		{"country: \"250\"", "country: \"250\"\n        cvv: never", `cvv: "never" is neither optional nor required`},
+		{"country: \"250\"", "country: \"250\"\n        cvv: always", `cvv: "always" is none of optional, required, never`},
 		{"country: \"250\"", "country: \"250\"\n        max_amount: -1", "max_amount -1 is not between 0 and"},
 		{"5feceb66", "beef", `gateway "shop": key_hashes[0]: not a key hash`},
 		{"    merchants: [parcels]", "    merchants: [letters]", `gateway "shop": merchant "letters": no such merchant`},

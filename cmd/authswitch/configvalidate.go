@@ -136,6 +136,11 @@ func (c *Config) validateProduction() []error {
 			faults = append(faults, fmt.Errorf("gateways[%d].id: %q is the gateway of authswitch dev; its key is printed for everybody", i, devGateway))
 		}
 	}
+	for i := range c.Administrators {
+		if c.Administrators[i].ID == devGateway {
+			faults = append(faults, fmt.Errorf("administrators[%d].id: %q is the administrator of authswitch dev; its key is printed for everybody", i, devGateway))
+		}
+	}
 	return faults
 }
 

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"time"
 
 	"authswitch/merchant"
 	"authswitch/payment"
@@ -28,7 +26,7 @@ func (c *Config) validateMerchants() []error {
 	_, err = routing.NewTable(ranges, contracts, rules)
 	faults = append(faults, each(err)...)
 	// Keys are compared by their hashes: the hasher is not needed to find faults.
-	_, err = merchant.New(c.merchants(), c.Gateways, nil)
+	_, err = merchant.New(merchant.Configs(c.Merchants), c.Gateways, c.Administrators, nil)
 	return append(faults, each(err)...)
 }
 
@@ -68,81 +66,7 @@ func (c *Config) unknownLinks() []error {
 
 // contracts are all merchants' contracts as routing wants them, without those
 // that cannot be read. Whether they make sense is routing's to say.
-func (c *Config) contracts() ([]routing.Contract, []error) {
-	var all []routing.Contract
-	var faults []error
-	for i := range c.Merchants {
-		m := &c.Merchants[i]
-		zone, err := time.LoadLocation(m.TimeZone)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("merchant %q: time_zone: %w", m.ID, err))
-			zone = time.UTC
-		}
-		for j := range m.Contracts {
-			contract, errs := m.Contracts[j].contract(m.ID)
-			if len(errs) > 0 {
-				faults = append(faults, errs...)
-				continue // what was not read would be reported again as missing
-			}
-			contract.TimeZone = zone
-			contract.Priority = j // the order in the file
-			all = append(all, contract)
-		}
-	}
-	return all, faults
-}
-
-// contract reads one contract's names into codes.
-func (c *ContractConfig) contract(m payment.MerchantID) (routing.Contract, []error) {
-	var faults []error
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("merchant %q, scheme %q: "+format, append([]any{m, c.Scheme}, args...)...))
-	}
-	r := routing.Contract{
-		Merchant: m,
-		Scheme:   payment.ParseScheme([]byte(c.Scheme)),
-		Links:    slices.Clone(c.Links),
-		Terms: payment.Terms{
-			Terminal: c.Terminal, Acceptor: c.Acceptor, AcceptorName: c.AcceptorName, MCC: c.MCC,
-			Acquirer: c.Acquirer, Forwarder: c.Forwarder, Country: c.Country,
-		},
-		MaxAmount:       c.MaxAmount,
-		PartialApproval: c.PartialApproval, CaptureWithin: c.CaptureWithin, FreeRefunds: c.FreeRefunds,
-	}
-	by, known := routing.ParseCaptureBy(c.CaptureBy)
-	switch {
-	case !known:
-		fault("capture_by: %q is neither advice, file nor batch_upload", c.CaptureBy)
-	case by == routing.CaptureByBatchUpload:
-		fault("capture_by: batch_upload is not built: no dialect describes its messages; take advice or file")
-	}
-	r.CaptureBy = by
-	if r.Scheme == payment.NoScheme {
-		fault("unknown scheme")
-	}
-	for _, name := range c.Currencies {
-		currency, err := payment.ParseCurrency([]byte(name))
-		if err != nil {
-			fault("currencies: %q: %w", name, err)
-		}
-		r.Currencies = append(r.Currencies, currency)
-	}
-	for _, name := range c.Channels {
-		channel := payment.ParseChannel([]byte(name))
-		if channel == payment.NoChannel {
-			fault("channels: %q is unknown", name)
-		}
-		r.Channels = append(r.Channels, channel)
-	}
-	switch c.CVV {
-	case "", "optional":
-	case "required":
-		r.CVV = routing.CVVRequired
-	default:
-		fault("cvv: %q is neither optional nor required", c.CVV)
-	}
-	return r, faults
-}
+func (c *Config) contracts() ([]routing.Contract, []error) { return merchant.Contracts(c.Merchants) }
 
 // rules are the rules as routing wants them, without those that cannot be read.
 func (c *Config) rules() ([]routing.Rule, []error) {
@@ -200,8 +124,8 @@ func tableOf(path string) (*routing.Table, error) {
 	return c.table()
 }
 
-// directory builds the view of merchants and gateways.
-func (c *Config) directory() (*merchant.Directory, error) {
+// directoryOf builds the view of these merchants and the file's gateways.
+func (c *Config) directoryOf(documents []merchant.Document) (*merchant.Directory, error) {
 	pepper, err := merchant.ReadPepper(c.Vault.PepperFile)
 	if err != nil {
 		return nil, err
@@ -210,14 +134,5 @@ func (c *Config) directory() (*merchant.Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return merchant.New(c.merchants(), c.Gateways, hasher)
-}
-
-// merchants are the merchants without their contracts.
-func (c *Config) merchants() []merchant.Config {
-	all := make([]merchant.Config, len(c.Merchants))
-	for i := range c.Merchants {
-		all[i] = c.Merchants[i].Config
-	}
-	return all
+	return merchant.New(merchant.Configs(documents), c.Gateways, c.Administrators, hasher)
 }

@@ -70,6 +70,7 @@ type devInfo struct {
 	API      string    `json:"api"`
 	Admin    string    `json:"admin"`
 	Key      string    `json:"key"`
+	AdminKey string    `json:"admin_key"` // changes merchants
 	Merchant string    `json:"merchant"`
 	DataDir  string    `json:"data_dir"`
 	Nodes    []devNode `json:"nodes"`

@@ -58,21 +58,22 @@ const (
 // writeDevFiles writes keys, configuration and scenarios, keeping what a
 // directory already has.
 func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, error) {
-	key, hash, err := devKeys(dir)
+	keys, err := devKeys(dir)
 	if err != nil {
 		return nil, err
 	}
 	l := &devLayout{info: devInfo{
 		API: loopback(o.portBase + portAPI), Admin: loopback(o.portBase + portAdmin),
-		Key: key, Merchant: devMerchant, DataDir: dir,
+		Key: keys.gateway, AdminKey: keys.administrator, Merchant: devMerchant, DataDir: dir,
 	}}
 	config := Config{
-		API:      api.Config{Budget: devAnswerTimeout + 5*time.Second},
-		Vault:    VaultConfig{KeyFile: filepath.Join(dir, "vault.key"), PepperFile: filepath.Join(dir, "pepper")},
-		HSM:      module.section(),
-		Clearing: ClearingConfig{Dir: filepath.Join(dir, "clearing")}, // of whichever node leads
-		Keys:     keyring.Config{Preload: time.Second},
-		Gateways: []merchant.GatewayConfig{{ID: devGateway, KeyHashes: []string{hash}, Merchants: []payment.MerchantID{devMerchant}}},
+		API:            api.Config{Budget: devAnswerTimeout + 5*time.Second},
+		Vault:          VaultConfig{KeyFile: filepath.Join(dir, "vault.key"), PepperFile: filepath.Join(dir, "pepper")},
+		HSM:            module.section(),
+		Clearing:       ClearingConfig{Dir: filepath.Join(dir, "clearing")}, // of whichever node leads
+		Keys:           keyring.Config{Preload: time.Second},
+		Gateways:       []merchant.GatewayConfig{{ID: devGateway, KeyHashes: []string{keys.gatewayHash}, Merchants: []payment.MerchantID{devMerchant}}},
+		Administrators: []merchant.AdministratorConfig{{ID: devGateway, KeyHashes: []string{keys.administratorHash}}},
 	}
 	for i, d := range devLinks {
 		address := hostPort(o.portBase + portSim + i)
@@ -97,7 +98,7 @@ func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, err
 		}
 		l.simulators = append(l.simulators, child{name: "sim " + string(d.name), args: []string{"sim", "run", scenario}, logs: os.Stderr})
 	}
-	config.Merchants = []MerchantConfig{devMerchantConfig()}
+	config.Merchants = []merchant.Document{devMerchantConfig()}
 	if err := l.writeNodes(dir, o, config); err != nil {
 		return nil, err
 	}
@@ -105,10 +106,10 @@ func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, err
 }
 
 // devMerchantConfig takes CB, Visa, Mastercard and Amex in EUR on every channel.
-func devMerchantConfig() MerchantConfig {
-	m := MerchantConfig{Config: merchant.Config{ID: devMerchant, Name: "Parcels and stamps"}, TimeZone: "UTC"}
+func devMerchantConfig() merchant.Document {
+	m := merchant.Document{Config: merchant.Config{ID: devMerchant, Name: "Parcels and stamps"}, TimeZone: "UTC"}
 	for _, scheme := range []payment.Scheme{payment.CB, payment.Visa, payment.Mastercard, payment.Amex} {
-		c := ContractConfig{
+		c := merchant.ContractConfig{
 			Scheme: scheme.String(), Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS/PARIS/FR",
 			MCC: "9402", Acquirer: "497010", Country: "250", Currencies: []string{"EUR"},
 		}
@@ -122,25 +123,34 @@ func devMerchantConfig() MerchantConfig {
 	return m
 }
 
-// devKeys makes the key file, the pepper and the API key, or reads those that a
+// devSecrets are the keys that dev prints, and what its file has of them.
+type devSecrets struct{ gateway, gatewayHash, administrator, administratorHash string }
+
+// devKeys makes the key file, the pepper and the API keys, or reads those that a
 // kept directory has.
-func devKeys(dir string) (key, hash string, err error) {
+func devKeys(dir string) (keys devSecrets, err error) {
 	if err := vault.CreateKeyFile(filepath.Join(dir, "vault.key"), rand.Reader); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", "", err
+		return keys, err
 	}
 	pepper, err := keepSecret(filepath.Join(dir, "pepper"), func() (string, error) { return rand.Text() + rand.Text(), nil })
 	if err != nil {
-		return "", "", err
-	}
-	key, err = keepSecret(filepath.Join(dir, "api.key"), func() (string, error) { return merchant.NewKey(rand.Reader) })
-	if err != nil {
-		return "", "", err
+		return keys, err
 	}
 	hasher, err := merchant.NewHasher([]byte(pepper))
 	if err != nil {
-		return "", "", err
+		return keys, err
 	}
-	return key, hasher.Hash([]byte(key)).String(), nil
+	for _, k := range []struct {
+		file      string
+		key, hash *string
+	}{{"api.key", &keys.gateway, &keys.gatewayHash}, {"admin.key", &keys.administrator, &keys.administratorHash}} {
+		*k.key, err = keepSecret(filepath.Join(dir, k.file), func() (string, error) { return merchant.NewKey(rand.Reader) })
+		if err != nil {
+			return keys, err
+		}
+		*k.hash = hasher.Hash([]byte(*k.key)).String()
+	}
+	return keys, nil
 }
 
 // keepSecret returns what the file holds, making it first where it is missing.

@@ -113,11 +113,14 @@ func (n *node) openStore(ctx context.Context) error {
 
 // buildCore compiles dialects and routes and puts the switch together.
 func (n *node) buildCore(context.Context) error {
-	table, err := n.cfg.table()
+	ranges, err := n.cfg.ranges()
 	if err != nil {
 		return err
 	}
-	n.changing.table.Store(table)
+	n.changing.file, n.changing.ranges = n.cfg, ranges
+	if err := n.takeMerchants(); err != nil {
+		return err
+	}
 	if n.clearing, err = n.newClearing(); err != nil {
 		return err
 	}
@@ -165,7 +168,7 @@ func (n *node) buildCore(context.Context) error {
 	}
 	n.linkSet.Store(n.byName)
 	n.core, err = switching.New(switching.Deps{
-		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Cards: n.store, Opener: n.cards.For(hsm.Capture), Exchanger: n.byName, Sealer: n.cards,
+		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Cards: n.store, Opener: n.cards.For(hsm.Capture), CardScope: n.cardScope, Exchanger: n.byName, Sealer: n.cards,
 		Table: &n.changing.table, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
 		Now: wallClock, Mint: minter.Mint, Log: n.log, Registerer: n.registry,
 	})
@@ -207,6 +210,7 @@ func (n *node) startLinks(ctx context.Context) error {
 	sendContext, stopSend := context.WithCancel(context.WithoutCancel(ctx))
 	n.stopLink, n.stopSend = stopLink, stopSend
 	n.running.Go(func() { n.loadTestKeys(sendContext) })
+	n.running.Go(func() { n.followMerchants(sendContext) })
 	for _, l := range n.links {
 		n.running.Go(func() {
 			if err := l.Run(linkContext); err != nil && !errors.Is(err, context.Canceled) {
@@ -235,11 +239,7 @@ func (n *node) startLinks(ctx context.Context) error {
 
 // openDoors lets operators and gateways in, in this order.
 func (n *node) openDoors(context.Context) error {
-	directory, err := n.cfg.directory()
-	if err != nil {
-		return err
-	}
-	n.changing.directory.Store(directory)
+	var err error
 	n.admin, err = newAdmin(net.Listen, n.cfg.Admin, n.registry, n.missing)
 	if err != nil {
 		return err
@@ -251,7 +251,7 @@ func (n *node) openDoors(context.Context) error {
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
 	n.door, err = api.New(n.cfg.API, api.Deps{
-		Authorizer: n.core, Reverser: n.core, Operator: n.core, Cards: n.core, Gateways: &n.changing, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
+		Authorizer: n.core, Reverser: n.core, Operator: n.core, Cards: n.core, Gateways: &n.changing, Administrators: &n.changing, Merchants: merchantKeeper{n}, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
 	})
 	if err != nil {
 		return err

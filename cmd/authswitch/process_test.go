@@ -47,6 +47,7 @@ type instance struct {
 	dir  string
 	info struct {
 		API, Admin, Key, Merchant string
+		AdminKey                  string `json:"admin_key"`
 		DataDir                   string `json:"data_dir"`
 		Nodes                     []struct {
 			ID, API, Admin string
@@ -166,22 +167,26 @@ type answer struct {
 }
 
 // ask sends one request; a nil body is a GET.
-func (d *instance) ask(method, path, key, body string) answer {
+func (d *instance) ask(method, path, key, body string, headers ...string) answer {
 	d.t.Helper()
-	a, err := d.tryAsk(method, path, key, body)
+	a, err := d.tryAsk(method, path, key, body, headers...)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	return a
 }
 
-func (d *instance) tryAsk(method, path, key, body string) (answer, error) {
+func (d *instance) tryAsk(method, path, key, body string, headers ...string) (answer, error) {
 	request, err := http.NewRequest(method, d.info.API+path, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
 	}
 	request.Header.Set("Authorization", "Bearer "+d.info.Key)
-	if method == http.MethodPost {
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		request.Header.Set(name, value)
+	}
+	if method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
 		request.Header.Set("Content-Type", "application/json")
 		request.Header.Set("Idempotency-Key", key)
 	}

@@ -16,7 +16,10 @@ import (
 // changing is what a running node can read again: each request sees either the
 // old or the new, whole.
 type changing struct {
-	mu        sync.Mutex // one reload at a time
+	mu        sync.Mutex // one reload, or change of merchants, at a time
+	file      *Config    // as it was read last; guarded by mu
+	ranges    []routing.Range
+	documents atomic.Pointer[[]merchant.Document]
 	table     atomic.Pointer[routing.Table]
 	directory atomic.Pointer[merchant.Directory]
 }
@@ -28,6 +31,19 @@ func (c *changing) Authenticate(key []byte) *merchant.Gateway {
 	return c.directory.Load().Authenticate(key)
 }
 
+// Administrator implements api.Administrators, likewise.
+func (c *changing) Administrator(key []byte) string {
+	return c.directory.Load().Administrator(key)
+}
+
+// cardScope is the scope of the cards that a merchant shares with others.
+func (n *node) cardScope(m payment.MerchantID) string {
+	if d := n.changing.directory.Load(); d != nil {
+		return d.CardScope(m)
+	}
+	return ""
+}
+
 // reloaded is what a reload did.
 type reloaded struct {
 	// Taken are the sections that are in force now, changed or not.
@@ -37,7 +53,7 @@ type reloaded struct {
 }
 
 // taken are the sections of the file that a reload takes.
-func taken() []string { return []string{"bins", "merchants", "rules", "gateways"} }
+func taken() []string { return []string{"bins", "merchants", "rules", "gateways", "administrators"} }
 
 // reload reads the node's file again and takes over BIN ranges, merchants with
 // their contracts, rules, and gateways with their keys. A file with any fault,
@@ -52,16 +68,13 @@ func (n *node) reload() (reloaded, error) {
 	if missing := n.cfg.linksNotIn(next); len(missing) > 0 {
 		return reloaded{}, fmt.Errorf("contracts name links that start with the next restart only: %s", strings.Join(missing, ", "))
 	}
-	table, err := next.table()
+	ranges, err := next.ranges()
 	if err != nil {
 		return reloaded{}, err
 	}
-	directory, err := next.directory()
-	if err != nil {
+	if err := n.takeLocked(next, ranges); err != nil {
 		return reloaded{}, err
 	}
-	n.changing.table.Store(table)
-	n.changing.directory.Store(directory)
 	return reloaded{Taken: taken(), Waiting: n.cfg.differs(next)}, nil
 }
 

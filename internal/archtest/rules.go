@@ -34,7 +34,7 @@ func rules() []rule {
 		{"routing", []string{"card", "payment"}},
 		{"iso8583", []string{"card", "payment"}},
 		{"iso8583/dialects", nil},
-		{"merchant", []string{"payment"}},
+		{"merchant", []string{"payment", "routing"}},
 		// The replicated state never sees a card: what is journalled is sealed.
 		{"journal", []string{"payment"}},
 		{"session", []string{"payment"}},

@@ -23,7 +23,7 @@ func sections() []section {
 		{"Security module, as a node sees it", "hsm", "Config", "hsm."},
 		{"Security module (hsmd's own file)", "hsm/server", "Config", "limits."},
 		{"Gateways", "merchant", "GatewayConfig", "gateways[]."},
-		{"Contracts", "cmd/authswitch", "ContractConfig", "merchants[].contracts[]."},
+		{"Contracts", "merchant", "ContractConfig", "merchants[].contracts[]."},
 		{"Simulators (scenario file)", "sim", "Config", ""},
 		{"Latency of simulators (scenario file)", "sim", "Latency", "latency."},
 	}
@@ -35,7 +35,7 @@ func units() map[string]string {
 		"connections": "connections", "connections_per_address": "connections", "requests": "requests", "page_size": "payments",
 		"window": "requests", "reversal_window": "reversals", "late_memory": "requests", "echo_misses": "echoes",
 		"queue_commands": "commands", "batches_in_flight": "batches", "snapshot_threshold": "entries", "trailing_logs": "entries",
-		"rate_per_second": "requests/s", "burst": "requests", "max_amount": "minor units",
+		"rate_per_second": "requests/s", "burst": "requests", "max_amount": "minor units", "min_amount": "minor units", "priority": "a rank",
 		"workers": "operations", "per_connection": "operations", "cached_keys": "keys", "parents": "keys", "devices": "devices", "reveals_per_minute": "cards", "outbox_per_second": "cards", "captures_per_second": "cards", "reseals_per_second": "cards",
 		"host_header":     "characters",
 		"max_connections": "connections", "max_decisions": "decisions", "max_delayed": "answers",
