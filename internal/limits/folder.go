@@ -206,7 +206,7 @@ func typeName(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:
 		switch e.Name {
-		case "int", "int64", "float64":
+		case "int", "int64", "float64", "Duration": // the last is merchant's own, which JSON can hold
 			return e.Name
 		}
 	case *ast.SelectorExpr:
