@@ -20,7 +20,7 @@ func load(path string) (*routing.Table, error) {
 	terms := payment.Terms{Terminal: "T1", Acceptor: "PARCELS", MCC: "5942", Acquirer: "97001"}
 	return routing.NewTable(routing.DefaultRanges(), []routing.Contract{
 		{Merchant: "parcels", Scheme: payment.CB, Links: []payment.LinkName{"cb-a", "cb-b"}, Terms: terms, Currencies: []payment.Currency{978}},
-		{Merchant: "parcels", Scheme: payment.Visa, Priority: 1, Links: []payment.LinkName{"visa-a"}, Terms: terms, CVV: routing.CVVRequired},
+		{Merchant: "parcels", Scheme: payment.Visa, Priority: 1, Links: []payment.LinkName{"visa-a"}, Terms: terms, CVV: routing.CVVEverywhere(routing.CVVRequired)},
 	}, []routing.Rule{{Name: "phone", Action: routing.Avoid, Links: []payment.LinkName{"cb-a"}, Channels: []payment.Channel{payment.MOTO}}})
 }
 
