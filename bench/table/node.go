@@ -37,6 +37,9 @@ type dev struct {
 	Nodes    []struct {
 		PID int `json:"pid"`
 	} `json:"nodes"`
+	HSM *struct { // nil: there is no security module
+		PID int `json:"pid"`
+	} `json:"hsm"`
 
 	Links []devLink `json:"links"`
 

@@ -111,7 +111,7 @@ func targetTable(figures map[string]float64, rows []row) string {
 	for _, r := range rows {
 		peer := ""
 		if ratio, there := figures[r.beside]; there {
-			peer = number(ratio) + " × better than " + r.peer
+			peer = r.comparison(ratio)
 		}
 		v, there := figures[r.figure]
 		if !there {
@@ -125,6 +125,9 @@ func targetTable(figures map[string]float64, rows []row) string {
 
 // judge says in words how far a figure is from its target.
 func (r *row) judge(v float64) string {
+	if r.target == 0 {
+		return ""
+	}
 	if r.met(v) {
 		return "met"
 	}

@@ -131,7 +131,7 @@ const emptyPage = "# P\n<!-- measured -->\nold\n<!-- /measured -->\nkept\n<!-- b
 
 func TestDocument(t *testing.T) {
 	m := copies(t, `{"codec.pack_ns":700,"codec.pack_ratio_moov":17.2,"link.roundtrips_per_s":97500,"one_node.valid":0,"one_node.p99_ms":120,"one_node.late_ms":31.5,
-		"one_node.cpu_us_door":25,"one_node.cpu_us_link":5}`, emptyPage, "# R\n<!-- speed -->\n<!-- /speed -->\ntail\n")
+		"one_node.cpu_us_door":25,"one_node.cpu_us_link":5,"node.mac_pin_cpu_us":140,"node.mac_pin_ratio":1.25}`, emptyPage, "# R\n<!-- speed -->\n<!-- /speed -->\ntail\n")
 	if err := m.document("a big machine"); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestDocument(t *testing.T) {
 	for _, want := range []string{
 		"Measured on a big machine, all", "| ≤ 1500 | 700 | met | 17.2 × better than moov-io/iso8583 |", "| ≥ 130000 | 97500 | **short of the target** by 25 % |",
 		"Short of the target: link: round trips, 256 in flight, one connection, /s (97500, ≥ 130000); one node: p99", "| 120 | **short of the target**: 2.4 times of it |", "Not measured: codec: unpack it, ns;",
-		"not valid: the generator itself was late by 31.5 ms", "\nkept\n", "| 20 | 25 | over its budget |", "| 6 | 5 |  |", "| 30 | not measured | |",
+		"not valid: the generator itself was late by 31.5 ms", "\nkept\n", "| 20 | 25 | over its budget |", "| 6 | 5 |  |", "a PIN, all processes, µs |  | 140 |  | 1.25 × that of one without |", "| 30 | not measured | |",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)

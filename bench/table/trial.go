@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -76,7 +77,7 @@ func (o *trial) start(ctx context.Context) error {
 // secure starts the security module: a link with MACs is not ready without it.
 func (o *trial) secure() error {
 	file := filepath.Join(o.folder, "hsm", "hsmd.yaml")
-	if _, err := os.Stat(file); err != nil {
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	c, err := o.launch(filepath.Join(filepath.Dir(o.binary), "hsmd"), "serve", "--config", file)
