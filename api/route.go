@@ -83,6 +83,9 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		r.serve()
 	}
 	s.inWork.Add(-1)
+	if s.closing.Load() {
+		ctx.SetConnectionClose()
+	}
 	ctx.Response.SetBody(r.out)
 	s.metrics.count(r.route, ctx.Response.StatusCode(), s.deps.Now()-start)
 

@@ -86,6 +86,7 @@ type Server struct {
 	metrics  *metrics
 	requests sync.Pool
 	inWork   atomic.Int64
+	closing  atomic.Bool // connections end after their answers
 }
 
 // New builds a server that listens nowhere yet.
@@ -146,6 +147,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	return nil
 }
+
+// CloseAfterAnswers makes every answer say that its connection ends, so that
+// clients that keep connections come back elsewhere; what arrives is served.
+func (s *Server) CloseAfterAnswers(on bool) { s.closing.Store(on) }
+
+// InWork is how many requests are being answered, and Connections how many
+// gateways are connected.
+func (s *Server) InWork() int { return int(s.inWork.Load()) }
+
+// Connections is how many connections are open.
+func (s *Server) Connections() int { return int(s.http.GetOpenConnectionsCount()) }
 
 // quiet drops fasthttp's own log lines: they quote what peers send.
 type quiet struct{}

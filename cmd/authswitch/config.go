@@ -41,6 +41,9 @@ type Config struct {
 type NodeConfig struct {
 	ID      payment.NodeID `yaml:"id"`
 	DataDir string         `yaml:"data_dir"`
+	// StopAfter is how long the node is out of rotation before a signal stops
+	// it: as long as the balancer in front needs to see /ready say no. 0: at once.
+	StopAfter time.Duration `yaml:"stop_after"`
 }
 
 // AdminConfig is the operators' port.

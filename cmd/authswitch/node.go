@@ -53,9 +53,10 @@ type node struct {
 	core     *switching.Switch
 	door     *api.Server
 	admin    *admin
-	changing changing    // what can be read again while it runs
-	hsm      *hsm.Client // nil: the configuration names no security module
-	hsmSeen  atomic.Bool // it answered once
+	changing changing               // what can be read again while it runs
+	hsm      *hsm.Client            // nil: the configuration names no security module
+	hsmSeen  atomic.Bool            // it answered once
+	shedBy   atomic.Pointer[string] // who took the node out of rotation
 	stopHSM  func()
 	zones    []*zone.Zone // of the links that have one
 	failed   chan error   // a part that cannot go on
@@ -244,10 +245,6 @@ func (n *node) openDoors(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.openOperations(); err != nil {
-		return err
-	}
-	go n.report("admin port", n.admin.serve)
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
 	n.door, err = api.New(n.cfg.API, api.Deps{
@@ -256,6 +253,10 @@ func (n *node) openDoors(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := n.openOperations(); err != nil {
+		return err
+	}
+	go n.report("admin port", n.admin.serve)
 	ln, err := net.Listen("tcp", n.cfg.API.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for the API on %s: %w", n.cfg.API.Listen, err)
@@ -296,6 +297,9 @@ func (n *node) linkViews() []api.Link {
 // on, so that a first request finds its route; but those that an operator holds.
 func (n *node) missing() []string {
 	missing := append(append(n.store.Missing(), n.moduleMissing()...), n.zonesMissing()...)
+	if by := n.shedBy.Load(); by != nil {
+		missing = append(missing, "taken out of rotation by "+*by)
+	}
 	for _, l := range n.links {
 		if s := l.Status(); s.Hold == link.NoHold && (s.State != link.Ready || s.NumbersLeft == 0) {
 			missing = append(missing, fmt.Sprintf("link %s is %s with %d trace numbers", l.Name(), s.State, s.NumbersLeft))

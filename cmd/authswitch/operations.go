@@ -33,6 +33,7 @@ type operations struct {
 	reload   func() (reloaded, error)
 	keys     keysDoor
 	clearing clearingDoor
+	rotation rotationDoor
 	log      *slog.Logger
 }
 
@@ -93,6 +94,7 @@ func (o *operations) register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /operate/payments/{id}/write-off", o.guard(o.writeOffPayment))
 	o.keys.register(mux, o.guard)
 	o.clearing.register(mux, o.guard)
+	o.rotation.register(mux, o.guard)
 }
 
 // failure is an answer that is not 200.
