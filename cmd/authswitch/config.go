@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"time"
 
 	"authswitch/api"
 	"authswitch/hsm"
