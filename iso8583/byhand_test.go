@@ -30,7 +30,7 @@ func byHand() map[string]rules {
 	hexed := func(r rules) rules { r.bitmap = "hex"; return r }
 	of := func(r rules, edition string) rules { r.edition = edition; return r }
 	return map[string]rules{
-		"ascii87": ascii, "ancv": hexed(ascii), "unionpay": ascii, "ifsf": of(ascii, "93"), "iso93": hexed(of(ascii, "93")),
+		"ascii87": ascii, "ascii87-single": ascii, "ancv": hexed(ascii), "unionpay": ascii, "ifsf": of(ascii, "93"), "iso93": hexed(of(ascii, "93")),
 		"amex": ebcdic, "discover": ebcdic,
 		"mastercard": {"char", "ebcdic", "char", "bin", "87", map[int]string{70: "f0f6f1"}}, // 061: sign-on of a group
 		"bcd87":      {"bcd", "ascii", "bcd", "bin", "87", nil},

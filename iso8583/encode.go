@@ -27,7 +27,11 @@ type values struct {
 // fit is a *FieldError whose Pointer names the field of the gateway's request.
 func (d *Dialect) EncodeAuthorization(dst []byte, a *payment.Authorization, i *payment.Intent) ([]byte, error) {
 	v := values{authorization: a, intent: i, card: &a.Card, terms: &i.Terms, stan: i.STAN, transmitted: i.Transmitted}
-	return d.encode(dst, d.payments.authorization, d.payments.authorization.mti, &v)
+	m := d.payments.authorization
+	if sale := d.payments.sale; sale != nil && MTI(i.MTI) == sale.mti {
+		m = sale
+	}
+	return d.encode(dst, m, m.mti, &v)
 }
 
 // EncodeReversal appends what is owed for an original: a first transmission,
@@ -221,7 +225,7 @@ func (s *step) pointer() string {
 
 // step is what a step puts into the message, nil where there is nothing.
 func (v *values) step(s *step) ([]byte, error) {
-	if s.only != 0 && !s.only.holds(v.authorization) {
+	if s.only != 0 && !v.holds(s.only) {
 		return nil, nil
 	}
 	value, err := v.value(s, s.source)

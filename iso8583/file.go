@@ -160,6 +160,13 @@ type paymentsFile struct {
 	// advice or request that gives it back; none where the acquirer has none.
 	Capture string `yaml:"capture"`
 	Refund  string `yaml:"refund"`
+	// Sale is the one message that authorizes and captures, on a single-message
+	// link, and Completion the request that captures there what a pre-authorization
+	// held; it names its original in DE 37, 38 and 90.
+	Sale       string `yaml:"sale"`
+	Completion string `yaml:"completion"`
+	// Verification: the authorization with a zero amount verifies an account.
+	Verification bool `yaml:"verification"`
 	// RefundFinal: a refund without an answer cannot be reversed.
 	RefundFinal bool `yaml:"refund_final"`
 }

@@ -81,7 +81,7 @@ func (d *Dialect) lintMessage(m *message, fault func(int, string, ...any)) {
 			fault(s.de, "%s asks for something only a reversal has", m.mti)
 		}
 	}
-	if m == d.payments.authorization || m == d.payments.reversal || m == d.payments.capture || m == d.payments.refund || m == d.payments.network || m == d.payments.networkAnswer {
+	if m == d.payments.authorization || m == d.payments.reversal || m == d.payments.capture || m == d.payments.refund || m == d.payments.sale || m == d.payments.completion || m == d.payments.network || m == d.payments.networkAnswer {
 		for _, de := range m.mandatory {
 			if !slices.ContainsFunc(m.steps, func(s step) bool { return s.de == de }) {
 				fault(de, "mandatory in %s and never set", m.mti)

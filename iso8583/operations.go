@@ -2,6 +2,7 @@ package iso8583
 
 import (
 	"fmt"
+	"slices"
 
 	"authswitch/card"
 	"authswitch/payment"
@@ -10,7 +11,7 @@ import (
 // compileOperations finds the messages of captures and refunds.
 func compileOperations(d *Dialect, f *paymentsFile) error {
 	p := &d.payments
-	p.refundFinal = f.RefundFinal
+	p.refundFinal, p.verification = f.RefundFinal, f.Verification
 	for _, want := range []struct {
 		into **message
 		mti  string
@@ -19,6 +20,8 @@ func compileOperations(d *Dialect, f *paymentsFile) error {
 	}{
 		{&p.capture, f.Capture, "payments: capture", MTI.IsAdvice},
 		{&p.refund, f.Refund, "payments: refund", func(m MTI) bool { return m.IsAdvice() || m.IsRequest() }},
+		{&p.sale, f.Sale, "payments: sale", func(m MTI) bool { return m.IsRequest() && m.Class() == ClassFinancial }},
+		{&p.completion, f.Completion, "payments: completion", func(m MTI) bool { return m.IsRequest() && m.Class() == ClassFinancial }},
 	} {
 		if want.mti == "" {
 			continue
@@ -31,12 +34,43 @@ func compileOperations(d *Dialect, f *paymentsFile) error {
 			return fmt.Errorf("%s: %s is not under messages, or cannot be one: %w", want.what, want.mti, ErrDialect)
 		}
 	}
+	return p.completion.namesOriginal()
+}
+
+// namesOriginal refuses a completion that its acquirer could take for another
+// sale: what is authorized already is never asked for again as if it were not.
+func (m *message) namesOriginal() error {
+	if m == nil {
+		return nil
+	}
+	for _, want := range []struct {
+		de      int
+		sources []source
+	}{{37, []source{sourceRRN}}, {38, []source{sourceApprovalCode}}, {90, []source{sourceOriginalData90}}, {56, []source{sourceOriginalData56, sourceOriginalData56Century}}} {
+		if want.de == 90 && m.mti.Version() > 0 || want.de == 56 && m.mti.Version() == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(m.steps, func(s step) bool { return s.de == want.de && slices.Contains(want.sources, s.source) }) {
+			return fmt.Errorf("payments: completion: %s does not name its original in DE %d: %w", m.mti, want.de, ErrDialect)
+		}
+	}
 	return nil
 }
 
 // CaptureMTI is the type of the advice that captures; 0 where the acquirer
 // takes none, and captures reach it in a file.
 func (d *Dialect) CaptureMTI() MTI { return typeOf(d.payments.capture) }
+
+// SaleMTI is the type of the one message that authorizes and captures; 0 where
+// the link is no single-message one.
+func (d *Dialect) SaleMTI() MTI { return typeOf(d.payments.sale) }
+
+// CompletionMTI is the type of the request that captures what an authorization
+// held, naming it; 0 where there is none.
+func (d *Dialect) CompletionMTI() MTI { return typeOf(d.payments.completion) }
+
+// Verifies says that an authorization of nothing verifies an account.
+func (d *Dialect) Verifies() bool { return d.payments.verification }
 
 // RefundMTI is the type of the message that refunds, a request or an advice; 0
 // where there is none.
@@ -115,6 +149,11 @@ func (v *values) byChannel(out []byte, s *step) ([]byte, error) {
 	if a != nil {
 		channel = a.Channel
 	}
+	if v.verification() {
+		if value, err := s.chosenExactly(out, "verification"); value != nil || err != nil {
+			return value, err
+		}
+	}
 	if a != nil && a.Entry != payment.NoEntryMode {
 		if value, err := s.chosenExactly(out, a.Entry.String()); value != nil || err != nil {
 			return value, err
@@ -125,6 +164,19 @@ func (v *values) byChannel(out []byte, s *step) ([]byte, error) {
 		}
 	}
 	return s.chosen(out, channel.String())
+}
+
+// verification says whether an account is verified, and nothing is held.
+func (v *values) verification() bool {
+	return v.intent != nil && v.intent.Capture.Mode == payment.CaptureNever
+}
+
+// holds reports whether a message is one of a condition's set.
+func (v *values) holds(c condition) bool {
+	o := v.operation()
+	return v.authorization != nil && c.holds(v.authorization) ||
+		c&onlyCompletion != 0 && o != nil && o.Kind == payment.OpCapture ||
+		c&onlyVerification != 0 && v.verification()
 }
 
 // partial says whether a reversal leaves a part held.

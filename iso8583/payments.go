@@ -16,7 +16,10 @@ type payments struct {
 	reversal      *message
 	capture       *message // nil: none
 	refund        *message // nil: none
+	sale          *message // nil: none, and the link is not a single-message one
+	completion    *message // nil: none
 	refundFinal   bool
+	verification  bool
 	network       *message
 	networkAnswer *message
 	sameSTAN      bool
@@ -78,7 +81,8 @@ func (d *Dialect) Correlation() Correlation { return d.payments.correlation }
 // SameSTAN says that a reversal travels under its original's trace number.
 func (d *Dialect) SameSTAN() bool { return d.payments.sameSTAN }
 
-// AuthorizationMTI is the type EncodeAuthorization writes.
+// AuthorizationMTI is the type EncodeAuthorization writes unless the intent
+// says that it is a sale.
 func (d *Dialect) AuthorizationMTI() MTI { return d.payments.authorization.mti }
 
 // ReversalMTI is the type EncodeReversal writes, without the repeat bit.

@@ -71,7 +71,7 @@ func TestSecureDialects(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if want := []string{"as2805", "ascii87", "bcd87", "cb", "ifsf", "unionpay"}; !slices.Equal(with, want) {
+	if want := []string{"as2805", "ascii87-single", "ascii87", "bcd87", "cb", "ifsf", "unionpay"}; !slices.Equal(with, want) {
 		t.Errorf("dialects with MACs: %v, want %v", with, want)
 	}
 	a, i := presented(t)

@@ -93,11 +93,11 @@ var selectorNames = map[string]source{
 }
 
 // selectorKeys is read-only: the values each choice may have; exemptions are
-// the gateway's words. A channel's last six are ways to come by the card: read
-// where it is present, or stored before. Such a line, where there is one, goes
+// the gateway's words. A channel's last seven are ways to come by the card — read
+// where it is present, or stored before — and an account verification. Such a line, where there is one, goes
 // before the channel's.
 var selectorKeys = map[source][]string{
-	sourceByChannel:    {"ecommerce", "moto", "pay_by_link", "card_present", "recurring", "instalment", "default", "chip", "contactless", "stripe", "fallback", "keyed", "stored"},
+	sourceByChannel:    {"ecommerce", "moto", "pay_by_link", "card_present", "recurring", "instalment", "default", "chip", "contactless", "stripe", "fallback", "keyed", "stored", "verification"},
 	sourceByExemption:  {"low_value", "tra", "mit", "recurring", "trusted_beneficiary", "secure_corporate", "delegated", "none", "default"},
 	sourceByCredential: {"cardholder_first", "cardholder_recurring", "cardholder_instalment", "cardholder_unscheduled", "cardholder_subsequent", "merchant_first", "merchant_recurring", "merchant_instalment", "merchant_unscheduled", "merchant_subsequent", "none", "default"},
 	sourceByReason:     {"timeout", "malfunction", "customer_cancellation", "partial", "late_response", "suspected_fraud", "default"},
@@ -129,10 +129,12 @@ const (
 	onlyStoredCredential
 	onlyPIN
 	onlyChip
+	onlyCompletion
+	onlyVerification
 )
 
 // conditionNames is read-only; channels are added by name.
-var conditionNames = map[string]condition{"three_d_secure": onlyThreeDS, "cvv": onlyCVV, "stored_credential": onlyStoredCredential, "pin": onlyPIN, "chip": onlyChip}
+var conditionNames = map[string]condition{"three_d_secure": onlyThreeDS, "cvv": onlyCVV, "stored_credential": onlyStoredCredential, "pin": onlyPIN, "chip": onlyChip, "completion": onlyCompletion, "verification": onlyVerification}
 
 func parseCondition(words []string) (condition, error) {
 	var c condition

@@ -108,17 +108,36 @@ func (m *Machine) finish(l *life, a *account, op *payment.Operation, to payment.
 	if !to.Holds() {
 		m.giveBack(l, a, op)
 	}
-	if to == payment.OperationDone && op.Kind == payment.OpIncrement {
-		a.Incremented += op.Amount.Value
-	}
 	m.writeOperation(l, op)
+	switch {
+	case to != payment.OperationDone:
+	case op.Kind == payment.OpIncrement:
+		a.Incremented += op.Amount.Value
+	case op.Kind == payment.OpCapture && op.Means == payment.MeansOnline && op.Last:
+		m.closeAccount(l, a, op) // waits behind it
+	}
 	a.current = payment.ID{}
+	if op.Kind == payment.OpCapture && !to.Holds() {
+		m.captureFailed(l, a, op)
+	}
 	m.advance(l, a)
 }
 
-// giveBack ends what a refund that did not happen held.
+// giveBack ends what an operation that did not happen held.
 func (m *Machine) giveBack(l *life, a *account, op *payment.Operation) {
-	if op.Kind != payment.OpRefund {
+	switch op.Kind {
+	case payment.OpCapture:
+		a.Captured -= op.Amount.Value
+		return
+	case payment.OpRelease:
+		a.Released -= op.Amount.Value
+		return
+	case payment.OpRefund:
+		if op.Parent.IsZero() {
+			a.Refunded -= op.Amount.Value
+			return
+		}
+	default:
 		return
 	}
 	var capture payment.Operation

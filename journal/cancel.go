@@ -144,6 +144,11 @@ func (m *Machine) cancel(l *life, x *cancellation, answer *payment.Cancelled) {
 			ID: l.id, Attempt: l.attempt, Session: l.session, Event: payment.EventCancelled, Status: payment.StatusCancelled,
 			Cause: payment.CauseCancelled, Amount: l.amount, Reversal: x.reason,
 		}
+		if l.holdsNothing() {
+			o.Event, o.Reversal = payment.EventVerified, payment.NoReversal
+			m.decide(l, o, payment.StateVerified)
+			break
+		}
 		m.decide(l, o, next)
 		m.owe(l, payment.EventCancelled, x.reason)
 	case next == payment.StateReversing && l.state != next && m.hasAccount(l.id):

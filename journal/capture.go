@@ -10,7 +10,7 @@ import (
 // an automatic capture of the approved amount, and the day on which captures
 // are over.
 func (m *Machine) approved(l *life, o *payment.Outcome) {
-	if l.capture.Mode == payment.CaptureAutomatic {
+	if l.capture.Mode == payment.CaptureAutomatic || l.capture.Mode == payment.CaptureCorrection {
 		m.captureAll(l, o)
 		return
 	}
@@ -64,7 +64,7 @@ func (m *Machine) applyExpire(c *cursor, r *Result) error {
 		return err
 	}
 	for i := range list {
-		if list[i].Due <= m.now && m.expireCapture(&list[i]) {
+		if list[i].Due <= m.now && (m.expireCapture(&list[i]) || m.expireCorrection(&list[i])) {
 			r.Count++
 		}
 	}
@@ -83,21 +83,55 @@ func (m *Machine) expireCapture(d *payment.DueCapture) bool {
 	}
 	a := &m.scratchAccount
 	m.account(l, a)
-	rest := a.Capturable()
 	if a.Closed || a.cancel != payment.NoReversal {
 		return false
 	}
 	a.Closed = true
+	rest := m.giveUpRest(l, a, d.ID)
+	m.setAccount(l, a)
+	return rest > 0
+}
+
+// giveUpRest reverses what is held and not captured: all of it, or the rest. It
+// says how much that was.
+func (m *Machine) giveUpRest(l *life, a *account, id payment.ID) int64 {
+	rest := a.Capturable()
 	switch {
-	case a.Captured == 0:
+	case a.Captured == 0 && l.state == payment.StateApproved:
 		m.cancelAccount(l, a, payment.ReversalCustomer)
 	case rest > 0:
-		id := d.ID
 		id[len(id)-1] |= 1
 		m.release(l, a, id, rest)
 	}
-	m.setAccount(l, a)
-	return rest > 0
+	return rest
+}
+
+// captureFailed goes on after a capture that its acquirer declined, or whose
+// attempt was reversed: its amount is free again. The last one was not, after
+// all; but where the time for captures is over, what is left is given back.
+func (m *Machine) captureFailed(l *life, a *account, op *payment.Operation) {
+	if op.Last {
+		a.Closed = false
+	}
+	if l.captureBy > 0 && m.now >= l.captureBy && a.cancel == payment.NoReversal {
+		a.Closed = true
+		m.giveUpRest(l, a, op.ID)
+	}
+}
+
+// voidSale undoes a capture that was the authorization's own message: the
+// payment is reversed, and its own life says how far that is.
+func (m *Machine) voidSale(l *life, a *account, op, capture *payment.Operation) {
+	m.undoSale(l, a, capture)
+	op.State = payment.OperationDone
+	m.writeOperation(l, op)
+	m.cancelAccount(l, a, op.Reason)
+}
+
+func (m *Machine) undoSale(l *life, a *account, capture *payment.Operation) {
+	a.Captured -= capture.Amount.Value
+	capture.State = payment.OperationUndone
+	m.writeOperation(l, capture)
 }
 
 // cancelAccount reverses the whole authorization as soon as nothing of it is in
@@ -117,6 +151,10 @@ func (m *Machine) cancelCaptured(l *life, a *account, reason payment.ReversalRea
 			continue
 		}
 		if m.withdraw(l, a, &op) {
+			continue
+		}
+		if op.Means == payment.MeansSale {
+			m.undoSale(l, a, &op)
 			continue
 		}
 		void := payment.Operation{

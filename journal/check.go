@@ -15,6 +15,8 @@ var (
 	ErrCorrupt = errors.New("corrupt or unknown journal data")
 	// ErrInvalid means that a command was refused before it was proposed.
 	ErrInvalid = errors.New("not a valid command")
+	// errInvalidCredit is a refund without a payment that does not fit its intent.
+	errInvalidCredit = fmt.Errorf("%w: a refund without a payment that is not about its own intent", ErrInvalid)
 	// ErrStopped means that a long read was told to stop.
 	ErrStopped = errors.New("stopped")
 )
@@ -64,6 +66,9 @@ func CheckOutcome(o *payment.Outcome, reverse bool) error {
 	if o.Status == payment.StatusNone || o.ID.IsZero() || o.Attempt == 0 {
 		return fmt.Errorf("%w: outcome without id, attempt or status", ErrInvalid)
 	}
+	if next == payment.StateVerified {
+		return nil
+	}
 	if o.Status.Approved() != (next == payment.StateApproved) || (o.Status == payment.StatusNotSent) != (next == payment.StateNotSent) {
 		return fmt.Errorf("%w: outcome %s with event %s", ErrInvalid, o.Status, o.Event)
 	}
@@ -107,13 +112,13 @@ func CheckOperation(o *payment.Operation) error {
 	switch {
 	case o.ID.IsZero() || o.Merchant == "":
 		return fmt.Errorf("%w: operation without id or merchant", ErrInvalid)
-	case o.Kind == payment.NoOperation || o.Kind > payment.OpVoid:
+	case o.Kind == payment.NoOperation || o.Kind > payment.OpCorrection:
 		return fmt.Errorf("%w: operation without kind", ErrInvalid)
 	case captured && o.Parent.IsZero(), !captured && o.Payment.IsZero():
 		return fmt.Errorf("%w: %s of nothing", ErrInvalid, o.Kind)
 	case o.Amount.Value < 0 || o.Amount.Value > payment.MaxAmount:
 		return fmt.Errorf("%w: amount %d", ErrInvalid, o.Amount.Value)
-	case o.Means > payment.MeansFile || o.Means == payment.MeansNone:
+	case (o.Means > payment.MeansFile || o.Means == payment.MeansNone) && o.Kind != payment.OpCorrection:
 		return fmt.Errorf("%w: %s by %s", ErrInvalid, o.Kind, o.Means)
 	case (o.Means == payment.MeansAdvice || o.Means == payment.MeansOnline) && o.MTI == 0:
 		return fmt.Errorf("%w: %s without a message", ErrInvalid, o.Kind)

@@ -29,6 +29,8 @@ const (
 	KindCutOver     Kind = 70 // a link's business day ends
 	KindFiled       Kind = 71 // a clearing batch's file is on a node's disk
 	KindFileSettle  Kind = 72 // the lines of a written file are done
+	KindAbandon     Kind = 73 // the payment that was to charge a correction is not opened
+	KindCredit      Kind = 74 // a refund without a payment of this switch
 	KindWriteOff    Kind = 60 // an operator ends a payment's exceptions by hand
 
 	// Those of the cluster itself begin at 100.
@@ -42,7 +44,7 @@ func (k Kind) String() string {
 	names := [...]string{
 		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card",
 		KindMerchant: "merchant",
-		KindKeyPut:   "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
+		KindKeyPut:   "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
 	}
 	if int(k) >= len(names) || names[k] == "" {
 		return cmp.Or(batchKinds()[k], "unknown")

@@ -146,6 +146,8 @@ func outcome(i *payment.Intent, e payment.Event) *payment.Outcome {
 		o.Status, o.Response.Verdict.Action = payment.StatusDeclined, payment.ActionDecline
 	case payment.EventNeverSent:
 		o.Status = payment.StatusNotSent
+	case payment.EventVerified:
+		o.Status, o.Response.Verdict.Action = payment.StatusApproved, payment.ActionApprove
 	case payment.EventApprovalRefused:
 		o.Status, o.Reversal, o.Response.Verdict.Action = payment.StatusDeclined, payment.ReversalPartial, payment.ActionApprovePartially
 	default:

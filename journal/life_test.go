@@ -13,9 +13,19 @@ func reach(t *testing.T, s payment.State) (*bench, *payment.Intent) {
 	if s == payment.StateNone {
 		return b, i
 	}
+	if s == payment.StateRefundOnly {
+		o := creditOf(i)
+		b.do(KindCredit, AppendCredit(nil, o, i))
+		return b, i
+	}
+	if s == payment.StateVerified {
+		i.Capture.Mode = payment.CaptureNever
+	}
 	b.open(i)
 	switch s {
 	case payment.StateOpen:
+	case payment.StateVerified:
+		b.settle(outcome(i, payment.EventVerified))
 	case payment.StateApproved:
 		b.settle(outcome(i, payment.EventApproved))
 	case payment.StateDeclined:
@@ -57,6 +67,11 @@ func happen(b *bench, i *payment.Intent, e payment.Event) {
 		b.settle(outcome(i, e))
 	case payment.EventCancelled:
 		b.do(KindCancel, AppendCancel(nil, &payment.Cancellation{Merchant: i.Merchant, ID: i.ID, Reason: payment.ReversalCustomer}))
+	case payment.EventVerified:
+		b.settle(outcome(i, e))
+	case payment.EventCredited:
+		o := creditOf(i)
+		b.do(KindCredit, AppendCredit(nil, o, i))
 	case payment.EventSessionEnded:
 		b.session("n1")
 	case payment.EventOverdue:
@@ -83,6 +98,9 @@ func TestLifeCycle(t *testing.T) {
 		for e := range payment.Event(payment.Events) {
 			t.Run(s.String()+"/"+e.String(), func(t *testing.T) {
 				b, i := reach(t, s)
+				if s == payment.StateOpen && e == payment.EventVerified {
+					b, i = verifying(t)
+				}
 				happen(b, i, e)
 				want, ok := payment.Step(s, e)
 				if !ok {
@@ -92,7 +110,7 @@ func TestLifeCycle(t *testing.T) {
 				case e == payment.EventOpened:
 					checkReopened(t, b, i, s, ok)
 					return
-				case s == payment.StateNone:
+				case s == payment.StateNone && e != payment.EventCredited:
 					if _, err := ReadPayment(b.disk, i.ID); err == nil {
 						t.Fatal("a payment came from nothing")
 					}
@@ -102,11 +120,11 @@ func TestLifeCycle(t *testing.T) {
 				if p.State != want {
 					t.Fatalf("state %s, want %s", p.State, want)
 				}
-				owes := want == payment.StateReversing || want == payment.StateException
+				owes := want == payment.StateReversing || want == payment.StateException || want == payment.StateRefundOnly
 				if got := len(b.owed("cb-a")) == 1; got != owes {
 					t.Fatalf("in %s: owed is %v", want, b.owed("cb-a"))
 				}
-				if open := want == payment.StateOpen; open != (p.Outcome.Status == payment.StatusNone) {
+				if open := want == payment.StateOpen || want == payment.StateRefundOnly; open != (p.Outcome.Status == payment.StatusNone) {
 					t.Fatalf("in %s: outcome %s", want, p.Outcome.Status)
 				}
 				before := b.disk.dump()

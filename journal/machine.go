@@ -156,6 +156,10 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyClearing(kind, &c, r)
 	case KindMerchant:
 		return m.applyMerchant(&c, r)
+	case KindAbandon:
+		return m.applyAbandon(&c, r)
+	case KindCredit:
+		return m.applyCredit(body, r)
 	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep:
 		return m.applyKey(kind, &c, r)
 	case KindBatchBegin, KindBatchLines, KindBatchSeal, KindBatchAct, KindBatchRun, KindBatchSweep, KindPerson:

@@ -105,6 +105,10 @@ func (m *Machine) applyOpen(body []byte, r *Result) error {
 	if r.Opened = m.admit(&h); r.Opened.Verdict != payment.OpenNew {
 		return nil
 	}
+	if h.capture.Mode == payment.CaptureCorrection && !m.corrects(h.id) {
+		r.Opened = payment.Opened{Verdict: payment.OpenBarred}
+		return nil
+	}
 	l := m.newLife(h.id)
 	l.state, _ = payment.Step(payment.StateNone, payment.EventOpened)
 	l.take(&h, m.now, m.names)

@@ -114,6 +114,8 @@ func (m *Machine) refusal(l *life, a *account, op, parent *payment.Operation) (p
 		return payment.RefusedCurrency, 0
 	case len(a.operations) >= MaxOperations:
 		return payment.RefusedTooMany, 0
+	case op.Kind == payment.OpCorrection:
+		return m.refusalOfCorrection(l, a, op)
 	case op.Kind == payment.OpVoid:
 		op.Amount = parent.Amount
 		return m.refusalOfVoid(op, parent), 0
@@ -205,6 +207,9 @@ func (m *Machine) take(l *life, a *account, op, parent *payment.Operation) {
 		a.Refunded += v
 		parent.Refunded += v
 		m.writeOperation(l, parent)
+	case payment.OpCorrection:
+		m.correct(l, a, op)
+		return
 	case payment.OpVoid:
 		op.MTI, op.Reversible = 0, false
 		if m.withdraw(l, a, parent) {
@@ -213,11 +218,19 @@ func (m *Machine) take(l *life, a *account, op, parent *payment.Operation) {
 			m.advance(l, a)
 			return
 		}
+		if parent.Means == payment.MeansSale {
+			m.voidSale(l, a, op, parent)
+			return
+		}
 		parent.Parent = op.ID
 		m.writeOperation(l, parent)
 	}
 	m.enqueue(l, a, op)
-	if op.Kind == payment.OpCapture && op.Last {
+	switch {
+	case op.Kind != payment.OpCapture || !op.Last:
+	case op.Means == payment.MeansOnline:
+		a.Closed = true // what it leaves is given back once it is taken: it may be declined
+	default:
 		m.closeAccount(l, a, op)
 	}
 }
@@ -284,7 +297,7 @@ func (a *account) remove(id payment.ID) {
 // enqueue lets an operation's message leave now, or after those before it.
 func (m *Machine) enqueue(l *life, a *account, op *payment.Operation) {
 	switch {
-	case op.Means == payment.MeansNone:
+	case op.Means == payment.MeansNone, op.Means == payment.MeansSale:
 		op.State = payment.OperationDone
 		m.writeOperation(l, op)
 	case op.Means == payment.MeansFile:
@@ -336,7 +349,7 @@ func (m *Machine) dispatch(l *life, a *account, op *payment.Operation, due payme
 		op.Attempt++
 	}
 	o := &owing{Owed: payment.Owed{
-		Link: op.Link, ID: l.id, Attempt: l.attempt, Reason: op.Reason, Approved: true, ApprovalCode: l.approval,
+		Link: op.Link, ID: l.id, Attempt: l.attempt, Reason: op.Reason, Approved: l.state != payment.StateRefundOnly, ApprovalCode: l.approval,
 		Operation: op.ID, Kind: op.Kind, Means: op.Means, MTI: op.MTI, Amount: op.Amount,
 	}}
 	switch op.Kind {
@@ -346,6 +359,11 @@ func (m *Machine) dispatch(l *life, a *account, op *payment.Operation, due payme
 		var capture payment.Operation
 		if !m.operation(op.Parent, &capture) {
 			m.view.fail(ErrCorrupt)
+			return
+		}
+		if capture.State.Over() && capture.State != payment.OperationDone {
+			// It came to nothing by itself: nothing is there to undo.
+			m.finish(l, a, op, payment.OperationWithdrawn)
 			return
 		}
 		o.Original = payment.Message{MTI: capture.MTI, STAN: capture.STAN, Transmitted: capture.Transmitted}

@@ -61,7 +61,7 @@ func AppendResult(b []byte, r *Result) ([]byte, error) {
 		return appendOutcome(b, &r.Settled.Outcome), nil
 	case KindClaim:
 		return appendOwed(append(b, formFields), &r.Owed, claim{}), nil
-	case KindOperate:
+	case KindOperate, KindCredit:
 		b = append(b, formFields, byte(r.Operated.Verdict), byte(r.Operated.Refused))
 		return appendOperation(put64(b, uint64(r.Operated.Left)), &r.Operated.Operation), nil
 	case KindAcknowledge, KindLate:
@@ -104,7 +104,7 @@ func ReadResult(b []byte, r *Result) error {
 		readOutcome(&c, &r.Settled.Outcome)
 	case KindClaim:
 		readOwed(&c, &r.Owed)
-	case KindOperate:
+	case KindOperate, KindCredit:
 		r.Operated.Verdict, r.Operated.Refused = payment.OperationVerdict(c.u8()), payment.OperationRefusal(c.u8())
 		r.Operated.Left = int64(c.u64())
 		readOperation(&c, &r.Operated.Operation)

@@ -54,7 +54,7 @@ func answered(r Result) Result {
 		kept.Opened = r.Opened
 	case KindNext, KindSettle:
 		kept.Settled = r.Settled
-	case KindOperate:
+	case KindOperate, KindCredit:
 		return Result{Kind: r.Kind, Operated: r.Operated}
 	case KindClaim:
 		kept.Owed = r.Owed

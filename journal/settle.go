@@ -26,6 +26,9 @@ func (m *Machine) applySettle(c *cursor, r *Result) error {
 	}
 	next, ok := payment.Step(l.state, o.Event)
 	reversing := next == payment.StateReversing
+	if l.holdsNothing() && next != payment.StateVerified && next != payment.StateNotSent || !l.holdsNothing() && next == payment.StateVerified {
+		ok = false // what is held is never forgotten, and what is not is never owed
+	}
 	if !ok || next == payment.StateOpen || reversing != (o.Reversal != payment.NoReversal) {
 		r.Err = ErrInvalid
 		return nil
@@ -33,6 +36,7 @@ func (m *Machine) applySettle(c *cursor, r *Result) error {
 	approvedToo := l.known
 	m.decide(l, o, next)
 	switch {
+	case next == payment.StateVerified:
 	case reversing:
 		m.owe(l, o.Event, o.Reversal)
 	case approvedToo:
@@ -70,7 +74,7 @@ func (m *Machine) decide(l *life, o *payment.Outcome, next payment.State) {
 		l.known, l.approval = true, o.Response.ApprovalCode
 	}
 	switch {
-	case !l.save.IsZero() && next == payment.StateApproved:
+	case !l.save.IsZero() && (next == payment.StateApproved || next == payment.StateVerified && o.Status.Approved()):
 		o.Token = m.saveCard(l, o)
 	case !l.token.IsZero() && o.Response.Verdict.Flags.Has(payment.BlockToken):
 		m.blockCard(l.token)
@@ -80,6 +84,9 @@ func (m *Machine) decide(l *life, o *payment.Outcome, next payment.State) {
 	m.write(l, payment.EntryOutcome, o.Event, m.body)
 	if l.capture != (payment.Capturing{}) && next == payment.StateApproved {
 		m.approved(l, o)
+	}
+	if l.capture.Mode == payment.CaptureCorrection {
+		m.corrected(l, next)
 	}
 	if _, ok := m.open[l.id]; ok {
 		delete(m.open, l.id)
@@ -100,9 +107,18 @@ func (m *Machine) expire(l *life, event payment.Event, cause payment.Cause) {
 		ID: l.id, Attempt: l.attempt, Session: l.session, Event: event, Status: payment.StatusUnknown, Cause: cause,
 		Amount: l.amount, Reversal: payment.ReversalTimeout,
 	}
+	if l.holdsNothing() {
+		o.Event, o.Reversal = payment.EventVerified, payment.NoReversal
+		m.decide(l, o, payment.StateVerified)
+		return
+	}
 	m.decide(l, o, next)
 	m.owe(l, event, o.Reversal)
 }
+
+// holdsNothing says whether a payment only asks about an account: there is
+// nothing to reverse, whatever its acquirer answers or does not.
+func (l *life) holdsNothing() bool { return l.capture.Mode == payment.CaptureNever }
 
 // applyLate records an answer that came after its attempt was given up. It
 // never decides anything for the gateway; an approval of what we did not
@@ -121,7 +137,7 @@ func (m *Machine) applyLate(c *cursor, r *Result) error {
 		r.Err = payment.ErrNotFound
 		return nil
 	}
-	approved := approves(&late.Response)
+	approved := approves(&late.Response) && !l.holdsNothing()
 	event := payment.EventLateDecline
 	if approved {
 		event = payment.EventLateApproval

@@ -16,11 +16,13 @@ const (
 	StateReversed                // the reversal is acknowledged
 	StateException               // the reversal was refused oddly: still owed, for a person to see
 	StateWrittenOff              // an operator ended an exception by an audited decision
+	StateVerified                // an account was asked about, with whatever outcome: nothing is held or owed
+	StateRefundOnly              // a refund without a payment of ours: nothing was authorized
 	states
 )
 
 var stateNames = [states]string{
-	"none", "open", "approved", "declined", "not_sent", "reversing", "reversed", "exception", "written_off",
+	"none", "open", "approved", "declined", "not_sent", "reversing", "reversed", "exception", "written_off", "verified", "refund_only",
 }
 
 // String is the state's name in API and tests.
@@ -55,12 +57,14 @@ const (
 	EventOriginalNotFound                  // "not found", after the original's longest life
 	EventReversalExceptional               // an answer a machine must not settle
 	EventWrittenOff                        // an operator's audited decision
+	EventVerified                          // an account verification ended: answered or not, nothing is held
+	EventCredited                          // a refund without a payment of ours is journalled
 	events
 )
 
 var eventNames = [events]string{
 	"opened", "next_attempt", "approved", "declined", "never_sent", "unknown", "approval_refused", "cancelled", "session_ended",
-	"overdue", "late_approval", "late_decline", "reversal_acknowledged", "original_not_found", "reversal_exceptional", "written_off",
+	"overdue", "late_approval", "late_decline", "reversal_acknowledged", "original_not_found", "reversal_exceptional", "written_off", "verified", "credited",
 }
 
 // String is the event's name in API and tests.
@@ -97,11 +101,11 @@ var steps = func() [States][Events]State {
 			t[from][e] = s
 		}
 	}
-	row(StateNone, map[Event]State{EventOpened: StateOpen})
+	row(StateNone, map[Event]State{EventOpened: StateOpen, EventCredited: StateRefundOnly})
 	row(StateOpen, map[Event]State{
 		EventNextAttempt: StateOpen, EventApproved: StateApproved, EventDeclined: StateDeclined, EventNeverSent: StateNotSent,
 		EventUnknown: StateReversing, EventApprovalRefused: StateReversing, EventCancelled: StateReversing,
-		EventSessionEnded: StateReversing, EventOverdue: StateReversing,
+		EventSessionEnded: StateReversing, EventOverdue: StateReversing, EventVerified: StateVerified,
 	})
 	row(StateApproved, map[Event]State{
 		EventCancelled: StateReversing, EventLateApproval: StateApproved, EventLateDecline: StateApproved,
@@ -127,6 +131,8 @@ var steps = func() [States][Events]State {
 	row(StateWrittenOff, map[Event]State{
 		EventCancelled: StateWrittenOff, EventLateApproval: StateReversing, EventLateDecline: StateWrittenOff,
 	})
+	row(StateVerified, map[Event]State{EventCancelled: StateVerified, EventLateApproval: StateVerified, EventLateDecline: StateVerified})
+	row(StateRefundOnly, map[Event]State{EventCancelled: StateRefundOnly})
 	return t
 }()
 

@@ -30,8 +30,8 @@ func TestNames(t *testing.T) {
 	}{
 		{"scheme", namesOf(Scheme.String, "unknown"), "[ cb visa mastercard amex unionpay jcb discover ancv]"},
 		{"channel", namesOf(Channel.String, "unknown"), "[ ecommerce moto pay_by_link card_present recurring instalment]"},
-		{"state", namesOf(State.String, "invalid"), "[none open approved declined not_sent reversing reversed exception written_off]"},
-		{"event", namesOf(Event.String, "invalid"), "[opened next_attempt approved declined never_sent unknown approval_refused cancelled session_ended overdue late_approval late_decline reversal_acknowledged original_not_found reversal_exceptional written_off]"},
+		{"state", namesOf(State.String, "invalid"), "[none open approved declined not_sent reversing reversed exception written_off verified refund_only]"},
+		{"event", namesOf(Event.String, "invalid"), "[opened next_attempt approved declined never_sent unknown approval_refused cancelled session_ended overdue late_approval late_decline reversal_acknowledged original_not_found reversal_exceptional written_off verified credited]"},
 		{"status", namesOf(Status.String, "invalid"), "[none approved partially_approved declined unknown not_sent cancelled]"},
 		{"cause", namesOf(Cause.String, "invalid"), "[ timeout link_lost unparsable_answer rejected amount_mismatch session_ended overdue cancelled no_route too_late]"},
 		{"reversal", namesOf(ReversalReason.String, "invalid"), "[ timeout malfunction customer_cancellation partial late_response suspected_fraud]"},
@@ -39,9 +39,9 @@ func TestNames(t *testing.T) {
 		{"entry by hand", []string{EntryWrittenOff.String()}, "[written_off]"},
 		{"key usage", namesOf(KeyUsage.String, "invalid"), "[none zone zone-block pin mac derivation data blind-index cvv pin-offset pvv emv]"},
 		{"key state", namesOf(KeyState.String, "invalid"), "[absent pending active decrypt-only retired destroyed]"},
-		{"operation", namesOf(OperationKind.String, "invalid"), "[ capture refund increment release void]"},
+		{"operation", namesOf(OperationKind.String, "invalid"), "[ capture refund increment release void correction]"},
 		{"operation state", namesOf(OperationState.String, "invalid"), "[none waiting owed reversing exception done declined failed withdrawn undone]"},
-		{"means", namesOf(OperationMeans.String, "invalid"), "[none advice online reversal]"},
+		{"means", namesOf(OperationMeans.String, "invalid"), "[none advice online reversal file sale payment]"},
 		{"refusal", namesOf(func(k RefusalKind) string { return (k + 1).String() }, "unknown"), "[invalid key_conflict running no_route overloaded pending barred security missing whole]"},
 	} {
 		if got := fmt.Sprint(c.names); got != c.want {

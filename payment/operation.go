@@ -5,16 +5,17 @@ type OperationKind uint8
 
 // The kinds. The numbers are in the journal.
 const (
-	NoOperation OperationKind = iota
-	OpCapture                 // the merchant takes what was authorized, or a part
-	OpRefund                  // captured money goes back
-	OpIncrement               // more is authorized
-	OpRelease                 // a partial reversal: less is held
-	OpVoid                    // a capture is undone before its settlement
+	NoOperation  OperationKind = iota
+	OpCapture                  // the merchant takes what was authorized, or a part
+	OpRefund                   // captured money goes back
+	OpIncrement                // more is authorized
+	OpRelease                  // a partial reversal: less is held
+	OpVoid                     // a capture is undone before its settlement
+	OpCorrection               // what a payment comes to is changed: the difference is charged or refunded
 	operationKinds
 )
 
-var operationKindNames = [operationKinds]string{"", "capture", "refund", "increment", "release", "void"}
+var operationKindNames = [operationKinds]string{"", "capture", "refund", "increment", "release", "void", "correction"}
 
 // String is the kind's name in API and logs.
 func (k OperationKind) String() string {
@@ -25,7 +26,7 @@ func (k OperationKind) String() string {
 }
 
 // prefixes stand before an operation's id in the API; read-only.
-var operationPrefixes = [operationKinds]string{"", "cap_", "ref_", "inc_", "rev_", "rev_"}
+var operationPrefixes = [operationKinds]string{"", "cap_", "ref_", "inc_", "rev_", "rev_", "cor_"}
 
 // Prefix stands before an operation's id in the API.
 func (k OperationKind) Prefix() string {
@@ -132,7 +133,7 @@ type Operation struct {
 	Text        []byte // the merchant's own reason
 	Amount      Amount
 	Refunded    int64 // of a capture: what refunds hold of it
-	Last        bool  // of a capture: no other follows, what remains is released
+	Last        bool  // of a capture: no other follows, what remains is released; of a correction: there is a stored card to charge
 	Automatic   bool  // made by the journal with the approval, or with another operation
 	Reversible  bool  // an online attempt without an answer may be reversed
 	Reason      ReversalReason
@@ -140,7 +141,7 @@ type Operation struct {
 	State       OperationState
 	Link        LinkName
 	MTI         uint16 // of its message
-	Attempt     uint8  // of an online operation, from 1
+	Attempt     uint8  // of an online operation, from 1; of a correction that gives back, how many refunds it made
 	Seq         uint64 // of what it has in its link's outbox, 0: nothing
 	STAN        STAN
 	Transmitted Transmitted // of the last transmission
@@ -191,18 +192,21 @@ type OperationRefusal uint8
 
 // The refusals.
 const (
-	NotRefused         OperationRefusal = iota
-	RefusedUnknown                      // no such payment or capture of this merchant
-	RefusedState                        // the payment is not approved
-	RefusedAmount                       // more than there is
-	RefusedNothingLeft                  // all of it is captured, released or refunded already
-	RefusedCurrency                     // another currency than the payment's
-	RefusedClosed                       // captures are over
-	RefusedUndone                       // the capture is undone, or being undone
-	RefusedHasRefunds                   // the capture has refunds
-	RefusedTooMany                      // the payment has as many operations as it may have
-	RefusedWhole                        // a release of all that is held: reverse the authorization
-	RefusedSettled                      // a void after the cut-over, where nothing can refund
+	NotRefused          OperationRefusal = iota
+	RefusedUnknown                       // no such payment or capture of this merchant
+	RefusedState                         // the payment is not approved
+	RefusedAmount                        // more than there is
+	RefusedNothingLeft                   // all of it is captured, released or refunded already
+	RefusedCurrency                      // another currency than the payment's
+	RefusedClosed                        // captures are over
+	RefusedUndone                        // the capture is undone, or being undone
+	RefusedHasRefunds                    // the capture has refunds
+	RefusedTooMany                       // the payment has as many operations as it may have
+	RefusedWhole                         // a release of all that is held: reverse the authorization
+	RefusedNotCaptured                   // a correction of what nothing was captured of
+	RefusedNoDifference                  // a correction to what it comes to already
+	RefusedNoCard                        // a correction that charges, without a stored card
+	RefusedSettled                       // a void after the cut-over, where nothing can refund
 )
 
 // Operated is the answer to a proposed operation. Left is what the rule that

@@ -154,12 +154,17 @@ type CaptureMode uint8
 const (
 	CaptureManual CaptureMode = iota
 	CaptureAutomatic
+	CaptureNever      // an account is verified: there is nothing to capture
+	CaptureCorrection // automatic, of a payment that corrects another
 )
 
 // String is the mode's name in the API.
 func (m CaptureMode) String() string {
-	if m == CaptureAutomatic {
+	switch m {
+	case CaptureAutomatic, CaptureCorrection:
 		return "automatic"
+	case CaptureNever:
+		return "never"
 	}
 	return "manual"
 }

@@ -207,7 +207,7 @@ func (r *replayer) line(text []byte) error {
 		return nil // a duplicate that was refused: the first decision stands
 	}
 	q := request{transmitted: uint32(transmitted), decision: what, code: code}
-	if what == approved || what == refunded {
+	if what == approved || what == refunded || what == captured {
 		q.amount = v.GetInt64("amount")
 	}
 	if what == approved {

@@ -182,6 +182,9 @@ func (h *host) authorize(m *message, f *facts, sec *secured) ruling {
 	if h.book.full() {
 		b = decline("96")
 	}
+	if h.completes(m, f) == completesNothing && b.decision == approved {
+		b = decline("25")
+	}
 	r.chip = sec.chip
 	return h.grant(m, f, &b, r)
 }
@@ -205,6 +208,9 @@ func (h *host) grant(m *message, f *facts, b *behaviour, r ruling) ruling {
 		if len(m.values[3]) >= 2 && string(m.values[3][:2]) == "20" {
 			what = refunded
 			q.decision = refunded
+		}
+		if h.completes(m, f) == completesPayment {
+			what, q.decision = captured, captured
 		}
 		if b.delivery == deliverSecondThoughts {
 			h.write(m, f, f.amount, declined, h.spell("05"), nil)
@@ -234,7 +240,7 @@ func (h *host) again(m *message, f *facts, q *request, r ruling) ruling {
 		r.delivery = deliverNever
 	case m.repeat():
 		r.code = h.profile.spelled[q.code]
-		r.approved = q.decision == approved || q.decision == refunded
+		r.approved = q.decision == approved || q.decision == refunded || q.decision == captured
 		if codes87[q.code] == "10" {
 			r.amount = q.amount
 		}

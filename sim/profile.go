@@ -153,7 +153,7 @@ func profile03() *profile {
 func (p *profile) adapt(dialect string) {
 	family, _, _ := strings.Cut(dialect, "-")
 	switch family {
-	case "ascii87", "iso93", "discover":
+	case "ascii87", "iso93", "discover": // ascii87-single is of the first's family
 		p.cvv = place{48, "92"}
 		p.cvvResult = []stamp{{place: place{48, "87"}, result: true}}
 		p.networkID = []stamp{{place: place{48, "63"}, digits: 15}}

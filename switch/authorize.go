@@ -217,7 +217,6 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 	i.Scheme = r.Scheme
 	i.Link = r.Link
 	i.Dialect = payment.DialectName(l.Dialect.Name())
-	i.MTI = uint16(l.Dialect.AuthorizationMTI())
 	i.STAN, i.Transmitted = w.slot.STAN, w.slot.Transmitted
 	if attempt == 1 {
 		i.RRN = w.slot.RRN // constant for the life of the payment
@@ -254,7 +253,7 @@ func (s *Switch) prepare(a *payment.Authorization, w *work, l *lane, i *payment.
 	if l.Zone == nil {
 		return nil
 	}
-	return l.Zone.Protect(l.Dialect.AuthorizationMTI(), w.frame, i.SendBy)
+	return l.Zone.Protect(iso8583.MTI(i.MTI), w.frame, i.SendBy)
 }
 
 // translatePIN has the PIN block of a request made fit for a link. A block of

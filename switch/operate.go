@@ -106,9 +106,7 @@ func meansOf(k payment.OperationKind, d *iso8583.Dialect) (means payment.Operati
 	var m iso8583.MTI
 	switch k {
 	case payment.OpCapture:
-		if m = d.CaptureMTI(); m == 0 {
-			return payment.MeansFile, 0, false
-		}
+		return captureMeans(d)
 	case payment.OpRefund:
 		m, reversible = d.RefundMTI(), d.RefundReversible()
 	case payment.OpIncrement:

@@ -59,6 +59,9 @@ func refusalUnavailable() error {
 // refusalOfReserve explains why no route had room. A message that no dialect
 // could carry is the request's fault; everything else is ours.
 func refusalOfReserve(err error) error {
+	if r, ok := errors.AsType[*payment.Refusal](err); ok {
+		return r
+	}
 	if f, ok := asFieldError(err); ok {
 		return &payment.Refusal{
 			Kind: payment.RefusedInvalid, Pointer: f.Pointer, Code: "not_transmissible",
