@@ -2,7 +2,7 @@
 
 GO        ?= go
 BIN       := bin
-SOURCES   := $(shell find . -name '*.go' -not -path './bench/peers/*' -not -path './tools/*' 2>/dev/null) $(shell find iso8583/dialects routing api -type f 2>/dev/null)
+SOURCES   := $(shell find . -name '*.go' -not -path './bench/peers/*' -not -path './api/client/*' -not -path './tools/*' 2>/dev/null) $(shell find iso8583/dialects routing api -type f 2>/dev/null)
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 FUZZTIME  ?= 5m
@@ -53,6 +53,9 @@ fuzz: ## fuzz every parser, FUZZTIME each (5m)
 differential: ## our codec against moov's: a million random and 200,000 mutated messages per dialect (DIALECT=name: one)
 	$(GO) test ./iso8583 -run "Differential/$(DIALECT)" -count=1 -timeout 6h -v -differential.random=1000000 -differential.mutated=200000
 
+client: ## write again the Go client of api/openapi.yaml
+	cd api/client && $(GO) generate ./...
+
 docs: ## write again what is generated from the sources: docs/limits.md
 	$(GO) run ./internal/limits
 
@@ -89,4 +92,4 @@ soak-cluster: build ## ROUNDS (50) rounds of deaths, pauses and cuts on three no
 clean: ## remove what was built
 	rm -rf $(BIN) dist
 
-.PHONY: help setup build hsmd demo test check lint fuzz differential docs bench soak soak-keys clean
+.PHONY: client help setup build hsmd demo test check lint fuzz differential docs bench soak soak-keys clean
