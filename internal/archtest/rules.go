@@ -158,4 +158,6 @@ func clockReads() []string {
 
 // exempt are folders with rules of their own: a Go module each, or the cluster
 // inside testing/synctest, which only tests import.
-func exempt() []string { return []string{"bench/peers", "api/client", "tools", "store/bubble", "bin", "dist"} }
+func exempt() []string {
+	return []string{"bench/peers", "api/client", "tools", "store/bubble", "bin", "dist"}
+}
