@@ -11,6 +11,7 @@ import (
 
 	moov "github.com/moov-io/iso8583"
 
+	"authswitch/card"
 	"authswitch/payment"
 )
 
@@ -78,6 +79,9 @@ func TestGolden(t *testing.T) {
 				switch title {
 				case "authorization":
 					got, err = d.EncodeAuthorization(nil, a, i)
+				case "authorization moto", "authorization stored", "authorization recurring", "authorization counter":
+					a, i := channelExample(t, d, title)
+					got, err = d.EncodeAuthorization(nil, a, i)
 				case "reversal":
 					got, err = d.EncodeReversal(nil, owed, i, &a.Card)
 				case "repeat":
@@ -100,6 +104,47 @@ func TestGolden(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// channelExample is the example on another channel: by telephone; with a card on
+// file on the site and at the counter; and by the merchant, recurring.
+func channelExample(t *testing.T, d *Dialect, title string) (*payment.Authorization, *payment.Intent) {
+	t.Helper()
+	a, i := example(t)
+	i.MTI = uint16(d.AuthorizationMTI())
+	a.ThreeDS = payment.ThreeDSecure{}
+	stored := payment.StoredCredential{Usage: []byte("subsequent")}
+	switch title {
+	case "authorization moto":
+		a.Channel = payment.MOTO
+		i.Channel = a.Channel
+		return a, i
+	case "authorization recurring":
+		a.Channel = payment.Recurring
+		stored = payment.StoredCredential{Usage: []byte("recurring"), MerchantInitiated: true}
+	case "authorization counter":
+		a.Channel = payment.CardPresent
+	}
+	a.StoredCredential, a.Card.CVV = stored, card.CVV{}
+	i.Channel, i.OnFile = a.Channel, true
+	i.NetworkTransactionID = []byte("123456789012345")
+	if d.Name() == "mastercard" {
+		i.NetworkTransactionID = []byte("MCC1234567891123")
+	}
+	return a, i
+}
+
+// TestGoldenChannels: the dialects whose channels the documents promise have
+// their traces.
+func TestGoldenChannels(t *testing.T) {
+	for _, name := range []string{"visa", "mastercard", "cb"} {
+		sections := readGolden(t, name)
+		for _, channel := range []string{"moto", "stored", "recurring", "counter"} {
+			if _, ok := sections["authorization "+channel]; !ok {
+				t.Errorf("%s: no trace of %s", name, channel)
+			}
+		}
 	}
 }
 

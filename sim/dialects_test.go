@@ -142,6 +142,7 @@ func TestEveryDialect(t *testing.T) {
 				s.approves()
 				s.presents()
 				s.declinesWithEveryCode()
+				s.takesEveryChannel()
 				s.spoils()
 				s.reverses()
 				if n := s.sim.Stats(); n.Unreadable != 0 || n.Unsendable != 0 {
@@ -245,6 +246,32 @@ func (s *switchSide) declinesWithEveryCode() {
 		}
 		if want, ok := reasons[digits]; ok && r.Verdict.Reason != want {
 			s.t.Errorf(".%02d: code %s means %s, not %s", digits, r.Code, r.Verdict.Reason, want)
+		}
+	}
+}
+
+// takesEveryChannel: what the dialect file says of each channel, with a card that
+// is given and one on file, is what this side thinks can be true.
+func (s *switchSide) takesEveryChannel() {
+	s.t.Helper()
+	stan := payment.STAN(600)
+	for c := payment.Ecommerce; c <= payment.Instalment; c++ {
+		for _, onFile := range []bool{false, true} {
+			stan++
+			a, i := s.payment(stan, 4000)
+			a.Channel, i.Channel, i.OnFile = c, c, onFile
+			if onFile {
+				a.StoredCredential.Usage = []byte("subsequent")
+				a.StoredCredential.MerchantInitiated = c == payment.Recurring || c == payment.Instalment
+				a.Card.CVV = card.CVV{}
+			}
+			var r payment.Response
+			if err := s.dialect.DecodeAuthorization(s.ask(s.dialect.EncodeAuthorization(nil, a, i)), &r); err != nil {
+				s.t.Fatal(err)
+			}
+			if r.Verdict.Action != payment.ActionApprove {
+				s.t.Errorf("%s, on file %t: code %s", c, onFile, r.Code)
+			}
 		}
 	}
 }

@@ -173,6 +173,9 @@ func (h *host) authorize(m *message, f *facts, sec *secured) ruling {
 	if cue.fault != nil {
 		b = b.under(cue.fault)
 	}
+	if !h.profile.coherent(m.values[22], m.values[25]) {
+		b = decline("30")
+	}
 	if sec.refusal != "" {
 		b = decline(sec.refusal)
 	}
