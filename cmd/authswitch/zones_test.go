@@ -57,7 +57,7 @@ func sumOf(t *testing.T, metrics, name, label string) float64 {
 // never asked it for anything.
 func TestCounter(t *testing.T) {
 	hsmd(t)
-	d := startDev(t)
+	d := startDev(t, "--sim-codec", "moov") // which reads track 2 in packed digits as others do
 	good := d.pinBlock(cbCard, "1234")
 	asked := d.operations("hsm_operations_total", `op="translate_pin"`) + d.operations("hsm_operations_total", `op="generate_mac"`) + d.operations("hsm_operations_total", `op="verify_mac"`)
 	if a := d.ask(http.MethodPost, "/v1/authorizations", "not-present", d.body(visaCard, 1000)); a.field("status") != "approved" {
@@ -107,10 +107,32 @@ func TestCounter(t *testing.T) {
 	if a := d.ask(http.MethodPost, "/v1/authorizations", "new-keys", d.atCounter(good, 1000)); a.field("status") != "approved" {
 		t.Errorf("under new keys: %d %s", a.status, a.body)
 	}
+	d.capturesWithMAC(good)
 	if n := d.operations("link_bad_macs_total", ""); n != 0 {
 		t.Errorf("%v bad MACs", n)
 	}
 	d.moduleAway(good)
+}
+
+// capturesWithMAC: a capture leaves with a MAC, which the acquirer wants, and
+// its answer's is checked.
+func (d *instance) capturesWithMAC(good string) {
+	d.t.Helper()
+	a := d.ask(http.MethodPost, "/v1/authorizations", "to-capture", d.atCounter(good, 4200))
+	before := d.zoneCounters()
+	c := d.ask(http.MethodPost, "/v1/authorizations/"+a.field("id")+"/captures", "capture", `{"final":true}`)
+	if c.status != http.StatusCreated {
+		d.t.Fatalf("capture: %d %s", c.status, c.body)
+	}
+	eventually(d.t, 10*time.Second, "the capture is at the acquirer", func() bool { return countDecisions(d.readLedger("cb-b"), 4200, "captured") == 1 })
+	var used zoneCounters
+	eventually(d.t, 10*time.Second, "its answer is checked", func() bool {
+		used = d.zoneCounters().since(before)
+		return used.verified == 1
+	})
+	if used.made != 1 || used.failed != 0 {
+		d.t.Errorf("%+v", used)
+	}
 }
 
 // moduleAway stops the security module, lets it go on, kills it.
