@@ -36,6 +36,9 @@ type Config struct {
 	WriteTimeout time.Duration `yaml:"write_timeout"` // 5s for an answer to leave
 	IdleTimeout  time.Duration `yaml:"idle_timeout"`  // 60s between requests of a connection
 
+	BatchBytes   int           `yaml:"batch_bytes"`   // 16777216: largest file of refunds; each one in work is held in memory
+	BatchTimeout time.Duration `yaml:"batch_timeout"` // 2m for such a file to arrive, or its results to leave
+
 	KeyBytes       int `yaml:"key_bytes"`       // 128: longest Idempotency-Key
 	ReferenceBytes int `yaml:"reference_bytes"` // 64: longest reference
 	PageSize       int `yaml:"page_size"`       // 100 payments when a list names no limit
@@ -46,14 +49,15 @@ const maxAPIKey = 256
 
 // Bounds of the configuration: what is outside them is a mistake.
 const (
-	minBody    = 1 << 10
-	maxBody    = 1 << 20
-	minHeader  = 1 << 10
-	maxHeader  = 64 << 10
-	maxConns   = 1 << 20
-	maxKey     = 255
-	maxTimeout = 10 * time.Minute
-	maxPage    = 1000
+	minBody      = 1 << 10
+	maxBody      = 1 << 20
+	maxBatchBody = 256 << 20
+	minHeader    = 1 << 10
+	maxHeader    = 64 << 10
+	maxConns     = 1 << 20
+	maxKey       = 255
+	maxTimeout   = 10 * time.Minute
+	maxPage      = 1000
 )
 
 // WithDefaults fills what is zero, as New does and `config show` prints.
@@ -80,6 +84,8 @@ func (c Config) WithDefaults() Config {
 	duration(&c.ReadTimeout, 5*time.Second)
 	duration(&c.WriteTimeout, 5*time.Second)
 	duration(&c.IdleTimeout, time.Minute)
+	number(&c.BatchBytes, 16<<20)
+	duration(&c.BatchTimeout, 2*time.Minute)
 	number(&c.KeyBytes, 128)
 	number(&c.ReferenceBytes, 64)
 	number(&c.PageSize, 100)
@@ -120,6 +126,8 @@ func (c *Config) Validate() []error {
 	duration("read_timeout", d.ReadTimeout)
 	duration("write_timeout", d.WriteTimeout)
 	duration("idle_timeout", d.IdleTimeout)
+	number("batch_bytes", d.BatchBytes, minBody, maxBatchBody)
+	duration("batch_timeout", d.BatchTimeout)
 	number("key_bytes", d.KeyBytes, 8, maxKey)
 	number("reference_bytes", d.ReferenceBytes, 1, maxKey)
 	number("page_size", d.PageSize, 1, maxPage)

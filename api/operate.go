@@ -233,6 +233,8 @@ func matchOperation(resource, rest []byte, nested bool) (route, []byte) {
 		switch {
 		case !nested:
 			return routeRefunds, nil
+		case !more && string(id) == "by-tag":
+			return routeRefundsByTag, nil
 		case !more:
 			return routeRefund, id
 		}

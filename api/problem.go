@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"authswitch/batch"
 	"authswitch/payment"
 )
 
@@ -24,6 +25,8 @@ type problem struct {
 	responseCode string
 	reversal     string // "owed" for ever with an unknown outcome
 	faults       []fault
+	lines        []batch.Fault // of a file of refunds
+	batch        payment.ID    // that is there already
 	finality     finality
 	retryAfter   time.Duration
 }
@@ -76,6 +79,18 @@ func appendProblem(dst []byte, p *problem) []byte {
 		for i := range p.faults {
 			dst = appendComma(dst, i)
 			dst = appendFault(dst, &p.faults[i])
+		}
+		dst = append(dst, ']')
+	}
+	if !p.batch.IsZero() {
+		dst = append(dst, `,"batch":`...)
+		dst = appendID(dst, p.batch, payment.BatchPrefix)
+	}
+	if len(p.lines) > 0 {
+		dst = append(dst, `,"errors":[`...)
+		for i := range p.lines {
+			dst = appendComma(dst, i)
+			dst = appendLineFault(dst, &p.lines[i])
 		}
 		dst = append(dst, ']')
 	}

@@ -36,6 +36,12 @@ const (
 	routeMerchant
 	routeMerchantVersions
 	routeMerchantContract
+	routeRefundsByTag
+	routeBatches
+	routeBatch
+	routeBatchResults
+	routeBatchRelease
+	routeBatchCancel
 	routes
 )
 
@@ -45,12 +51,14 @@ var routeNames = [routes]string{
 	"/v1/authorizations/{id}/captures", "/v1/authorizations/{id}/increments", "/v1/captures/{id}", "/v1/captures/{id}/reversals",
 	"/v1/refunds", "/v1/refunds/{id}", "/v1/cards/{token}",
 	"/v1/merchants", "/v1/merchants/{id}", "/v1/merchants/{id}/versions", "/v1/merchants/{id}/contracts/{scheme}",
+	"/v1/refunds/by-tag", "/v1/refund-batches", "/v1/refund-batches/{id}", "/v1/refund-batches/{id}/results", "/v1/refund-batches/{id}/release", "/v1/refund-batches/{id}/cancel",
 }
 
 // allowed are a path's methods, for 405.
 var allowed = [routes]string{
 	"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET", "POST", "POST", "GET", "POST", "POST", "GET", "DELETE, GET, PATCH",
 	"GET, POST", "GET, PUT", "GET", "DELETE, GET, PUT",
+	"POST", "GET, POST", "GET", "GET", "POST", "POST",
 }
 
 // request is one request in work; it is pooled, and wiped in between.
@@ -61,6 +69,8 @@ type request struct {
 	id      []byte // of the path
 	below   []byte // of the path, behind what is below the id
 	route   route
+	person  string // the named operator who asks, instead of a gateway
+	streams bool   // the answer's body is read while it is sent
 
 	administrator string // who asks about merchants, where that is no gateway
 	contractAt    string // of the one contract that the body is about
@@ -86,7 +96,9 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if s.closing.Load() {
 		ctx.SetConnectionClose()
 	}
-	ctx.Response.SetBody(r.out)
+	if !r.streams {
+		ctx.Response.SetBody(r.out)
+	}
 	s.metrics.count(r.route, ctx.Response.StatusCode(), s.deps.Now()-start)
 
 	// The body held card data; its memory is fasthttp's to use again.
@@ -96,6 +108,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	r.payment = payment.Payment{}
 	r.ctx, r.gateway, r.id, r.below, r.route = nil, nil, nil, nil, routeNone
 	r.administrator, r.contractAt = "", ""
+	r.person, r.streams = "", false
 	if cap(r.out) > maxKept {
 		r.out = nil
 	}
@@ -167,6 +180,10 @@ func (r *request) serve() {
 		r.merchantVersions()
 	case routeMerchantContract:
 		r.merchantContract()
+	case routeRefundsByTag:
+		r.refundByTag()
+	case routeBatches, routeBatch, routeBatchResults, routeBatchRelease, routeBatchCancel:
+		r.batch(post)
 	}
 }
 
@@ -253,6 +270,8 @@ func matchPayment(path []byte) (route, []byte) {
 		}
 	case "captures", "refunds":
 		return matchOperation(resource, rest, nested)
+	case "refund-batches":
+		return matchBatch(rest, nested)
 	case "whoami":
 		if !nested {
 			return routeWhoami, nil
@@ -263,7 +282,11 @@ func matchPayment(path []byte) (route, []byte) {
 
 // authenticate finds the gateway and takes the request out of its rate.
 func (r *request) authenticate() bool {
-	key, ok := bytes.CutPrefix(r.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization), []byte("Bearer "))
+	header := r.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)
+	if basic, ok := bytes.CutPrefix(header, []byte("Basic ")); ok && r.route.isBatch() && !(r.route == routeBatches && r.ctx.IsPost()) {
+		return r.authenticatePerson(basic)
+	}
+	key, ok := bytes.CutPrefix(header, []byte("Bearer "))
 	if ok && len(key) > 0 && len(key) <= maxAPIKey {
 		r.gateway = r.server.deps.Gateways.Authenticate(key)
 		if r.gateway == nil && r.route >= routeMerchants && r.route <= routeMerchantContract {

@@ -72,6 +72,9 @@ type Deps struct {
 	Merchants      Merchants
 	Reader         Reader
 	Finder         Finder
+	Batches        Batches
+	BatchReader    BatchReader
+	People         People
 	Links          func() []Link // for GET /v1/links
 	Log            *slog.Logger
 	Registerer     prometheus.Registerer // nil: metrics are kept and not shown
@@ -123,6 +126,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		DisablePreParseMultipartForm: true, // its temporary files would hold the body
 		SecureErrorLogMessage:        true,
 		CloseOnShutdown:              true,
+		HeaderReceived:               s.received,
 	}
 	return s, nil
 }

@@ -234,14 +234,6 @@ func (m *Machine) batchBy(b *payment.Batch, h keyHash) *payment.Batch {
 	return known
 }
 
-// BatchLinesRoom is how many bytes of lines one command carries.
-const BatchLinesRoom = MaxCommand - 64
-
-// BatchLineSize is how many bytes a line takes there.
-func BatchLineSize(l *payment.BatchLine) int {
-	return 4 + 16 + 10 + 1 + min(len(l.Order), maxText) + 1 + min(len(l.Text), maxText)
-}
-
 // AppendBatchLines writes a KindBatchLines command: the chunk with a number
 // among all of the batch's, from 0, of one lane.
 func AppendBatchLines(b []byte, id payment.ID, seq uint32, lane uint8, lines []payment.BatchLine) []byte {

@@ -27,6 +27,53 @@ func ReadBatch(r Reader, id payment.ID) (payment.Batch, error) {
 	return b, nil
 }
 
+// ReadBatchBy finds a batch by its key, where one is given, else by what it asks
+// for.
+func ReadBatchBy(r Reader, merchant payment.MerchantID, fingerprint [32]byte, batchKey []byte) (payment.Batch, error) {
+	h := keyHash(fingerprint[:16])
+	if len(batchKey) > 0 {
+		h = hashOf(domainKey, []byte(merchant), batchKey)
+	}
+	value, found, err := r.Get(nil, append(putText([]byte{tableBatchKeys}, merchant), h[:]...))
+	switch {
+	case err != nil:
+		return payment.Batch{}, err
+	case !found:
+		return payment.Batch{}, payment.ErrNotFound
+	case len(value) != len(payment.ID{}):
+		return payment.Batch{}, ErrCorrupt
+	}
+	b, err := ReadBatch(r, payment.ID(value))
+	if err == nil && b.State == payment.BatchCancelled && b.Started == 0 {
+		return payment.Batch{}, payment.ErrNotFound // it gave both back
+	}
+	return b, err
+}
+
+// ReadOperations reads all that was done with an approved payment's money,
+// oldest first.
+func ReadOperations(r Reader, id payment.ID) ([]payment.Operation, error) {
+	value, found, err := r.Get(nil, appendAccountKey(nil, id))
+	if err != nil || !found {
+		return nil, err
+	}
+	var a account
+	c := cursor{b: value}
+	readAccount(&c, &a)
+	if err := c.end(); err != nil {
+		return nil, err
+	}
+	list := make([]payment.Operation, 0, len(a.operations))
+	for _, id := range a.operations {
+		o, err := ReadOperation(r, id)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, o)
+	}
+	return list, nil
+}
+
 // ReadBatches lists a merchant's batches, newest first: those before the one
 // named, or from the newest where none is. More says that there are others.
 func ReadBatches(r Reader, merchant payment.MerchantID, before payment.ID, limit int) (list []payment.Batch, more bool, err error) {

@@ -85,10 +85,6 @@ func AppendBatchRun(b []byte, x *payment.BatchRun) []byte {
 	return putBool(b, x.Reversible)
 }
 
-// MaxBatchRun is how many lines one KindBatchRun command starts: they are worked
-// on in one piece, and live payments wait meanwhile.
-const MaxBatchRun = 64
-
 // applyBatchRun makes refunds of lines and moves the lane past them, in one
 // command: a line is started once however often it is proposed and whoever leads.
 func (m *Machine) applyBatchRun(c *cursor, r *Result) error {
@@ -108,7 +104,7 @@ func (m *Machine) applyBatchRun(c *cursor, r *Result) error {
 	case m.fence.holds(string(b.Lanes[x.Lane].Link)):
 		r.Err = payment.ErrUnavailable
 		return nil
-	case x.Means != payment.MeansAdvice && x.Means != payment.MeansOnline, x.MTI == 0, x.Count == 0, x.Count > MaxBatchRun:
+	case x.Means != payment.MeansAdvice && x.Means != payment.MeansOnline, x.MTI == 0, x.Count == 0, x.Count > payment.MaxBatchRun:
 		r.Err = ErrInvalid
 		return nil
 	}

@@ -53,6 +53,18 @@ type BatchLine struct {
 	Text    []byte // why: the refund's reason
 }
 
+// Limits of what one command about a batch carries.
+const (
+	// BatchLinesRoom is how many bytes of lines fit into one that writes lines down.
+	BatchLinesRoom = 8<<10 - 64
+	// MaxBatchRun is how many lines one starts: they are worked on in one piece,
+	// and live payments wait meanwhile.
+	MaxBatchRun = 64
+)
+
+// Size is how many bytes a line takes of BatchLinesRoom.
+func (l *BatchLine) Size() int { return 4 + 16 + 10 + 1 + len(l.Order) + 1 + len(l.Text) }
+
 // BatchLane is the part of a batch that goes to one link. Its lines stand in
 // chunks, which are started one after the other; lanes do not wait for each other.
 type BatchLane struct {

@@ -209,6 +209,18 @@ const (
 	RefusedSettled                       // a void after the cut-over, where nothing can refund
 )
 
+var operationRefusalNames = [...]string{
+	"", "not_found", "not_approved", "amount_too_large", "nothing_left", "currency_mismatch", "captures_over", "capture_reversed", "capture_refunded", "too_many_operations", "whole",
+}
+
+// String is the refusal's code in the API.
+func (r OperationRefusal) String() string {
+	if int(r) >= len(operationRefusalNames) {
+		return "invalid"
+	}
+	return operationRefusalNames[r]
+}
+
 // Operated is the answer to a proposed operation. Left is what the rule that
 // refused it would have allowed.
 type Operated struct {

@@ -212,6 +212,18 @@ func TestReversalBeforeItsOriginal(t *testing.T) {
 		}
 		b.wantDecisions("000001 unknown_original 25 1000; 000001 declined 12 1000")
 	})
+	t.Run("remembered, and repeated", func(t *testing.T) {
+		b := start(t, func(c *Config) { c.RememberReversals = true })
+		for _, mti := range []string{"0420", "0421"} {
+			if m := b.ask(reversal(mti, "000001", 1000)); m[39] != "25" {
+				t.Errorf("reversal: %v", m)
+			}
+		}
+		lines := b.ledger()
+		if len(lines) != 2 || lines[0].Original == nil || lines[1].Original == nil || *lines[0].Original != *lines[1].Original {
+			t.Errorf("a repeat names another original: %+v", lines)
+		}
+	})
 }
 
 func TestRepeatsAndDuplicates(t *testing.T) {

@@ -113,7 +113,8 @@ func (h *host) keyOf(m *message, o *named, f *facts) requestKey {
 func (h *host) notFound(m *message, f *facts, k requestKey, known bool, o *named, r ruling) ruling {
 	r.code = h.spell("25")
 	if !known && h.book.remember && !h.book.full() {
-		h.book.requests[k] = request{decision: unknownOriginal}
+		transmitted, _ := number(o.transmitted) // a repeat names it again
+		h.book.requests[k] = request{decision: unknownOriginal, transmitted: uint32(transmitted)}
 	}
 	r.line = h.write(m, f, f.amount, unknownOriginal, r.code, o)
 	return r

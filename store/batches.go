@@ -79,6 +79,25 @@ func (s *Store) Batch(id payment.ID) (b payment.Batch, err error) {
 	return b, err
 }
 
+// BatchBy finds a batch by its key, where one is given, else by what it asks for.
+func (s *Store) BatchBy(m payment.MerchantID, fingerprint [32]byte, key []byte) (b payment.Batch, err error) {
+	err = s.look(func(r journal.Reader) error {
+		b, err = journal.ReadBatchBy(r, m, fingerprint, key)
+		return err
+	})
+	return b, err
+}
+
+// Operations reads all that was done with an approved payment's money, oldest
+// first.
+func (s *Store) Operations(id payment.ID) (list []payment.Operation, err error) {
+	err = s.look(func(r journal.Reader) error {
+		list, err = journal.ReadOperations(r, id)
+		return err
+	})
+	return list, err
+}
+
 // Batches lists a merchant's batches, newest first, from the one after the last
 // that was seen; from the newest where that is zero.
 func (s *Store) Batches(m payment.MerchantID, after payment.ID, limit int) (list []payment.Batch, more bool, err error) {

@@ -92,6 +92,17 @@ func (s *Switch) shape(o *payment.Operation) error {
 	return nil
 }
 
+// Means says how a link carries a kind of operation; false where it is not there
+// or has no message for it.
+func (s *Switch) Means(link payment.LinkName, k payment.OperationKind) (means payment.OperationMeans, mti uint16, reversible, ok bool) {
+	l := s.lanes[link]
+	if l == nil {
+		return payment.MeansNone, 0, false, false
+	}
+	means, mti, reversible = meansOf(k, l.Dialect)
+	return means, mti, reversible, means != payment.MeansNone
+}
+
 // unread refuses an operation on what cannot be read: without its link nobody
 // knows how it would reach the acquirer, and none may stand that never does.
 func unread(k payment.OperationKind, err error) error {

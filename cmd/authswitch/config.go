@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"authswitch/api"
+	"authswitch/batch"
 	"authswitch/hsm"
 	"authswitch/keyring"
 	"authswitch/link"
@@ -28,6 +29,7 @@ type Config struct {
 	TestKeys  string                   `yaml:"test_keys"` // blocks that hsmd init --test-keys printed; never in production
 	Store     store.Config             `yaml:"store"`
 	Clearing  ClearingConfig           `yaml:"clearing"`
+	Batches   batch.Config             `yaml:"batches"` // of refunds
 	Cluster   ClusterConfig            `yaml:"cluster"` // none: this node is alone
 	Links     []LinkConfig             `yaml:"links"`
 	BINs      string                   `yaml:"bins"` // CSV; empty: the built-in table of published prefixes
@@ -101,6 +103,7 @@ func (c *Config) complete(dir string) {
 	c.API = c.API.WithDefaults()
 	c.completeModule(dir)
 	c.Keys = c.Keys.WithDefaults()
+	c.Batches = c.Batches.WithDefaults()
 	c.Store.Node = c.Node.ID
 	c.Cluster.complete(&c.Store, dir)
 	if c.Clearing.Dir == "" {

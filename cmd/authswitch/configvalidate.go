@@ -43,6 +43,7 @@ func (c *Config) Validate() []error {
 		faults = append(faults, c.Keys.Validate()...)
 	}
 	faults = append(faults, c.API.Validate()...)
+	faults = append(faults, c.Batches.Validate()...)
 	faults = append(faults, validateListen("admin.listen", c.Admin.Listen)...)
 	faults = append(faults, validateListen("api.listen", c.API.Listen)...)
 	faults = append(faults, c.validateLinks()...)

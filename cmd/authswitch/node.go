@@ -25,6 +25,7 @@ import (
 	"authswitch/outbox"
 	"authswitch/payment"
 	"authswitch/peer"
+	"authswitch/people"
 	"authswitch/query"
 	"authswitch/schedule"
 	"authswitch/store"
@@ -53,6 +54,7 @@ type node struct {
 	core     *switching.Switch
 	door     *api.Server
 	admin    *admin
+	people   *people.Book
 	changing changing               // what can be read again while it runs
 	hsm      *hsm.Client            // nil: the configuration names no security module
 	hsmSeen  atomic.Bool            // it answered once
@@ -234,6 +236,7 @@ func (n *node) startLinks(ctx context.Context) error {
 		n.running.Go(func() { worker.Run(sendContext) })
 	}
 	n.running.Go(func() { n.clearing.Run(sendContext) })
+	n.running.Go(func() { n.runBatches(sendContext) })
 	n.running.Go(func() { schedule.New(schedule.Config{}, n.store, n.log).Run(sendContext) })
 	return nil
 }
@@ -245,12 +248,16 @@ func (n *node) openDoors(context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.openPeople()
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
-	n.door, err = api.New(n.cfg.API, api.Deps{
+	deps := api.Deps{
 		Authorizer: n.core, Reverser: n.core, Operator: n.core, Cards: n.core, Gateways: &n.changing, Administrators: &n.changing, Merchants: merchantKeeper{n}, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
-	})
-	if err != nil {
+	}
+	if err := n.openBatches(&deps); err != nil {
+		return err
+	}
+	if n.door, err = api.New(n.cfg.API, deps); err != nil {
 		return err
 	}
 	if err := n.openOperations(); err != nil {

@@ -34,6 +34,7 @@ type operations struct {
 	keys     keysDoor
 	clearing clearingDoor
 	rotation rotationDoor
+	people   peopleDoor
 	log      *slog.Logger
 }
 
@@ -95,6 +96,7 @@ func (o *operations) register(mux *http.ServeMux) {
 	o.keys.register(mux, o.guard)
 	o.clearing.register(mux, o.guard)
 	o.rotation.register(mux, o.guard)
+	o.people.register(mux, o.guard)
 }
 
 // failure is an answer that is not 200.

@@ -129,6 +129,6 @@ func (n *node) openOperations() error {
 	if err != nil {
 		return err
 	}
-	(&operations{token: token, links: n.byName, writeOff: n.store.WriteOff, reload: n.reload, log: n.log, keys: n.keysDoor(), clearing: clearingDoor{n.store}, rotation: rotationDoor{n}}).register(n.admin.mux)
+	(&operations{token: token, links: n.byName, writeOff: n.store.WriteOff, reload: n.reload, log: n.log, keys: n.keysDoor(), clearing: clearingDoor{n.store}, rotation: rotationDoor{n}, people: peopleDoor{n.people}}).register(n.admin.mux)
 	return nil
 }
