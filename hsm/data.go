@@ -82,6 +82,50 @@ func (c *Client) decrypt(p Purpose, reason string, dataKey []byte, cards []Seale
 	return nil
 }
 
+// Resealed is one stored card on its way to another data key.
+type Resealed struct {
+	ID         []byte // of its record, for the audit log
+	AAD, Next  []byte // what is bound to it, and what will be
+	Ciphertext []byte // nonce (12), ciphertext, tag (16); after ResealCards the new one
+	OK         bool   // false: altered, of another record or under another key, and left as it was
+}
+
+// ResealBytes is how much of cards goes into one call of ResealCards: the sum of
+// their ids, ciphertexts and what is bound to them, and 8 each.
+const ResealBytes = wire.MaxFrame - 1024
+
+// ResealCards moves cards from one data key to another inside the module: nobody
+// outside sees a number. It is written into the audit log first, and has a limit
+// of its own.
+func (c *Client) ResealCards(from, to []byte, cards []Resealed, deadline int64) error {
+	if len(cards) == 0 || len(cards) > MaxCards {
+		return fmt.Errorf("%w: %d cards; 1 to %d go into a call", ErrInput, len(cards), MaxCards)
+	}
+	deadline = c.until(deadline)
+	k := begin(wire.OpResealCards, deadline)
+	defer k.free()
+	k.request = wire.AppendBytes(k.request, from)
+	k.request = wire.AppendBytes(k.request, to)
+	k.request = append(k.request, byte(len(cards)))
+	for i := range cards {
+		for _, field := range [][]byte{cards[i].ID, cards[i].AAD, cards[i].Next, cards[i].Ciphertext} {
+			k.request = wire.AppendBytes(k.request, field)
+		}
+	}
+	if err := c.ask(k, wire.OpResealCards, deadline); err != nil {
+		return err
+	}
+	f := wire.Read(k.answer)
+	for i := range cards {
+		if cards[i].OK = f.Byte() == 1; cards[i].OK {
+			cards[i].Ciphertext = append([]byte(nil), f.Bytes()...)
+		} else {
+			f.Bytes()
+		}
+	}
+	return done(&f)
+}
+
 // ReleaseDataKey takes a data key out of the module: the one usage whose keys
 // leave it, because the switch seals cards itself. Each release is written into
 // the audit log. The caller wipes dst.

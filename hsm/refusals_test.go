@@ -198,3 +198,63 @@ func TestPurposesAreLimited(t *testing.T) {
 	m.await("card.outbox ", "70 a second are the limit for outbox (limits.outbox_per_second)")
 	m.await("card.capture ", "64 a second are the limit for capture")
 }
+
+// Cards move to another data key inside the module: only those that open, each
+// bound to what it is told, written down first, within a limit of its own.
+func TestResealCards(t *testing.T) {
+	now := time.Now()
+	m := newModule(t, fileRoot(t), func(m *module) {
+		m.cfg.ResealsPerSecond = 70
+		m.now = func() time.Time { return now }
+	})
+	c := m.client(m.run())
+	const next = "0123456789ABCDEF0123456789ABCDEF00112233445566778899AABBCCDDEEFF"
+	from, to := m.block(1, "D0ABN", aes256), m.block(1, "D0ABN", next)
+	cards := make([]hsm.Resealed, hsm.MaxCards/2)
+	for i := range cards {
+		id := []byte(fmt.Sprintf("record %02d", i))
+		cards[i] = hsm.Resealed{ID: id, AAD: id, Next: append([]byte("next "), id...), Ciphertext: seal(t, aes256, id, []byte(visa))}
+	}
+	cards[3].Ciphertext[20] ^= 1
+	cards[4].Ciphertext = nil
+	if err := c.ResealCards(from, to, cards, 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range cards {
+		if cards[i].OK != (i != 3 && i != 4) {
+			t.Errorf("card %d: %t", i, cards[i].OK)
+		}
+	}
+	check := []hsm.Sealed{{ID: cards[5].ID, AAD: cards[5].Next, Ciphertext: cards[5].Ciphertext}, {ID: cards[6].ID, AAD: cards[6].AAD, Ciphertext: cards[6].Ciphertext}}
+	if err := c.DecryptCards(hsm.Outbox, to, check, 0); err != nil || !check[0].OK || string(check[0].Plain) != visa || check[1].OK {
+		t.Errorf("%v: %+v", err, check)
+	}
+	ids := 0
+	for _, e := range m.book.events {
+		if e.Operation == "card.reseal" && e.Outcome == audit.Allowed {
+			ids += len(strings.Fields(e.Object))
+		}
+	}
+	if ids != len(cards) {
+		t.Errorf("%d ids in the audit log", ids)
+	}
+	for i, line := range []struct{ err, want error }{
+		{c.ResealCards(from, m.block(1, "D0ADN", next), cards[:1], 0), hsm.ErrBadKey}, // may not encrypt
+		{c.ResealCards(m.block(1, "D0AEN", aes256), to, cards[:1], 0), hsm.ErrBadKey}, // may not decrypt: a blind-index key
+		{c.ResealCards(from, m.block(1, "P0ABN", aes256), cards[:1], 0), hsm.ErrBadKey},
+		{c.ResealCards(from, to, nil, 0), hsm.ErrInput},
+		{c.ResealCards(from, to, []hsm.Resealed{{Ciphertext: cards[0].Ciphertext}}, 0), hsm.ErrInput},
+		{c.ResealCards(from, to, cards, 0), nil},
+		{c.ResealCards(from, to, cards[:7], 0), hsm.ErrLimited},
+		{c.DecryptCards(9, from, check[:1], 0), hsm.ErrInput},
+		{c.DecryptCards(hsm.Purpose(4), from, check[:1], 0), hsm.ErrInput}, // reseal gives no number away
+	} {
+		if !errors.Is(line.err, line.want) {
+			t.Errorf("line %d: %v, want %v", i, line.err, line.want)
+		}
+	}
+	m.await("card.reseal ", "70 a second are the limit for reseal")
+	if m.book.breaks(errors.New("disk full")); !errors.Is(c.ResealCards(from, to, cards[:1], 0), hsm.ErrFailed) && !errors.Is(c.ResealCards(from, to, cards[:1], 0), hsm.ErrLimited) {
+		t.Error("done without the audit log")
+	}
+}

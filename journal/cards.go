@@ -7,10 +7,13 @@ import "authswitch/payment"
 const (
 	cardVersion      = 1
 	cardScopeVersion = 2
+	// Records of versions 1 and 2 are of cards that are not counted under their
+	// data key; 3 and 4 have the same forms, and are.
+	cardCounted = 2
 )
 
 func appendCard(b []byte, k *payment.StoredCard) []byte {
-	b = append(b, scopeVersion(k.Scope), byte(k.Status), byte(k.Scheme))
+	b = append(b, scopeVersion(k.Scope)+cardCounted, byte(k.Status), byte(k.Scheme))
 	b = append(b, k.Token[:]...)
 	b = append(b, k.SealedFor[:]...)
 	b = append(b, k.BlindIndex[:]...)
@@ -45,6 +48,22 @@ func (c *cursor) scoped() bool {
 	return version == cardScopeVersion
 }
 
+// record reads the version of a record, and says whether a scope comes at the
+// end.
+func (c *cursor) record() bool {
+	version := c.u8()
+	if counted(version) {
+		version -= cardCounted
+	}
+	if version != cardVersion && version != cardScopeVersion {
+		c.broken = true
+	}
+	return version == cardScopeVersion
+}
+
+// counted says whether a record of a version is of a card that is counted.
+func counted(version byte) bool { return version > cardCounted }
+
 // scope reads one: it is not empty, or it would not be there.
 func (c *cursor) scope() string {
 	text := string(c.text())
@@ -61,7 +80,7 @@ func scopeOf(merchant payment.MerchantID, scope string) string {
 }
 
 func readCard(c *cursor, k *payment.StoredCard) {
-	scoped := c.scoped()
+	scoped := c.record()
 	k.Status = payment.CardStatus(c.u8())
 	k.Scheme = payment.Scheme(c.u8())
 	k.Token, k.SealedFor = c.id(), c.id()
@@ -101,9 +120,7 @@ func (m *Machine) card(token payment.ID, k *payment.StoredCard) bool {
 
 func (m *Machine) setCard(k *payment.StoredCard) {
 	k.ChangedAt = m.now
-	m.keyA = appendCardKey(m.keyA[:0], k.Token)
-	m.value = appendCard(m.value[:0], k)
-	m.view.writes.set(m.keyA, m.value)
+	m.writeCard(k)
 }
 
 // saveCard keeps the card of a payment that is approved in this command, and

@@ -26,6 +26,7 @@ const (
 	KindOperate     Kind = 12 // a capture, refund, increment, partial reversal or void
 	KindExpire      Kind = 13 // the time for captures of some payments is over
 	KindCard        Kind = 14 // a stored card is changed or deleted
+	KindCardReseal  Kind = 15 // the envelopes of some stored cards under another data key
 	KindCutOver     Kind = 70 // a link's business day ends
 	KindFiled       Kind = 71 // a clearing batch's file is on a node's disk
 	KindFileSettle  Kind = 72 // the lines of a written file are done
@@ -42,7 +43,7 @@ const (
 // String is the kind's name in logs and tests.
 func (k Kind) String() string {
 	names := [...]string{
-		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card",
+		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card", "card-reseal",
 		KindMerchant: "merchant",
 		KindKeyPut:   "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
 	}

@@ -22,6 +22,7 @@ import (
 //	o | operation                  where the newest line of a capture, refund, … stands
 //	d | due | id                   until when approved payments may be captured; no value, and dropped when it comes
 //	t | token                      stored cards
+//	v | key                        how many stored cards are sealed under a data key
 //	p | merchant | blind index     the token of a card number
 //	k | merchant | hash            keys of refunds, which are kept as long as the refund
 //	g | merchant | hash | id       payments by tag; no value
@@ -49,6 +50,7 @@ const (
 	tableRefundKeys       = 'k'
 	tableDue              = 'd'
 	tableCards            = 't'
+	tableCardKeys         = 'v'
 	tableCardIndex        = 'p'
 	tableTags             = 'g'
 	tableClearingLines    = 'C'

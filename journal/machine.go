@@ -150,6 +150,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyExpire(&c, r)
 	case KindCard:
 		return m.applyCard(&c, r)
+	case KindCardReseal:
+		return m.applyCardReseal(&c, r)
 	case KindWriteOff:
 		return m.applyWriteOff(&c, r)
 	case KindCutOver, KindFiled, KindFileSettle:

@@ -27,7 +27,7 @@ func faults() []error {
 		payment.ErrNotFound, payment.ErrBusy, payment.ErrUnavailable, ErrInvalid, ErrCorrupt, payment.ErrPending,
 		payment.ErrKeyKnown, payment.ErrKeyState, payment.ErrKeyDates, payment.ErrKeyChanged, payment.ErrKeyLimit,
 		payment.ErrPersonKnown,
-		payment.ErrMerchantVersion, payment.ErrMerchantLimit,
+		payment.ErrMerchantVersion, payment.ErrMerchantLimit, payment.ErrKeyUsed,
 	}
 }
 

@@ -272,6 +272,8 @@ func (m *Machine) applyKeyAdvance(c *cursor, r *Result) error {
 		// There is one for life: another would find none of what was indexed. Two
 		// nodes may both have made the first; one of them wins here.
 		r.Err = payment.ErrKeyState
+	case a.To == payment.KeyRetired && !a.RetireActive && known.State == payment.KeyDecryptOnly && m.sealedUnder(known):
+		r.Err = payment.ErrKeyUsed
 	case a.To == payment.KeyActive:
 		m.activateKey(known, &a, r)
 	default:

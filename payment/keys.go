@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -12,6 +13,7 @@ var (
 	ErrKeyDates   = errors.New("the key is not valid yet, or not any more")   // by the journal's time
 	ErrKeyChanged = errors.New("the key's block is not the one that was met") // somebody rewrapped it meanwhile
 	ErrKeyLimit   = errors.New("as many keys are kept as may be")
+	ErrKeyUsed    = errors.New("what is kept or owed was sealed under this key") // and could never be opened again
 )
 
 // KeyID numbers a working key: 1, 2, … in the order they were kept, never given
@@ -169,6 +171,16 @@ type Key struct {
 	// Changed is when the state became what it is, Created when the key came, by
 	// the journal's time.
 	Created, Changed Instant
+}
+
+// SealedUnder is the data key in the head of a vault's envelope, 0 for one of a
+// key file or none at all. Package vault writes it: version 2, then the number.
+func SealedUnder(sealed []byte) KeyID {
+	const versionModule = 2
+	if len(sealed) < 5 || sealed[0] != versionModule {
+		return 0
+	}
+	return KeyID(binary.BigEndian.Uint32(sealed[1:]))
 }
 
 // VaultKeys is the owner of the vault's keys.

@@ -45,6 +45,14 @@ type StoredCard struct {
 	ChangedAt  Instant
 }
 
+// CardReseal replaces the envelope of a stored card by one of the same number
+// and expiry under another data key, bound to the token; nothing else changes.
+type CardReseal struct {
+	Token  ID
+	Was    []byte // the envelope that was opened: another one by now stays
+	Sealed []byte
+}
+
 // CardChange is a merchant's change of a stored card: what is nil stays.
 type CardChange struct {
 	Token    ID

@@ -102,3 +102,38 @@ func (s *Store) keyCommand(w *waiter) (*payment.Key, error) {
 	s.give(w, err)
 	return k, err
 }
+
+// CardsUnder says how many stored cards are sealed under which data key. A card
+// that was last changed before this was counted is missing until it changes.
+func (s *Store) CardsUnder() (counts map[payment.KeyID]uint64, err error) {
+	err = s.replica.read(func(r journal.Reader) error {
+		counts, err = journal.ReadCardKeys(r)
+		return err
+	})
+	return counts, err
+}
+
+// CardsBehind reads up to limit stored cards behind a token, as of this replica.
+func (s *Store) CardsBehind(token payment.ID, limit int) (cards []payment.StoredCard, err error) {
+	err = s.replica.read(func(r journal.Reader) error {
+		cards, err = journal.ReadCards(r, nil, token, limit)
+		return err
+	})
+	return cards, err
+}
+
+// ResealCards gives stored cards another envelope and says how many got it: not
+// those that were changed or deleted since theirs was opened.
+func (s *Store) ResealCards(list []payment.CardReseal) (count int, err error) {
+	if err := journal.CheckCardReseals(list); err != nil {
+		return 0, err
+	}
+	w := s.batch.waiter(journal.KindCardReseal)
+	w.body = journal.AppendCardReseals(w.body, list)
+	err = s.batch.propose(w, s.cfg.CommitTimeout)
+	if err == nil {
+		count = w.result.Count
+	}
+	s.give(w, err)
+	return count, err
+}

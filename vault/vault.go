@@ -309,6 +309,14 @@ func ParseEnvelope(sealed []byte) (Envelope, error) {
 	return e, nil
 }
 
+// AppendEnvelope writes the envelope of what the security module sealed under
+// one of its keys: nonce, ciphertext, tag.
+func AppendEnvelope(dst []byte, key payment.KeyID, ciphertext []byte) []byte {
+	dst = append(dst, versionModule)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(key))
+	return append(dst, ciphertext...)
+}
+
 // AppendAdditional writes what the tag of a security module's envelope covers
 // besides the plaintext.
 func AppendAdditional(dst []byte, key payment.KeyID, merchant payment.MerchantID, id payment.ID) []byte {

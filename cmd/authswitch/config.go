@@ -13,6 +13,7 @@ import (
 	"authswitch/payment"
 	"authswitch/routing"
 	"authswitch/store"
+	"authswitch/vault/reseal"
 )
 
 // Config is the one file a node reads. Unknown keys are refused with their
@@ -25,6 +26,7 @@ type Config struct {
 	Admin     AdminConfig              `yaml:"admin"`
 	Vault     VaultConfig              `yaml:"vault"`
 	Keys      keyring.Config           `yaml:"keys"`      // when keys change; needs hsm
+	Reseal    reseal.Config            `yaml:"reseal"`    // how stored cards follow them
 	HSM       *hsm.Config              `yaml:"hsm"`       // absent: no PIN, no MAC
 	TestKeys  string                   `yaml:"test_keys"` // blocks that hsmd init --test-keys printed; never in production
 	Store     store.Config             `yaml:"store"`
@@ -102,7 +104,7 @@ func (c *Config) complete(dir string) {
 	}
 	c.API = c.API.WithDefaults()
 	c.completeModule(dir)
-	c.Keys = c.Keys.WithDefaults()
+	c.Keys, c.Reseal = c.Keys.WithDefaults(), c.Reseal.WithDefaults()
 	c.Batches = c.Batches.WithDefaults()
 	c.Store.Node = c.Node.ID
 	c.Cluster.complete(&c.Store, dir)

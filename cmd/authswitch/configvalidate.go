@@ -41,6 +41,7 @@ func (c *Config) Validate() []error {
 	if c.HSM != nil {
 		faults = append(faults, c.HSM.Validate()...)
 		faults = append(faults, c.Keys.Validate()...)
+		faults = append(faults, c.Reseal.Validate()...)
 	}
 	faults = append(faults, c.API.Validate()...)
 	faults = append(faults, c.Batches.Validate()...)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -71,16 +72,24 @@ func (o *keyOperator) printKeys(w io.Writer, keys ...keyView) error {
 		return printJSON(w, keys)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "KEY\tLINK\tUSAGE\tVERSION\tSTATE\tHEADER\tKCV\tLMK\tSINCE\tEXPIRES\tOFFICERS")
+	fmt.Fprintln(t, "KEY\tLINK\tUSAGE\tVERSION\tSTATE\tHEADER\tKCV\tLMK\tSINCE\tEXPIRES\tCARDS\tOFFICERS")
 	for i := range keys {
 		k := &keys[i]
 		expires := k.NotAfter
 		if k.State == payment.KeyDecryptOnly.String() {
 			expires = k.RetireAt
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", k.ID, k.Link, k.Usage, k.Version, k.State, k.Letters, k.KCV, k.Master, k.Changed, expires, strings.Join(k.Officers, ", "))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", k.ID, k.Link, k.Usage, k.Version, k.State, k.Letters, k.KCV, k.Master, k.Changed, expires, cardsText(k), strings.Join(k.Officers, ", "))
 	}
 	return t.Flush()
+}
+
+// cardsText is how many stored cards are under a data key; blank for others.
+func cardsText(k *keyView) string {
+	if k.Usage != payment.KeyData.String() {
+		return ""
+	}
+	return strconv.FormatUint(k.Cards, 10)
 }
 
 func keysListCommand() *cobra.Command {

@@ -18,6 +18,7 @@ import (
 type keysDoor struct {
 	keys  *keyring.Keyring // nil: no security module
 	guard keyGuard
+	cards func() (map[payment.KeyID]uint64, error) // how many stored cards are under which data key
 }
 
 // keyOperation is what an operation on keys says besides who and why.
@@ -55,6 +56,7 @@ type keyView struct {
 	Created   string   `json:"created"`
 	Changed   string   `json:"changed"`
 	Officers  []string `json:"officers,omitempty"`
+	Cards     uint64   `json:"stored_cards,omitempty"` // sealed under this data key
 }
 
 // sentView is an exported key.
@@ -138,9 +140,14 @@ func failed(err error) *failure {
 
 func (d *keysDoor) list(*http.Request, *operation) (any, *failure) {
 	keys := d.keys.Keys()
+	cards, err := d.cards()
+	if err != nil {
+		return nil, failed(err)
+	}
 	views := make([]keyView, len(keys))
 	for i, k := range keys {
 		views[i] = viewOf(k)
+		views[i].Cards = cards[k.ID]
 	}
 	return views, nil
 }

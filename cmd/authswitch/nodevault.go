@@ -8,11 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"authswitch/hsm"
 	"authswitch/keyring"
 	"authswitch/payment"
 	"authswitch/vault"
+	"authswitch/vault/reseal"
 	"authswitch/vault/stored"
 )
 
@@ -110,11 +112,20 @@ func (n *node) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	again, err := reseal.New(n.cfg.Reseal, reseal.Deps{
+		Reader: n.store, Writer: n.store, Module: n.hsm, Vault: n.vault, Leading: n.store.Leading, Now: wallClock, Log: n.log, Registerer: n.registry,
+	})
+	if err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		var both sync.WaitGroup
+		both.Go(func() { again.Run(ctx) })
 		n.keys.Run(ctx)
+		both.Wait()
 	}()
 	n.stopKeys = func() {
 		stop()
@@ -125,7 +136,7 @@ func (n *node) openKeys(ctx context.Context) error {
 
 // keysDoor is the operators' door to the working keys.
 func (n *node) keysDoor() keysDoor {
-	d := keysDoor{keys: n.keys, guard: keyGuard{now: wallClock, production: n.cfg.Profile == profileProduction}}
+	d := keysDoor{keys: n.keys, cards: n.store.CardsUnder, guard: keyGuard{now: wallClock, production: n.cfg.Profile == profileProduction}}
 	if n.hsm != nil {
 		d.guard.module = n.hsm.Control
 	}

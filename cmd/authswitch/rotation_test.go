@@ -27,6 +27,7 @@ type keyLine struct {
 	Version                                     uint32
 	Master                                      int `json:"lmk"`
 	Officers                                    []string
+	Cards                                       int `json:"stored_cards"`
 }
 
 // TestRotationUnderLoad rotates the data key, the local master key, and the PIN

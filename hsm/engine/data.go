@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/cipher"
 	"fmt"
+	"io"
 
 	"authswitch/hsm/key"
 	"authswitch/hsm/tr31"
@@ -30,6 +31,9 @@ func dataCipher(k *key.Key) (cipher.AEAD, error) {
 // before it is written down that it will.
 func (e *Engine) OpensData(k *Key) error { return k.dataKey(decrypts) }
 
+// SealsData says whether a key is one that SealData works with.
+func (e *Engine) SealsData(k *Key) error { return k.dataKey(encrypts) }
+
 // OpenData appends to dst what was sealed with AES-256-GCM under a data key:
 // nonce, ciphertext, tag. Anything wrong with it is ErrMismatch.
 func (e *Engine) OpenData(dst []byte, k *Key, sealed, additional []byte) ([]byte, error) {
@@ -44,6 +48,20 @@ func (e *Engine) OpenData(dst []byte, k *Key, sealed, additional []byte) ([]byte
 		return dst, ErrMismatch
 	}
 	return out, nil
+}
+
+// SealData appends to dst what OpenData reads: plain sealed under a data key,
+// with a nonce of 96 random bits. NIST SP 800-38D clause 8.3 allows 2³² of them
+// for one key; cards sealed anew are far fewer.
+func (e *Engine) SealData(dst []byte, k *Key, plain, additional []byte) ([]byte, error) {
+	if err := k.dataKey(encrypts); err != nil {
+		return dst, err
+	}
+	var nonce [gcmNonce]byte
+	if _, err := io.ReadFull(e.random, nonce[:]); err != nil {
+		return dst, ErrRandomness
+	}
+	return k.aead.Seal(append(dst, nonce[:]...), nonce[:], plain, additional), nil
 }
 
 // ReleaseData appends the clear data key to dst: the one usage whose keys leave

@@ -67,6 +67,7 @@ func (s *Server) operations() [256]operation {
 		run(op, s.noting(h), true)
 	}
 	run(wire.OpDecryptCards, s.decryptCards, false)
+	run(wire.OpResealCards, s.resealCards, false)
 	run(wire.OpReleaseDataKey, s.releaseDataKey, false)
 	both(wire.OpControl, s.control, false)
 	both(wire.OpGenerate, s.dual(opGenerate, s.generate), false)

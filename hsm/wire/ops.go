@@ -29,6 +29,7 @@ const (
 	OpImport         Op = 27
 	OpExport         Op = 28
 	OpRewrap         Op = 29
+	OpResealCards    Op = 30
 )
 
 // The operations of the admin socket. From OpCeremony on they are the
@@ -80,6 +81,8 @@ func (o Op) String() string {
 		return "export"
 	case OpRewrap:
 		return "rewrap"
+	case OpResealCards:
+		return "reseal_cards"
 	case OpNewMaster:
 		return "new_master"
 	case OpRetireMaster:

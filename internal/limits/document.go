@@ -21,6 +21,7 @@ func sections() []section {
 		{"Links", "link", "Config", "links[]."},
 		{"Journal and store", "store", "Config", "store."},
 		{"Security module, as a node sees it", "hsm", "Config", "hsm."},
+		{"Stored cards under a newer data key", "vault/reseal", "Config", "reseal."},
 		{"Security module (hsmd's own file)", "hsm/server", "Config", "limits."},
 		{"Gateways", "merchant", "GatewayConfig", "gateways[]."},
 		{"Contracts", "merchant", "ContractConfig", "merchants[].contracts[]."},
@@ -36,7 +37,7 @@ func units() map[string]string {
 		"window": "requests", "reversal_window": "reversals", "late_memory": "requests", "echo_misses": "echoes",
 		"queue_commands": "commands", "batches_in_flight": "batches", "snapshot_threshold": "entries", "trailing_logs": "entries",
 		"rate_per_second": "requests/s", "burst": "requests", "max_amount": "minor units", "min_amount": "minor units", "priority": "a rank",
-		"workers": "operations", "per_connection": "operations", "cached_keys": "keys", "parents": "keys", "devices": "devices", "reveals_per_minute": "cards", "outbox_per_second": "cards", "captures_per_second": "cards", "reseals_per_second": "cards",
+		"workers": "operations", "per_connection": "operations", "cached_keys": "keys", "parents": "keys", "devices": "devices", "reveals_per_minute": "cards", "outbox_per_second": "cards", "captures_per_second": "cards", "reseals_per_second": "cards", "per_second": "cards/s",
 		"host_header":     "characters",
 		"max_connections": "connections", "max_decisions": "decisions", "max_delayed": "answers",
 	}
