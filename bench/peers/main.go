@@ -1,6 +1,6 @@
 // Command peers measures what others offer for the same work, in the same run
 // and on the same machine as ours: moov-io's ISO 8583 codec and connection
-// package, and a door of net/http and encoding/json. Each prints one line of
+// package, a door of net/http and encoding/json, and a cluster of etcd. Each prints one line of
 // JSON. It is a module of its own, so that their dependencies never enter
 // ours, and it imports nothing of ours: message and specification come in as
 // files. Called by: bench/table.
@@ -22,7 +22,7 @@ import (
 	"github.com/moov-io/iso8583/specs"
 )
 
-var errUsage = errors.New("usage: peers codec|connection --spec FILE --frame FILE [--for 2s], peers door --listen ADDRESS")
+var errUsage = errors.New("usage: peers codec|connection --spec FILE --frame FILE [--for 2s], peers door --listen ADDRESS, peers etcd --dir DIR [--port N] [--for 2s]")
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -40,12 +40,17 @@ func run(args []string) error {
 	frame := flags.String("frame", "", "the message, in hexadecimal")
 	length := flags.Duration("for", 2*time.Second, "how long to measure")
 	inFlight := flags.Int("in-flight", 256, "requests in flight")
+	dir := flags.String("dir", "", "folder for the members of etcd")
+	port := flags.Int("port", 23_790, "first of six ports for them")
 	listen := flags.String("listen", "127.0.0.1:0", "address of the door")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
 	if args[0] == "door" {
 		return door(*listen)
+	}
+	if args[0] == "etcd" {
+		return etcd(*dir, *port, *length, *inFlight)
 	}
 	m, err := readMessage(*spec, *frame)
 	if err != nil {

@@ -29,21 +29,24 @@ const (
 
 // dev is a running `authswitch dev`.
 type dev struct {
-	API      string `json:"api"`
-	Admin    string `json:"admin"`
-	Key      string `json:"key"`
-	Merchant string `json:"merchant"`
-	DataDir  string `json:"data_dir"`
-	Nodes    []struct {
-		PID int `json:"pid"`
-	} `json:"nodes"`
-	HSM *struct { // nil: there is no security module
+	API      string    `json:"api"`
+	Admin    string    `json:"admin"`
+	Key      string    `json:"key"`
+	Merchant string    `json:"merchant"`
+	DataDir  string    `json:"data_dir"`
+	Nodes    []devNode `json:"nodes"`
+	HSM      *struct { // nil: there is no security module
 		PID int `json:"pid"`
 	} `json:"hsm"`
 
 	Links []devLink `json:"links"`
 
 	process *exec.Cmd
+}
+
+type devNode struct {
+	PID int    `json:"pid"`
+	API string `json:"api"`
 }
 
 type devLink struct {
@@ -119,12 +122,7 @@ func (d *dev) processes() string {
 			continue
 		}
 		role := "simulator"
-		if slices.ContainsFunc(d.Nodes, func(n struct {
-			PID int `json:"pid"`
-		},
-		) bool {
-			return n.PID == pid
-		}) {
+		if slices.ContainsFunc(d.Nodes, func(n devNode) bool { return n.PID == pid }) {
 			role = "node"
 		}
 		out = append(out, fmt.Sprintf("%s=%d", role, pid))
