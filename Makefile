@@ -65,8 +65,9 @@ bench: build ## measure the table of docs/performance.md (9 minutes, a quiet mac
 soak-keys: build ## 20 rounds of key rotations (local master, zone PIN, MAC, data) under 1,000 authorizations/s, each verified
 	AUTHSWITCH_BIN=$(CURDIR)/bin/authswitch HSMD_BIN=$(CURDIR)/bin/hsmd $(GO) test ./cmd/authswitch -run TestRotationUnderLoad -count=1 -timeout 2h -v -rotate.rounds=20
 
-soak: build ## ROUNDS (50) rounds of kill -9 under 1,000 authorizations/s, each verified
+soak: build ## ROUNDS (50) rounds of kill -9 under 1,000 authorizations/s, each verified; then soak-keys
 	$(GO) test ./cmd/authswitch -run TestKillUnderLoad -count=1 -timeout 6h -v -soak.rounds=$(ROUNDS)
+	@$(MAKE) --no-print-directory soak-keys
 
 .PHONY: simulation
 simulation: ## the core under a seeded event heap: SEEDS=from:count (1:1000000), resumed where docs/runs/simulation.log ends
