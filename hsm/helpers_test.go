@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"authswitch/card"
 	"authswitch/hsm"
 	"authswitch/hsm/audit"
@@ -68,6 +70,8 @@ type module struct {
 	server *server.Server
 	cfg    server.Config
 	now    func() time.Time
+
+	registry prometheus.Registerer
 }
 
 // fileRoot is a root of trust with one master key.
@@ -110,7 +114,8 @@ func (m *module) start() {
 	var err error
 	m.server, err = server.New(m.cfg, server.Deps{
 		Root: m.root, Keeper: m.root, Book: m.audit, Now: m.now, Random: rand.Reader,
-		About: server.About{Version: "test", Profile: "development", Kind: "file"},
+		Registerer: m.registry,
+		About:      server.About{Version: "test", Profile: "development", Kind: "file"},
 	})
 	if err != nil {
 		m.t.Fatal(err)

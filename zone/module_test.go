@@ -22,10 +22,11 @@ import (
 // It counts what it is asked.
 type module struct {
 	*engine.Engine
-	asked atomic.Int64
-	away  atomic.Bool // nobody answers
-	mu    sync.Mutex
-	keys  map[string]*engine.Key
+	asked   atomic.Int64
+	away    atomic.Bool // nobody answers
+	inOrder atomic.Bool // of the last translation
+	mu      sync.Mutex
+	keys    map[string]*engine.Key
 	// verifying runs before a verification.
 	verifying func()
 }
@@ -80,6 +81,7 @@ func (m *module) TranslatePIN(dst []byte, in hsm.In, out hsm.Out, _ int64) (int,
 	if err := m.ask(); err != nil {
 		return 0, err
 	}
+	m.inOrder.Store(in.InOrder)
 	from, err := m.load(in.Key)
 	if err != nil {
 		return 0, err

@@ -36,6 +36,10 @@ type Module interface {
 type Config struct {
 	Link payment.LinkName
 	PIN  bool
+	// InOrder refuses a DUKPT counter that was seen before or goes backward.
+	// Otherwise such a one is only counted: terminals that store and forward, two
+	// nodes, and a request that takes another route reorder honest traffic.
+	InOrder bool
 	// Timeout of one operation of the security module. Default 1 s: far beyond
 	// what one takes, and short enough that a gateway is told at once.
 	Timeout time.Duration
@@ -168,7 +172,7 @@ func (z *Zone) TranslatePIN(a *payment.Authorization, by payment.Instant) error 
 		z.metrics.pinStopped.Inc()
 		return errPINStopped
 	}
-	in := hsm.In{KSN: a.PIN.Serial, Format: incoming(a.PIN.Format), Block: a.PIN.Block.RevealPINBlock(), PAN: &a.Card.PAN}
+	in := hsm.In{KSN: a.PIN.Serial, Format: incoming(a.PIN.Format), Block: a.PIN.Block.RevealPINBlock(), PAN: &a.Card.PAN, InOrder: z.cfg.InOrder}
 	usage := payment.KeyPIN
 	if len(in.KSN) > 0 {
 		usage = payment.KeyDerivation

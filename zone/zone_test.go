@@ -40,8 +40,12 @@ type rig struct {
 	trouble []payment.KeyUsage
 }
 
-func newRig(t *testing.T, own iso8583.Security) *rig {
+func newRig(t *testing.T, own iso8583.Security, change ...func(c *zone.Config)) *rig {
 	t.Helper()
+	cfg := zone.Config{Link: "cb-b", PIN: true}
+	for _, f := range change {
+		f(&cfg)
+	}
 	plain, err := iso8583.Load(dialects.FS, "cb")
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +55,7 @@ func newRig(t *testing.T, own iso8583.Security) *rig {
 		t.Fatal(err)
 	}
 	r.journal.publish()
-	r.Zone, err = zone.New(zone.Config{Link: "cb-b", PIN: true}, zone.Deps{
+	r.Zone, err = zone.New(cfg, zone.Deps{
 		Dialect: r.dialect, Module: r.module, Exchange: r.module, Keys: r.journal, Ring: func() *payment.KeyRing { return r.journal.ring.Load() },
 		Now: func() payment.Instant {
 			if r.now == 0 {
@@ -462,5 +466,16 @@ func TestDoubt(t *testing.T) {
 	}
 	if s := r.journal.keys[p.ID-1].State; s != payment.KeyRetired {
 		t.Errorf("the doubtful key is %s", s)
+	}
+}
+
+// Only a link that says so has counters out of order refused.
+func TestCountersInOrder(t *testing.T) {
+	for _, want := range []bool{false, true} {
+		r := newRig(t, iso8583.Security{}, func(c *zone.Config) { c.InOrder = want }).keys()
+		a := request(t, "pos", payment.PINFormat0, block(t, unhex(t, posKey), "1234"), nil)
+		if err := r.TranslatePIN(a, 0); err != nil || r.module.inOrder.Load() != want {
+			t.Errorf("in order %t: asked with %t, %v", want, r.module.inOrder.Load(), err)
+		}
 	}
 }

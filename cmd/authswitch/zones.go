@@ -25,8 +25,9 @@ import (
 // LinkSecurity is what a link has the security module do. What exactly is the
 // dialect's; the acquirer's contract may say otherwise.
 type LinkSecurity struct {
-	MAC      bool             `yaml:"mac,omitempty"` // messages carry MACs, both ways, by the dialect's message types
-	PIN      bool             `yaml:"pin,omitempty"` // card-present requests may carry a PIN
+	MAC      bool             `yaml:"mac,omitempty"`            // messages carry MACs, both ways, by the dialect's message types
+	PIN      bool             `yaml:"pin,omitempty"`            // card-present requests may carry a PIN
+	InOrder  bool             `yaml:"dukpt_in_order,omitempty"` // DUKPT counters that were seen before, or go backward, are refused; else counted
 	Contract iso8583.Security `yaml:"contract,omitempty"`
 }
 
@@ -68,7 +69,7 @@ func (n *node) secureLink(c *LinkConfig, d *iso8583.Dialect, trouble func(paymen
 	if err != nil {
 		return nil, nil, fmt.Errorf("link %s: %w", c.Name, err)
 	}
-	z, err := zone.New(zone.Config{Link: c.Name, PIN: c.Security.PIN}, zone.Deps{
+	z, err := zone.New(zone.Config{Link: c.Name, PIN: c.Security.PIN, InOrder: c.Security.InOrder}, zone.Deps{
 		Dialect: secure, Module: n.hsm, Exchange: n.hsm, Keys: n.store, Ring: n.store.Ring, Leading: n.store.Leading, Now: wallClock, Log: n.log,
 		Trouble:    trouble,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(c.Name), "scheme": c.Scheme}, n.registry),
