@@ -15,9 +15,10 @@ import (
 
 var errNoModule = errors.New("dev has no security module: bin/hsmd is not there")
 
-// macPINRate is offered per second: well within what a node holds, so that what is
-// compared is the work and not the waiting.
-const macPINRate = 1000
+// macPINRates are offered per second, the second where the first does not hold:
+// within what a node holds, so that what is compared is the work and not the
+// waiting, and enough that commits and writes carry several.
+func macPINRates() []int { return []int{3000, 1000} }
 
 // ecommerceCB is a payment on dev's link cb-a, which has neither MACs nor PINs.
 const ecommerceCB = `{"channel":"ecommerce","card":{"number":"4970100000000154","expiry":"3012","cvv":"123"},"brand":"cb"}`
@@ -38,29 +39,42 @@ func (t *table) macPIN(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	var sums [2]macPINSums
-	for range 2 {
-		for i, cards := range []string{without, with} {
-			study, err := t.loadDev(ctx, d, "run", "--rate", strconv.Itoa(macPINRate), "--duration", (t.load / 2).String(), "--cards", cards,
-				"--pids", d.processesApart())
-			if err != nil {
-				return err
-			}
-			if err := sums[i].add(study.Shown()); err != nil {
-				return err
-			}
+	var plain, secured macPINSums
+	for _, rate := range macPINRates() {
+		plain, secured, err = t.byTurns(ctx, d, rate, without, with)
+		t.figures["node.mac_pin_at_per_s"] = float64(rate)
+		if !errors.Is(err, errNotApproved) {
+			break
 		}
+	}
+	if err != nil {
+		return err
 	}
 	if err := t.verify(ctx, d); err != nil {
 		return err
 	}
-	plain, secured := sums[0].halved(), sums[1].halved()
 	t.figures["node.mac_pin_cpu_us"], t.figures["node.mac_pin_without_cpu_us"] = secured.cpu, plain.cpu
 	t.figures["node.mac_pin_ratio"] = secured.cpu / plain.cpu
 	t.figures["node.mac_pin_node_us"], t.figures["node.mac_pin_without_node_us"] = secured.node, plain.node
 	t.figures["node.mac_pin_hsmd_us"] = secured.hsmd
 	t.figures["node.mac_pin_p50_ms"], t.figures["node.mac_pin_without_p50_ms"] = secured.p50, plain.p50
 	return nil
+}
+
+// byTurns pays without and with, twice each.
+func (t *table) byTurns(ctx context.Context, d *dev, rate int, without, with string) (plain, secured macPINSums, err error) {
+	for range 2 {
+		for cards, sums := range map[string]*macPINSums{without: &plain, with: &secured} {
+			study, err := t.loadDev(ctx, d, "run", "--rate", strconv.Itoa(rate), "--duration", (t.load / 2).String(), "--cards", cards, "--pids", d.processesApart())
+			if err == nil {
+				err = sums.add(study.Shown())
+			}
+			if err != nil {
+				return plain, secured, err
+			}
+		}
+	}
+	return plain.halved(), secured.halved(), nil
 }
 
 // counterCards writes what to pay with: at dev's counter, with a PIN, and without.
