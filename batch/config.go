@@ -26,17 +26,22 @@ const (
 
 // WithDefaults fills in what was left zero.
 func (c Config) WithDefaults() Config {
-	for _, d := range []struct {
-		v         *int
-		otherwise int
-	}{{&c.Lines, 100_000}, {&c.Uploads, 2}, {&c.Rate, 3000}, {&c.LinkWindow, 192}, {&c.Step, 16}} {
-		if *d.v == 0 {
-			*d.v = d.otherwise
+	number := func(v *int, otherwise int) {
+		if *v == 0 {
+			*v = otherwise
 		}
 	}
-	if c.ReleaseLimit == 0 {
-		c.ReleaseLimit = 1_000_000
+	number(&c.Lines, 100_000)
+	number(&c.Uploads, 2)
+	number(&c.Rate, 3000)
+	number(&c.LinkWindow, 192)
+	number(&c.Step, 16)
+	amount := func(v *int64, otherwise int64) {
+		if *v == 0 {
+			*v = otherwise
+		}
 	}
+	amount(&c.ReleaseLimit, 1_000_000)
 	return c
 }
 

@@ -43,6 +43,7 @@ type exchange struct {
 	body         string
 	status       int
 	answer       string
+	file         bool // the answer is a file of lines, not JSON
 	keep         map[string]string // name → path of a member
 }
 
@@ -74,8 +75,9 @@ func readExchanges(t *testing.T) []exchange {
 			e := readRequest(block)
 			e.line, e.keep, keep = from, keep, map[string]string{}
 			all = append(all, e)
-		case "json":
+		case "json", "csv":
 			last := &all[len(all)-1]
+			last.file = word == "csv"
 			if _, err := fmt.Sscanf(rest, "%d", &last.status); err != nil {
 				t.Fatalf("docs/api.md:%d: an answer without status", from)
 			}
@@ -135,6 +137,12 @@ func TestAPIDocument(t *testing.T) {
 		} else {
 			seen[route.Operation.OperationID] = true
 		}
+		if e.file {
+			if !sameLines(e.answer, string(body)) || response.StatusCode != e.status {
+				t.Errorf("%s: %d %s", at, response.StatusCode, body)
+			}
+			continue
+		}
 		var got, want any
 		if err := json.Unmarshal(body, &got); err != nil {
 			t.Errorf("%s: %d %q", at, response.StatusCode, body)
@@ -162,6 +170,13 @@ func TestAPIDocument(t *testing.T) {
 			}
 		}
 	}
+}
+
+// sameLines says whether a file has the documented lines, column by column.
+func sameLines(want, got string) bool {
+	return slices.EqualFunc(strings.Split(want, "\n"), strings.Split(strings.TrimSuffix(got, "\n"), "\n"), func(w, g string) bool {
+		return slices.EqualFunc(strings.Split(w, ","), strings.Split(g, ","), func(w, g string) bool { return w == "…" || w == g })
+	})
 }
 
 func openAPI(t *testing.T) (*openapi3.T, routers.Router) {

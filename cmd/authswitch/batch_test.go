@@ -3,6 +3,7 @@ package main_test
 import (
 	"encoding/csv"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -158,11 +159,15 @@ func (d *instance) killNode() {
 	}
 }
 
+// batchLines is how many refunds TestBatchKilled's file has: 30000 is what the
+// largest files of payment platforms have, and takes some minutes.
+var batchLines = flag.Int("batch.lines", 2000, "lines of the batch that TestBatchKilled kills the node in")
+
 // TestBatchKilled: a batch of thousands, the node killed at random lines, every
 // line refunded once.
 func TestBatchKilled(t *testing.T) {
 	d := startDev(t)
-	const count = 2000
+	count := *batchLines
 	payments := d.sell(count, "killed")
 	var file strings.Builder
 	file.WriteString("payment,amount,currency,order,comment\n")
@@ -173,10 +178,12 @@ func TestBatchKilled(t *testing.T) {
 	path := write(t, "refunds.csv", file.String())
 
 	d.hire("ana", "bo")
+	began := time.Now()
 	b := d.upload(path)
 	if b.Status != "held" || b.Lines != count {
 		t.Fatalf("%+v", b)
 	}
+	t.Logf("%d lines checked and written down in %s", count, time.Since(began).Round(time.Millisecond))
 	if _, errs, code := d.batch("release", b.ID); code != 1 || !strings.Contains(errs, "operators_needed") {
 		t.Errorf("a gateway's key above the limit: %d %s", code, errs)
 	}
@@ -189,7 +196,8 @@ func TestBatchKilled(t *testing.T) {
 	if out, errs, code := d.batchAs("bo", "release", b.ID); code != 0 || !strings.Contains(out, "released") {
 		t.Fatalf("second release: %s%s", out, errs)
 	}
-	seed := uint64(time.Now().UnixNano())
+	began = time.Now()
+	seed := uint64(began.UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 2 {
@@ -199,6 +207,7 @@ func TestBatchKilled(t *testing.T) {
 		d.killNode()
 	}
 	eventually(t, 120*time.Second, "the end of the batch", func() bool { return d.progressOf(b.ID).Status == "done" })
+	t.Logf("every line has its end after %s", time.Since(began).Round(time.Millisecond))
 	if p := d.progressOf(b.ID).Progress; p.Approved != count {
 		t.Errorf("%+v", p)
 	}
