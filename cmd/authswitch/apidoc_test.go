@@ -43,7 +43,7 @@ type exchange struct {
 	body         string
 	status       int
 	answer       string
-	file         bool // the answer is a file of lines, not JSON
+	file         bool              // the answer is a file of lines, not JSON
 	keep         map[string]string // name → path of a member
 }
 
