@@ -90,6 +90,12 @@ runs: ## write what docs/runs says was run into docs/testing.md
 soak-cluster: build ## ROUNDS (50) rounds of deaths, pauses and cuts on three nodes under load, each verified; adds to CLUSTERLOG
 	AUTHSWITCH_BIN=$(CURDIR)/bin/authswitch $(GO) test ./cmd/authswitch -run TestClusterUnderLoad -count=1 -timeout 24h -v -cluster.rounds=$(ROUNDS) -cluster.log=$(CLUSTERLOG)
 
+.PHONY: package
+package: build ## dist/authswitch_VERSION_ARCH.deb: both programs, their units, their users (nfpm, pinned in tools/package)
+	@mkdir -p dist
+	cd tools/package && $(GO) build -o ../../$(BIN)/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
+	ARCH=$(shell $(GO) env GOARCH) VERSION=0.0.0+$(VERSION) $(BIN)/nfpm package --config deploy/debian/nfpm.yaml --packager deb --target dist/
+
 clean: ## remove what was built
 	rm -rf $(BIN) dist
 

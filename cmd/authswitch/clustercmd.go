@@ -73,6 +73,7 @@ passed on to it.`,
 			return memberRequest{Lane: payment.LinkName(args[0])}
 		}),
 		snapshotCommand(&o),
+		certificatesCommand(),
 	)
 	return c
 }
