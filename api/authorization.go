@@ -51,6 +51,7 @@ const (
 	fieldSaveCard
 	fieldTags
 	fieldRetryOf
+	fieldPaymentLink
 )
 
 // authorizationSchema is the body of POST /v1/authorizations.
@@ -98,6 +99,7 @@ var authorizationSchema = []member{
 	{"/tags", "tags", texts, fieldTags, nil},
 	{"/partial_approval", "partial_approval", boolean, fieldPartial, nil},
 	{"/retry_of", "retry_of", text, fieldRetryOf, nil},
+	{"/payment_link", "payment_link", text, fieldPaymentLink, nil},
 }
 
 // texts that have few values.
@@ -157,6 +159,12 @@ func (d *document) linked(a *payment.Authorization) {
 		var err error
 		if a.RetryOf, err = payment.ParseID(string(text), payment.AuthorizationPrefix); err != nil {
 			d.fault("/retry_of", "invalid_value", "must be an authorization's id")
+		}
+	}
+	if text := d.present(fieldPaymentLink, "/payment_link", optional); text != nil {
+		var err error
+		if a.PaymentLink, err = payment.ParseID(string(text), payment.LinkPrefix); err != nil {
+			d.fault("/payment_link", "invalid_value", "must be a payment link's id")
 		}
 	}
 }

@@ -139,6 +139,9 @@ func appendLinked(dst []byte, in *payment.Intent) []byte {
 	if !in.Follows.IsZero() {
 		dst = appendID(append(dst, `,"retry_of":`...), in.Follows, payment.AuthorizationPrefix)
 	}
+	if !in.PaymentLink.IsZero() {
+		dst = appendID(append(dst, `,"payment_link":`...), in.PaymentLink, payment.LinkPrefix)
+	}
 	return dst
 }
 

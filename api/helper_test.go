@@ -51,6 +51,7 @@ type fakes struct {
 	operations map[payment.ID]payment.Operation
 	cards      map[payment.ID]payment.StoredCard
 	merchants  fakeMerchants
+	payLinks   fakeLinks
 }
 
 func (f *fakes) Operate(o *payment.Operation, until payment.Instant) (payment.Operation, error) {
@@ -220,7 +221,7 @@ func testDirectory(t testing.TB) *merchant.Directory {
 func testDeps(t testing.TB, f *fakes, log io.Writer) Deps {
 	reader, directory := query.New(f, f), testDirectory(t)
 	return Deps{
-		Now: func() payment.Instant { return testInstant }, Authorizer: f, Reverser: f, Operator: f, Cards: f, Gateways: directory, Administrators: directory, Merchants: &f.merchants,
+		Now: func() payment.Instant { return testInstant }, Authorizer: f, Reverser: f, Operator: f, Cards: f, Gateways: directory, Administrators: directory, Merchants: &f.merchants, PaymentLinks: &f.payLinks,
 		Reader: reader, Finder: reader, Links: func() []Link { return f.links },
 		Log: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(),
 	}

@@ -42,6 +42,8 @@ const (
 	routeBatchResults
 	routeBatchRelease
 	routeBatchCancel
+	routePaymentLinks
+	routePaymentLink
 	routes
 )
 
@@ -52,6 +54,7 @@ var routeNames = [routes]string{
 	"/v1/refunds", "/v1/refunds/{id}", "/v1/cards/{token}",
 	"/v1/merchants", "/v1/merchants/{id}", "/v1/merchants/{id}/versions", "/v1/merchants/{id}/contracts/{scheme}",
 	"/v1/refunds/by-tag", "/v1/refund-batches", "/v1/refund-batches/{id}", "/v1/refund-batches/{id}/results", "/v1/refund-batches/{id}/release", "/v1/refund-batches/{id}/cancel",
+	"/v1/payment-links", "/v1/payment-links/{id}",
 }
 
 // allowed are a path's methods, for 405.
@@ -59,6 +62,7 @@ var allowed = [routes]string{
 	"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET", "POST", "POST", "GET", "POST", "POST", "GET", "DELETE, GET, PATCH",
 	"GET, POST", "GET, PUT", "GET", "DELETE, GET, PUT",
 	"POST", "GET, POST", "GET", "GET", "POST", "POST",
+	"POST", "DELETE, GET",
 }
 
 // request is one request in work; it is pooled, and wiped in between.
@@ -184,6 +188,10 @@ func (r *request) serve() {
 		r.refundByTag()
 	case routeBatches, routeBatch, routeBatchResults, routeBatchRelease, routeBatchCancel:
 		r.batch(post)
+	case routePaymentLinks:
+		r.makePaymentLink()
+	case routePaymentLink:
+		r.paymentLink()
 	}
 }
 
@@ -272,6 +280,13 @@ func matchPayment(path []byte) (route, []byte) {
 		return matchOperation(resource, rest, nested)
 	case "refund-batches":
 		return matchBatch(rest, nested)
+	case "payment-links":
+		if !nested {
+			return routePaymentLinks, nil
+		}
+		if id, _, more := bytes.Cut(rest, []byte("/")); !more {
+			return routePaymentLink, id
+		}
 	case "whoami":
 		if !nested {
 			return routeWhoami, nil

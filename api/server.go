@@ -61,12 +61,13 @@ type Finder interface {
 
 // Deps is what the door takes from its surroundings.
 type Deps struct {
-	Now        func() payment.Instant
-	Authorizer Authorizer
-	Reverser   Reverser
-	Operator   Operator
-	Cards      CardKeeper
-	Gateways   Gateways
+	Now          func() payment.Instant
+	Authorizer   Authorizer
+	Reverser     Reverser
+	Operator     Operator
+	PaymentLinks LinkKeeper
+	Cards        CardKeeper
+	Gateways     Gateways
 	// Administrators and Merchants may be nil together: then the API has no merchants.
 	Administrators Administrators
 	Merchants      Merchants

@@ -44,8 +44,8 @@ const (
 func (k Kind) String() string {
 	names := [...]string{
 		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card", "card-reseal",
-		KindMerchant: "merchant",
-		KindKeyPut:   "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
+		KindMerchant: "merchant", KindPaymentLink: "payment-link",
+		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
 	}
 	if int(k) >= len(names) || names[k] == "" {
 		return cmp.Or(batchKinds()[k], "unknown")
@@ -230,6 +230,7 @@ type Result struct {
 	Operated  payment.Operated
 	Card      payment.StoredCard
 	Merchant  payment.MerchantRecord
+	Link      payment.PaymentLinkAnswer
 	Count     int          // payments that KindSweep and KindSession turned into reversals; what a clearing command changed; exceptions that KindWriteOff ended; keys that KindKeySweep retired
 	Key       *payment.Key // of the key commands; must not be changed
 	Batch     *payment.BatchAnswer

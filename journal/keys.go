@@ -23,6 +23,7 @@ import (
 //	d | due | id                   until when approved payments may be captured; no value, and dropped when it comes
 //	t | token                      stored cards
 //	v | key                        how many stored cards are sealed under a data key
+//	l | id                         payment links
 //	p | merchant | blind index     the token of a card number
 //	k | merchant | hash            keys of refunds, which are kept as long as the refund
 //	g | merchant | hash | id       payments by tag; no value
@@ -52,6 +53,7 @@ const (
 	tableCards            = 't'
 	tableCardKeys         = 'v'
 	tableCardIndex        = 'p'
+	tablePaymentLinks     = 'l'
 	tableTags             = 'g'
 	tableClearingLines    = 'C'
 	tableClearingBatches  = 'D'

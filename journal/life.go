@@ -34,6 +34,7 @@ type life struct {
 	capture     payment.Capturing
 	captureBy   payment.Instant // in the journal's time; 0: for ever
 	token, save payment.ID
+	paymentLink payment.ID
 }
 
 // owedRef says where a reversal stands that this payment owes.
@@ -113,7 +114,7 @@ func (l *life) take(h *intentHead, at payment.Instant, names names) {
 	l.merchant, l.link = names.of(h.merchant), names.of(h.link)
 	l.known, l.approval = false, payment.ApprovalCode{}
 	l.capture, l.captureBy = h.capture, 0
-	l.token, l.save = h.token, h.save
+	l.token, l.save, l.paymentLink = h.token, h.save, h.paymentLink
 	if h.capture.Within > 0 {
 		l.captureBy = at + h.capture.Within
 	}

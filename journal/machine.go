@@ -158,6 +158,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyClearing(kind, &c, r)
 	case KindMerchant:
 		return m.applyMerchant(&c, r)
+	case KindPaymentLink:
+		return m.applyPaymentLink(&c, r)
 	case KindAbandon:
 		return m.applyAbandon(&c, r)
 	case KindCredit:

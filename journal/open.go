@@ -12,6 +12,7 @@ const (
 	keyCancellation = 2 // the key of a request to cancel: its answer, and a hash of what it asked
 	keyBarred       = 3 // a cancellation of this key or reference came before its original
 	keyOperation    = 4 // id, fingerprint: an operation holds the key
+	keyPaymentLink  = 5 // id, fingerprint: a payment link holds the key
 )
 
 const keyVersion = 1
@@ -26,7 +27,7 @@ type keyRecord struct {
 func appendKeyRecord(b []byte, k *keyRecord) []byte {
 	b = append(b, keyVersion, k.kind)
 	switch k.kind {
-	case keyPayment, keyOperation:
+	case keyPayment, keyOperation, keyPaymentLink:
 		b = append(b, k.id[:]...)
 		b = append(b, k.fingerprint[:]...)
 	case keyCancellation:
@@ -43,7 +44,7 @@ func (k *keyRecord) read(b []byte) error {
 	c.version(keyVersion)
 	*k = keyRecord{kind: c.u8()}
 	switch k.kind {
-	case keyPayment, keyOperation:
+	case keyPayment, keyOperation, keyPaymentLink:
 		k.id = c.id()
 		c.copy(k.fingerprint[:])
 	case keyCancellation:
@@ -109,6 +110,12 @@ func (m *Machine) applyOpen(body []byte, r *Result) error {
 		r.Opened = payment.Opened{Verdict: payment.OpenBarred}
 		return nil
 	}
+	if !h.paymentLink.IsZero() {
+		if v := m.payLink(&h); v != payment.OpenNew {
+			r.Opened = payment.Opened{Verdict: v}
+			return nil
+		}
+	}
 	l := m.newLife(h.id)
 	l.state, _ = payment.Step(payment.StateNone, payment.EventOpened)
 	l.take(&h, m.now, m.names)
@@ -144,7 +151,7 @@ func (m *Machine) admit(h *intentHead) payment.Opened {
 		switch k.kind {
 		case keyBarred:
 			return payment.Opened{Verdict: payment.OpenBarred}
-		case keyCancellation, keyOperation:
+		case keyCancellation, keyOperation, keyPaymentLink:
 			return payment.Opened{Verdict: payment.OpenConflict}
 		}
 		if v := m.holder(h, &k); v != payment.OpenNew {

@@ -79,6 +79,9 @@ func (m *Machine) decide(l *life, o *payment.Outcome, next payment.State) {
 	case !l.token.IsZero() && o.Response.Verdict.Flags.Has(payment.BlockToken):
 		m.blockCard(l.token)
 	}
+	if !l.paymentLink.IsZero() {
+		m.linkPaid(l, next == payment.StateApproved)
+	}
 	l.state, l.outcomeAt = next, l.lines
 	m.body = appendOutcome(m.body[:0], o)
 	m.write(l, payment.EntryOutcome, o.Event, m.body)

@@ -263,6 +263,9 @@ const (
 	OpenConflict                 // the key was used with another body
 	OpenBarred                   // a reversal by key or reference came before its original
 	OpenSessionEnded             // this node's session is over; take a new one
+	OpenLinkUnknown              // the merchant has no such payment link for that amount
+	OpenLinkBusy                 // another payment of the link is under way
+	OpenLinkOver                 // the link is paid, expired or cancelled
 )
 
 // Opened is the answer to an Open.

@@ -155,6 +155,9 @@ func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) 
 	}
 	i.Fingerprint = s.fingerprint(a, i)
 	copy(i.Last4[:], a.Card.PAN.Last4())
+	if err := s.payLink(a); err != nil {
+		return err
+	}
 	return s.retryOf(a, i)
 }
 
@@ -304,6 +307,8 @@ func (s *Switch) answerOther(a *payment.Authorization, o payment.Opened, out *pa
 		return refusalBarred()
 	case payment.OpenSessionEnded:
 		return refusalUnavailable()
+	case payment.OpenLinkUnknown, payment.OpenLinkBusy, payment.OpenLinkOver:
+		return refusalOfLink(o.Verdict)
 	case payment.OpenRunning:
 		if err := s.Records.Await(o.ID, a.Deadline); err != nil {
 			return refusalRunning()

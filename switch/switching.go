@@ -99,6 +99,7 @@ type Deps struct {
 	Records    Records
 	Operations Operations
 	Cards      StoredCards
+	Links      PaymentLinks // of payments by link; nil where there are none
 	Opener     Opener
 	CardScope  func(payment.MerchantID) string // of the cards that a merchant shares with others, "" for none; nil: nobody shares
 	Exchanger  Exchanger

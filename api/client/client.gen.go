@@ -726,6 +726,33 @@ func (e OperationKind) Valid() bool {
 	}
 }
 
+// Defines values for PaymentLinkStatus.
+const (
+	PaymentLinkStatusCancelled PaymentLinkStatus = "cancelled"
+	PaymentLinkStatusExpired   PaymentLinkStatus = "expired"
+	PaymentLinkStatusOpen      PaymentLinkStatus = "open"
+	PaymentLinkStatusPaid      PaymentLinkStatus = "paid"
+	PaymentLinkStatusPaying    PaymentLinkStatus = "paying"
+)
+
+// Valid indicates whether the value is a known member of the PaymentLinkStatus enum.
+func (e PaymentLinkStatus) Valid() bool {
+	switch e {
+	case PaymentLinkStatusCancelled:
+		return true
+	case PaymentLinkStatusExpired:
+		return true
+	case PaymentLinkStatusOpen:
+		return true
+	case PaymentLinkStatusPaid:
+		return true
+	case PaymentLinkStatusPaying:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PaymentProblemResponseCode.
 const (
 	N96 PaymentProblemResponseCode = "96"
@@ -1082,7 +1109,10 @@ type AuthorizationRecord struct {
 	Money                *Money          `json:"money"`
 	NetworkTransactionId *string         `json:"network_transaction_id"`
 	Operations           []Operation     `json:"operations"`
-	ProcessingMs         int             `json:"processing_ms"`
+
+	// PaymentLink That was paid; only where there is one.
+	PaymentLink  *PaymentLinkID `json:"payment_link,omitempty"`
+	ProcessingMs int            `json:"processing_ms"`
 
 	// Reason The stable name of a decline.
 	Reason    *string `json:"reason"`
@@ -1136,6 +1166,9 @@ type AuthorizationRequest struct {
 
 	// PartialApproval A part of the amount is useful to the merchant.
 	PartialApproval *bool `json:"partial_approval,omitempty"`
+
+	// PaymentLink The link that is paid, over channel pay_by_link; amount and reference are the link's. It is paid by one payment at a time.
+	PaymentLink *PaymentLinkID `json:"payment_link,omitempty"`
 
 	// Reference The merchant's own; longest as configured, 64 by default.
 	Reference string `json:"reference"`
@@ -1799,6 +1832,32 @@ type OperationHow string
 // OperationKind defines model for Operation.Kind.
 type OperationKind string
 
+// PaymentLink defines model for PaymentLink.
+type PaymentLink struct {
+	Amount Amount `json:"amount"`
+
+	// Authorization The last that was approved.
+	Authorization *AuthorizationID `json:"authorization"`
+	ChangedAt     Instant          `json:"changed_at"`
+	CreatedAt     Instant          `json:"created_at"`
+	Description   *string          `json:"description"`
+	ExpiresAt     Instant          `json:"expires_at"`
+	Id            PaymentLinkID    `json:"id"`
+	Merchant      MerchantID       `json:"merchant"`
+	Reference     string           `json:"reference"`
+
+	// Status paying: a payment of it is under way.
+	Status PaymentLinkStatus `json:"status"`
+	Used   int               `json:"used"`
+	Uses   int               `json:"uses"`
+}
+
+// PaymentLinkStatus paying: a payment of it is under way.
+type PaymentLinkStatus string
+
+// PaymentLinkID defines model for PaymentLinkID.
+type PaymentLinkID = string
+
 // PaymentProblem defines model for PaymentProblem.
 type PaymentProblem struct {
 	Code     string           `json:"code"`
@@ -2093,6 +2152,9 @@ type MethodNotAllowed = Problem
 // NotFound defines model for NotFound.
 type NotFound = Problem
 
+// PaymentUnavailable defines model for PaymentUnavailable.
+type PaymentUnavailable = PaymentProblem
+
 // RateLimited defines model for RateLimited.
 type RateLimited = Problem
 
@@ -2207,6 +2269,28 @@ type PutContractParams struct {
 	IfMatch IfMatch `json:"If-Match"`
 }
 
+// CreatePaymentLinkJSONBody defines parameters for CreatePaymentLink.
+type CreatePaymentLinkJSONBody struct {
+	Amount Amount `json:"amount"`
+
+	// Description For the one who pays.
+	Description *string `json:"description,omitempty"`
+
+	// ExpiresAt Within 366 days.
+	ExpiresAt time.Time  `json:"expires_at"`
+	Merchant  MerchantID `json:"merchant"`
+	Reference string     `json:"reference"`
+
+	// Uses How often it can be paid.
+	Uses *int `json:"uses,omitempty"`
+}
+
+// CreatePaymentLinkParams defines parameters for CreatePaymentLink.
+type CreatePaymentLinkParams struct {
+	// IdempotencyKey Names the request for ever, within its merchant. Printable ASCII; longest as configured, 128 by default.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+}
+
 // ListEvents200JSONResponseBodyHasMore defines parameters for ListEvents.
 type ListEvents200JSONResponseBodyHasMore bool
 
@@ -2313,6 +2397,9 @@ type ReplaceMerchantJSONRequestBody = MerchantDocument
 
 // PutContractJSONRequestBody defines body for PutContract for application/json ContentType.
 type PutContractJSONRequestBody = ContractDocument
+
+// CreatePaymentLinkJSONRequestBody defines body for CreatePaymentLink for application/json ContentType.
+type CreatePaymentLinkJSONRequestBody CreatePaymentLinkJSONBody
 
 // RefundJSONRequestBody defines body for Refund for application/json ContentType.
 type RefundJSONRequestBody RefundJSONBody
@@ -3096,6 +3183,36 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/merchants/{id}/versions (the `ListMerchantVersions` operationId).
 	ListMerchantVersions(ctx context.Context, id MerchantInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreatePaymentLinkWithBody Ask for an amount by a link that the merchant sends
+	//
+	// The gateway shows the page behind the link, and pays it with an authorization that names it (`payment_link`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/payment-links (the `CreatePaymentLink` operationId).
+	CreatePaymentLinkWithBody(ctx context.Context, params *CreatePaymentLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreatePaymentLink Ask for an amount by a link that the merchant sends
+	//
+	// The gateway shows the page behind the link, and pays it with an authorization that names it (`payment_link`).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/payment-links (the `CreatePaymentLink` operationId).
+	CreatePaymentLink(ctx context.Context, params *CreatePaymentLinkParams, body CreatePaymentLinkJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelPaymentLink Cancel a payment link
+	//
+	// No payment of it begins any more; one under way goes on, and what was paid stays paid.
+	//
+	// Corresponds with DELETE /v1/payment-links/{id} (the `CancelPaymentLink` operationId).
+	CancelPaymentLink(ctx context.Context, id PaymentLinkID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPaymentLink A payment link as it stands
+	//
+	// Corresponds with GET /v1/payment-links/{id} (the `GetPaymentLink` operationId).
+	GetPaymentLink(ctx context.Context, id PaymentLinkID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListEvents The life of a payment, oldest first
 	//
 	// Corresponds with GET /v1/payments/{id}/events (the `ListEvents` operationId).
@@ -3687,6 +3804,76 @@ func (c *Client) PutContract(ctx context.Context, id MerchantInPath, scheme stri
 // Corresponds with GET /v1/merchants/{id}/versions (the `ListMerchantVersions` operationId).
 func (c *Client) ListMerchantVersions(ctx context.Context, id MerchantInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMerchantVersionsRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreatePaymentLinkWithBody Ask for an amount by a link that the merchant sends
+//
+// The gateway shows the page behind the link, and pays it with an authorization that names it (`payment_link`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/payment-links (the `CreatePaymentLink` operationId).
+func (c *Client) CreatePaymentLinkWithBody(ctx context.Context, params *CreatePaymentLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePaymentLinkRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreatePaymentLink Ask for an amount by a link that the merchant sends
+//
+// The gateway shows the page behind the link, and pays it with an authorization that names it (`payment_link`).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/payment-links (the `CreatePaymentLink` operationId).
+func (c *Client) CreatePaymentLink(ctx context.Context, params *CreatePaymentLinkParams, body CreatePaymentLinkJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePaymentLinkRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelPaymentLink Cancel a payment link
+//
+// No payment of it begins any more; one under way goes on, and what was paid stays paid.
+//
+// Corresponds with DELETE /v1/payment-links/{id} (the `CancelPaymentLink` operationId).
+func (c *Client) CancelPaymentLink(ctx context.Context, id PaymentLinkID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelPaymentLinkRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPaymentLink A payment link as it stands
+//
+// Corresponds with GET /v1/payment-links/{id} (the `GetPaymentLink` operationId).
+func (c *Client) GetPaymentLink(ctx context.Context, id PaymentLinkID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPaymentLinkRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4925,6 +5112,127 @@ func NewListMerchantVersionsRequest(server string, id MerchantInPath) (*http.Req
 	return req, nil
 }
 
+// NewCreatePaymentLinkRequest calls the generic CreatePaymentLink builder with application/json body
+func NewCreatePaymentLinkRequest(server string, params *CreatePaymentLinkParams, body CreatePaymentLinkJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreatePaymentLinkRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreatePaymentLinkRequestWithBody constructs an http.Request for the CreatePaymentLink method, with any body, and a specified content type
+func NewCreatePaymentLinkRequestWithBody(server string, params *CreatePaymentLinkParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/payment-links")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewCancelPaymentLinkRequest constructs an http.Request for the CancelPaymentLink method
+func NewCancelPaymentLinkRequest(server string, id PaymentLinkID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/payment-links/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetPaymentLinkRequest constructs an http.Request for the GetPaymentLink method
+func NewGetPaymentLinkRequest(server string, id PaymentLinkID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/payment-links/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListEventsRequest constructs an http.Request for the ListEvents method
 func NewListEventsRequest(server string, id ID) (*http.Request, error) {
 	var err error
@@ -5783,6 +6091,40 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/merchants/{id}/versions (the `ListMerchantVersions` operationId).
 	ListMerchantVersionsWithResponse(ctx context.Context, id MerchantInPath, reqEditors ...RequestEditorFn) (*ListMerchantVersionsResponse, error)
+
+	// CreatePaymentLinkWithBodyWithResponse Ask for an amount by a link that the merchant sends
+	//
+	// The gateway shows the page behind the link, and pays it with an authorization that names it (`payment_link`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/payment-links (the `CreatePaymentLink` operationId).
+	CreatePaymentLinkWithBodyWithResponse(ctx context.Context, params *CreatePaymentLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePaymentLinkResponse, error)
+
+	// CreatePaymentLinkWithResponse Ask for an amount by a link that the merchant sends
+	//
+	// The gateway shows the page behind the link, and pays it with an authorization that names it (`payment_link`).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/payment-links (the `CreatePaymentLink` operationId).
+	CreatePaymentLinkWithResponse(ctx context.Context, params *CreatePaymentLinkParams, body CreatePaymentLinkJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePaymentLinkResponse, error)
+
+	// CancelPaymentLinkWithResponse Cancel a payment link
+	//
+	// No payment of it begins any more; one under way goes on, and what was paid stays paid.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/payment-links/{id} (the `CancelPaymentLink` operationId).
+	CancelPaymentLinkWithResponse(ctx context.Context, id PaymentLinkID, reqEditors ...RequestEditorFn) (*CancelPaymentLinkResponse, error)
+
+	// GetPaymentLinkWithResponse A payment link as it stands
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/payment-links/{id} (the `GetPaymentLink` operationId).
+	GetPaymentLinkWithResponse(ctx context.Context, id PaymentLinkID, reqEditors ...RequestEditorFn) (*GetPaymentLinkResponse, error)
 
 	// ListEventsWithResponse The life of a payment, oldest first
 	//
@@ -8513,6 +8855,346 @@ func (r ListMerchantVersionsResponse) ContentType() string {
 	return ""
 }
 
+// CreatePaymentLinkResponse401Headers the declared response headers of an HTTP 401 response for CreatePaymentLink
+type CreatePaymentLinkResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// CreatePaymentLinkResponse405Headers the declared response headers of an HTTP 405 response for CreatePaymentLink
+type CreatePaymentLinkResponse405Headers struct {
+	Allow string
+}
+
+// CreatePaymentLinkResponse429Headers the declared response headers of an HTTP 429 response for CreatePaymentLink
+type CreatePaymentLinkResponse429Headers struct {
+	RetryAfter int
+}
+
+// CreatePaymentLinkResponse503Headers the declared response headers of an HTTP 503 response for CreatePaymentLink
+type CreatePaymentLinkResponse503Headers struct {
+	RetryAfter *int
+}
+
+type CreatePaymentLinkResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *PaymentLink
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *BadRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthorized
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *Forbidden
+	// ApplicationproblemJSON405 the response for an HTTP 405 `application/problem+json` response
+	ApplicationproblemJSON405 *MethodNotAllowed
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationproblemJSON422 *Invalid
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *RateLimited
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *PaymentUnavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *CreatePaymentLinkResponse401Headers
+	// Headers405 the parsed response headers for an HTTP 405 response
+	Headers405 *CreatePaymentLinkResponse405Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CreatePaymentLinkResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CreatePaymentLinkResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreatePaymentLinkResponse) GetJSON201() *PaymentLink {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r CreatePaymentLinkResponse) GetApplicationproblemJSON400() *BadRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r CreatePaymentLinkResponse) GetApplicationproblemJSON401() *Unauthorized {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r CreatePaymentLinkResponse) GetApplicationproblemJSON403() *Forbidden {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON405 returns the response for an HTTP 405 `application/problem+json` response
+func (r CreatePaymentLinkResponse) GetApplicationproblemJSON405() *MethodNotAllowed {
+	return r.ApplicationproblemJSON405
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r CreatePaymentLinkResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r CreatePaymentLinkResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r CreatePaymentLinkResponse) GetApplicationproblemJSON422() *Invalid {
+	return r.ApplicationproblemJSON422
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CreatePaymentLinkResponse) GetApplicationproblemJSON429() *RateLimited {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r CreatePaymentLinkResponse) GetApplicationproblemJSON503() *PaymentUnavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CreatePaymentLinkResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreatePaymentLinkResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreatePaymentLinkResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreatePaymentLinkResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CancelPaymentLinkResponse401Headers the declared response headers of an HTTP 401 response for CancelPaymentLink
+type CancelPaymentLinkResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// CancelPaymentLinkResponse405Headers the declared response headers of an HTTP 405 response for CancelPaymentLink
+type CancelPaymentLinkResponse405Headers struct {
+	Allow string
+}
+
+// CancelPaymentLinkResponse429Headers the declared response headers of an HTTP 429 response for CancelPaymentLink
+type CancelPaymentLinkResponse429Headers struct {
+	RetryAfter int
+}
+
+// CancelPaymentLinkResponse503Headers the declared response headers of an HTTP 503 response for CancelPaymentLink
+type CancelPaymentLinkResponse503Headers struct {
+	RetryAfter *int
+}
+
+type CancelPaymentLinkResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PaymentLink
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthorized
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *NotFound
+	// ApplicationproblemJSON405 the response for an HTTP 405 `application/problem+json` response
+	ApplicationproblemJSON405 *MethodNotAllowed
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *RateLimited
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *PaymentUnavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *CancelPaymentLinkResponse401Headers
+	// Headers405 the parsed response headers for an HTTP 405 response
+	Headers405 *CancelPaymentLinkResponse405Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CancelPaymentLinkResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CancelPaymentLinkResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelPaymentLinkResponse) GetJSON200() *PaymentLink {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r CancelPaymentLinkResponse) GetApplicationproblemJSON401() *Unauthorized {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r CancelPaymentLinkResponse) GetApplicationproblemJSON404() *NotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON405 returns the response for an HTTP 405 `application/problem+json` response
+func (r CancelPaymentLinkResponse) GetApplicationproblemJSON405() *MethodNotAllowed {
+	return r.ApplicationproblemJSON405
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CancelPaymentLinkResponse) GetApplicationproblemJSON429() *RateLimited {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r CancelPaymentLinkResponse) GetApplicationproblemJSON503() *PaymentUnavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelPaymentLinkResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelPaymentLinkResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelPaymentLinkResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelPaymentLinkResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetPaymentLinkResponse401Headers the declared response headers of an HTTP 401 response for GetPaymentLink
+type GetPaymentLinkResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GetPaymentLinkResponse405Headers the declared response headers of an HTTP 405 response for GetPaymentLink
+type GetPaymentLinkResponse405Headers struct {
+	Allow string
+}
+
+// GetPaymentLinkResponse429Headers the declared response headers of an HTTP 429 response for GetPaymentLink
+type GetPaymentLinkResponse429Headers struct {
+	RetryAfter int
+}
+
+// GetPaymentLinkResponse503Headers the declared response headers of an HTTP 503 response for GetPaymentLink
+type GetPaymentLinkResponse503Headers struct {
+	RetryAfter int
+}
+
+type GetPaymentLinkResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PaymentLink
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthorized
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *NotFound
+	// ApplicationproblemJSON405 the response for an HTTP 405 `application/problem+json` response
+	ApplicationproblemJSON405 *MethodNotAllowed
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *RateLimited
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetPaymentLinkResponse401Headers
+	// Headers405 the parsed response headers for an HTTP 405 response
+	Headers405 *GetPaymentLinkResponse405Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetPaymentLinkResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetPaymentLinkResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetPaymentLinkResponse) GetJSON200() *PaymentLink {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetPaymentLinkResponse) GetApplicationproblemJSON401() *Unauthorized {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetPaymentLinkResponse) GetApplicationproblemJSON404() *NotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON405 returns the response for an HTTP 405 `application/problem+json` response
+func (r GetPaymentLinkResponse) GetApplicationproblemJSON405() *MethodNotAllowed {
+	return r.ApplicationproblemJSON405
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r GetPaymentLinkResponse) GetApplicationproblemJSON429() *RateLimited {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetPaymentLinkResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPaymentLinkResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPaymentLinkResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPaymentLinkResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPaymentLinkResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListEventsResponse401Headers the declared response headers of an HTTP 401 response for ListEvents
 type ListEventsResponse401Headers struct {
 	WWWAuthenticate string
@@ -10392,6 +11074,64 @@ func (c *ClientWithResponses) ListMerchantVersionsWithResponse(ctx context.Conte
 		return nil, err
 	}
 	return ParseListMerchantVersionsResponse(rsp)
+}
+
+// CreatePaymentLinkWithBodyWithResponse Ask for an amount by a link that the merchant sends
+//
+// The gateway shows the page behind the link, and pays it with an authorization that names it (`payment_link`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/payment-links (the `CreatePaymentLink` operationId).
+func (c *ClientWithResponses) CreatePaymentLinkWithBodyWithResponse(ctx context.Context, params *CreatePaymentLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePaymentLinkResponse, error) {
+	rsp, err := c.CreatePaymentLinkWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePaymentLinkResponse(rsp)
+}
+
+// CreatePaymentLinkWithResponse Ask for an amount by a link that the merchant sends
+//
+// The gateway shows the page behind the link, and pays it with an authorization that names it (`payment_link`).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/payment-links (the `CreatePaymentLink` operationId).
+func (c *ClientWithResponses) CreatePaymentLinkWithResponse(ctx context.Context, params *CreatePaymentLinkParams, body CreatePaymentLinkJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePaymentLinkResponse, error) {
+	rsp, err := c.CreatePaymentLink(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePaymentLinkResponse(rsp)
+}
+
+// CancelPaymentLinkWithResponse Cancel a payment link
+//
+// No payment of it begins any more; one under way goes on, and what was paid stays paid.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/payment-links/{id} (the `CancelPaymentLink` operationId).
+func (c *ClientWithResponses) CancelPaymentLinkWithResponse(ctx context.Context, id PaymentLinkID, reqEditors ...RequestEditorFn) (*CancelPaymentLinkResponse, error) {
+	rsp, err := c.CancelPaymentLink(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelPaymentLinkResponse(rsp)
+}
+
+// GetPaymentLinkWithResponse A payment link as it stands
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/payment-links/{id} (the `GetPaymentLink` operationId).
+func (c *ClientWithResponses) GetPaymentLinkWithResponse(ctx context.Context, id PaymentLinkID, reqEditors ...RequestEditorFn) (*GetPaymentLinkResponse, error) {
+	rsp, err := c.GetPaymentLink(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPaymentLinkResponse(rsp)
 }
 
 // ListEventsWithResponse The life of a payment, oldest first
@@ -13230,6 +13970,346 @@ func ParseListMerchantVersionsResponse(rsp *http.Response) (*ListMerchantVersion
 		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers ListMerchantVersionsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreatePaymentLinkResponse parses an HTTP response from a CreatePaymentLinkWithResponse call
+func ParseCreatePaymentLinkResponse(rsp *http.Response) (*CreatePaymentLinkResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreatePaymentLinkResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest PaymentLink
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 405:
+		var dest MethodNotAllowed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON405 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest PaymentUnavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers CreatePaymentLinkResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 405:
+		var headers CreatePaymentLinkResponse405Headers
+		if values := rsp.Header.Values("Allow"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Allow", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Allow = value
+		}
+		response.Headers405 = &headers
+	case rsp.StatusCode == 429:
+		var headers CreatePaymentLinkResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers CreatePaymentLinkResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCancelPaymentLinkResponse parses an HTTP response from a CancelPaymentLinkWithResponse call
+func ParseCancelPaymentLinkResponse(rsp *http.Response) (*CancelPaymentLinkResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelPaymentLinkResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PaymentLink
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 405:
+		var dest MethodNotAllowed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON405 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest PaymentUnavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers CancelPaymentLinkResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 405:
+		var headers CancelPaymentLinkResponse405Headers
+		if values := rsp.Header.Values("Allow"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Allow", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Allow = value
+		}
+		response.Headers405 = &headers
+	case rsp.StatusCode == 429:
+		var headers CancelPaymentLinkResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers CancelPaymentLinkResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetPaymentLinkResponse parses an HTTP response from a GetPaymentLinkWithResponse call
+func ParseGetPaymentLinkResponse(rsp *http.Response) (*GetPaymentLinkResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPaymentLinkResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PaymentLink
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 405:
+		var dest MethodNotAllowed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON405 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GetPaymentLinkResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 405:
+		var headers GetPaymentLinkResponse405Headers
+		if values := rsp.Header.Values("Allow"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Allow", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Allow = value
+		}
+		response.Headers405 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetPaymentLinkResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetPaymentLinkResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {

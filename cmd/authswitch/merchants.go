@@ -11,6 +11,7 @@ import (
 	"authswitch/merchant"
 	"authswitch/payment"
 	"authswitch/routing"
+	"authswitch/store"
 )
 
 // inForce is what a configuration and the journal together say: the file's
@@ -147,6 +148,19 @@ func (n *node) followMerchants(ctx context.Context) {
 
 // merchantKeeper is the API's way to the merchants.
 type merchantKeeper struct{ *node }
+
+// linkKeeper is the API's way to the payment links.
+type linkKeeper struct{ *node }
+
+// KeepLink implements api.LinkKeeper.
+func (k linkKeeper) KeepLink(l *payment.PaymentLink) (payment.PaymentLink, error) {
+	return k.core.KeepLink(l)
+}
+
+// PaymentLink implements api.LinkKeeper, as of now.
+func (k linkKeeper) PaymentLink(id payment.ID) (payment.PaymentLink, error) {
+	return store.Fresh{Store: k.store}.PaymentLink(id)
+}
 
 // Merchants implements api.Merchants.
 func (k merchantKeeper) Merchants() ([]api.MerchantState, error) {

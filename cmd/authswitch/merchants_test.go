@@ -250,3 +250,35 @@ func TestSoftDecline(t *testing.T) {
 		t.Errorf("of nothing: %d %s", a.status, a.body)
 	}
 }
+
+// A payment link is paid once: of many payments that race for it, one is sent.
+func TestPaymentLinkRace(t *testing.T) {
+	d := startDev(t)
+	link := d.ask(http.MethodPost, "/v1/payment-links", "race", fmt.Sprintf(
+		`{"merchant":%q,"reference":"race","amount":{"value":1000,"currency":"EUR"},"expires_at":%q}`, d.info.Merchant, time.Now().Add(time.Hour).UTC().Format(time.RFC3339)))
+	if link.status != http.StatusCreated {
+		t.Fatalf("%d %s", link.status, link.body)
+	}
+	const racers = 8
+	answers := make(chan answer, racers)
+	for n := range racers {
+		go func() {
+			a, _ := d.tryAsk(http.MethodPost, "/v1/authorizations", fmt.Sprint("race-", n), fmt.Sprintf(
+				`{"merchant":%q,"reference":"race","amount":{"value":1000,"currency":"EUR"},"channel":"pay_by_link","payment_link":%q,"card":%s}`, d.info.Merchant, link.field("id"), visaGiven))
+			answers <- a
+		}()
+	}
+	approved := 0
+	for range racers {
+		switch a := <-answers; {
+		case a.field("status") == "approved":
+			approved++
+		case a.status == http.StatusConflict && a.field("code") == "payment_link_in_use", a.fault("/payment_link", "payment_link_over"):
+		default:
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	if now := d.ask(http.MethodGet, "/v1/payment-links/"+link.field("id"), "", ""); approved != 1 || now.field("status") != "paid" {
+		t.Errorf("%d approved: %s", approved, now.body)
+	}
+}
