@@ -124,7 +124,7 @@ type Deps struct {
 	Module   Module
 	Exchange Exchange
 	Vault    Vault
-	Leading  func() bool // this node is the one that acts for all
+	Leads    func() bool // this node is the one that acts for all
 	Links    []payment.LinkName
 	Now      func() payment.Instant
 	Log      *slog.Logger
@@ -205,7 +205,7 @@ func (k *Keyring) look() error {
 	k.loadMu.Lock()
 	k.trouble = err
 	k.loadMu.Unlock()
-	if !k.deps.Leading() {
+	if !k.deps.Leads() {
 		return err
 	}
 	k.mu.Lock()

@@ -271,7 +271,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	b.Keyring, err = New(Config{Preload: 20 * time.Millisecond, Look: 20 * time.Millisecond}, Deps{
-		Reader: b.store, Writer: b.store, Module: b.module, Exchange: b.module, Vault: b.vault, Leading: b.leading.Load,
+		Reader: b.store, Writer: b.store, Module: b.module, Exchange: b.module, Vault: b.vault, Leads: b.leading.Load,
 		Links: []payment.LinkName{"cb-a", "visa-a"}, Now: b.now, Log: slog.New(slog.DiscardHandler), Registerer: b.metrics,
 	})
 	if err != nil {

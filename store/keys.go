@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/hashicorp/raft"
-
 	"authswitch/journal"
 	"authswitch/payment"
 )
@@ -50,11 +48,6 @@ func (s *Store) KeysChange() <-chan struct{} {
 	}
 	return k.changed
 }
-
-// Leading says whether this node leads its cluster now: it does what one must do
-// for all. Two may believe it for a moment, so whatever that is, the journal
-// decides.
-func (s *Store) Leading() bool { return s.raft.State() == raft.Leader }
 
 // WorkingKeys is every key there is or was, by number. The records must not be
 // changed.

@@ -109,7 +109,9 @@ func (s *Store) ChangeCard(x *payment.CardChange) (payment.StoredCard, error) {
 	return k, err
 }
 
-// Leads says whether this node leads its cluster now.
+// Leads says whether this node leads its cluster now: it does what one must do
+// for all. Two may believe it for a moment, so whatever that is, the journal
+// decides.
 func (s *Store) Leads() bool { return s.raft.State() == raft.Leader }
 
 // DueCaptures lists payments whose time for captures is over.

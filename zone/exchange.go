@@ -233,7 +233,7 @@ func (z *Zone) Wanted(all bool) []payment.KeyUsage {
 	if all {
 		return z.lacking(func(payment.KeyUsage) bool { return true })
 	}
-	if z.deps.Leading != nil && !z.deps.Leading() || !z.hasKEK() {
+	if z.deps.Leads != nil && !z.deps.Leads() || !z.hasKEK() {
 		return nil
 	}
 	wanted := z.Lacking()

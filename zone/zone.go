@@ -52,9 +52,9 @@ type Deps struct {
 	Exchange Exchange
 	Keys     Keeper
 	Ring     func() *payment.KeyRing
-	// Leading says whether this node leads: one node at a time asks for keys that
+	// Leads says whether this node leads: one node at a time asks for keys that
 	// are wanted. nil: it is alone.
-	Leading    func() bool
+	Leads      func() bool
 	Now        func() payment.Instant
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil: not registered

@@ -107,13 +107,13 @@ func (n *node) openKeys(ctx context.Context) error {
 	var err error
 	n.keys, err = keyring.New(n.cfg.Keys, keyring.Deps{
 		Reader: n.store, Writer: n.store, Module: trusted{n.hsm, n.cfg.Profile == profileProduction}, Exchange: n.hsm, Vault: n.vault,
-		Leading: n.store.Leading, Links: links, Now: wallClock, Log: n.log, Registerer: n.registry,
+		Leads: n.store.Leads, Links: links, Now: wallClock, Log: n.log, Registerer: n.registry,
 	})
 	if err != nil {
 		return err
 	}
 	again, err := reseal.New(n.cfg.Reseal, reseal.Deps{
-		Reader: n.store, Writer: n.store, Module: n.hsm, Vault: n.vault, Leading: n.store.Leading, Now: wallClock, Log: n.log, Registerer: n.registry,
+		Reader: n.store, Writer: n.store, Module: n.hsm, Vault: n.vault, Leads: n.store.Leads, Now: wallClock, Log: n.log, Registerer: n.registry,
 	})
 	if err != nil {
 		return err

@@ -91,13 +91,13 @@ func (c *Config) Validate() []error {
 
 // Deps are the neighbours.
 type Deps struct {
-	Reader  Reader
-	Writer  Writer
-	Module  Module
-	Vault   Vault
-	Leading func() bool
-	Now     func() payment.Instant
-	Log     *slog.Logger
+	Reader Reader
+	Writer Writer
+	Module Module
+	Vault  Vault
+	Leads  func() bool
+	Now    func() payment.Instant
+	Log    *slog.Logger
 	// Registerer takes the metrics. nil: they are kept to itself.
 	Registerer prometheus.Registerer
 }
@@ -147,7 +147,7 @@ func (w *Worker) Run(ctx context.Context) {
 	for {
 		active := w.deps.Reader.Ring().ActiveKey(payment.VaultKeys, payment.KeyData)
 		now := w.deps.Now()
-		if active != nil && w.deps.Leading() && (active.ID != walked || now >= next) {
+		if active != nil && w.deps.Leads() && (active.ID != walked || now >= next) {
 			err := w.walk(ctx, active)
 			switch {
 			case err == nil:
@@ -224,7 +224,7 @@ func (w *Worker) page(ctx context.Context, active *payment.Key, cards []payment.
 		if err := w.limit.WaitN(ctx, len(some)); err != nil {
 			return moved, left, err
 		}
-		if now := w.deps.Reader.Ring().ActiveKey(payment.VaultKeys, payment.KeyData); !w.deps.Leading() || now == nil || now.ID != active.ID {
+		if now := w.deps.Reader.Ring().ActiveKey(payment.VaultKeys, payment.KeyData); !w.deps.Leads() || now == nil || now.ID != active.ID {
 			return moved, left, errStop
 		}
 		m, l, err := w.move(under, active, some)

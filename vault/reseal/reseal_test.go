@@ -180,7 +180,7 @@ func (w *world) worker(cfg Config) *Worker {
 	w.t.Helper()
 	worker, err := New(cfg, Deps{
 		Reader: w, Writer: w, Module: module{w}, Vault: w.vault, Now: w.now, Log: slog.New(slog.DiscardHandler),
-		Leading: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.leading },
+		Leads: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.leading },
 	})
 	if err != nil {
 		w.t.Fatal(err)
