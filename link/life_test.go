@@ -343,6 +343,55 @@ func TestNoLease(t *testing.T) {
 	})
 }
 
+// TestLeaseOfAnEndedSession: numbers asked for before the session ended are not
+// used when they arrive after it; others are leased.
+func TestLeaseOfAnEndedSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		give := leases()
+		asked, go1 := make(chan struct{}, 1), make(chan struct{})
+		var old payment.Numbers
+		d := loadDialect(t, "ascii87")
+		hosts := make(chan net.Conn, 10)
+		l, err := New(Config{Name: "cb-a", Scheme: "cb", Dialect: "ascii87", Address: "127.0.0.1:1"}, d, Deps{
+			Now: wallNow, Rand: zeros{},
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				near, far := net.Pipe()
+				hosts <- far
+				return near, nil
+			},
+			Lease: func(ctx context.Context, n payment.LinkName) (payment.Numbers, error) {
+				r, err := give(ctx, n)
+				if old.FirstSTAN == 0 {
+					old = r
+					asked <- struct{}{}
+					<-go1
+				}
+				return r, err
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- l.Run(ctx) }()
+		<-asked
+		l.DropNumbers()
+		close(go1)
+		signedOn(t, hosts)
+		time.Sleep(time.Second)
+		var s payment.Slot
+		if err := l.Reserve(&s, payment.ID{1}, 1); err != nil || s.STAN >= old.FirstSTAN && s.STAN <= old.LastSTAN {
+			t.Errorf("STAN %s of %s to %s, leased by a session that has ended (%v)", s.STAN, old.FirstSTAN, old.LastSTAN, err)
+		}
+		l.Release(&s)
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestDialBudget: an outage of everything is not followed by a storm.
 func TestDialBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -294,17 +294,25 @@ func (l *Link) keepNumbers(ctx context.Context) {
 	}
 }
 
-// leaseOne takes one range.
+// leaseOne takes one range. One that was asked for before the session ended is
+// left alone: it may have been the ended session's, and somebody else's by now.
 func (l *Link) leaseOne(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
+	l.mu.Lock()
+	drops := l.core.numbers.drops
+	l.mu.Unlock()
 	r, err := l.deps.Lease(bounded, l.cfg.Name)
 	if err != nil {
 		return err
 	}
 	l.mu.Lock()
-	granted := l.core.numbers.grant(r)
+	ended := drops != l.core.numbers.drops
+	granted := !ended && l.core.numbers.grant(r)
 	l.mu.Unlock()
+	if ended {
+		return fmt.Errorf("%w: leased by a session that has ended", ErrNumbers)
+	}
 	if !granted {
 		return fmt.Errorf("%w: leased %d to %d, which is no range", ErrNumbers, r.FirstSTAN, r.LastSTAN)
 	}

@@ -13,6 +13,7 @@ type numbers struct {
 	target  uint64
 	asked   bool
 	refused bool // ran dry since the last grant
+	drops   uint // how often drop was called: a lease asked for before is nobody's now
 }
 
 // maxRanges bounds what one node takes from the six digits all nodes share.
@@ -67,7 +68,7 @@ func (n *numbers) take(busy func(payment.STAN) bool) (payment.STAN, uint64, bool
 }
 
 // drop forgets every range: the session that leased them is over.
-func (n *numbers) drop() { n.held = 0 }
+func (n *numbers) drop() { n.held, n.drops = 0, n.drops+1 }
 
 func (n *numbers) left() uint64 {
 	var total uint64
