@@ -52,6 +52,8 @@ const (
 	fieldTags
 	fieldRetryOf
 	fieldPaymentLink
+	fieldOpMerchant // of a refund without a payment
+	fieldOpReference
 )
 
 // authorizationSchema is the body of POST /v1/authorizations.
@@ -125,7 +127,11 @@ func (d *document) authorization(a *payment.Authorization, cfg *Config, gateway 
 		d.fault("/merchant", "required", "name the merchant")
 	}
 	a.Reference = d.printable(fieldReference, "/reference", cfg.ReferenceBytes, required)
-	d.amount(a)
+	if a.Capture == payment.CaptureNever {
+		d.currencyOf(a)
+	} else {
+		d.amount(a)
+	}
 	if name := d.present(fieldChannel, "/channel", required); name != nil {
 		if a.Channel = payment.ParseChannel(name); a.Channel == payment.NoChannel {
 			d.fault("/channel", "invalid_value", "must be ecommerce, moto, pay_by_link, card_present, recurring or instalment")

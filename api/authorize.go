@@ -44,6 +44,10 @@ func (r *request) decided(p *payment.Payment) {
 		r.out = appendAnswer(r.out, p)
 		r.json(fasthttp.StatusCreated)
 	case payment.StatusUnknown:
+		if p.Intent.Capture.Mode == payment.CaptureNever {
+			r.problem(unverified(p))
+			return
+		}
 		r.problem(unknownOutcome(p))
 	case payment.StatusCancelled:
 		r.problem(cancelled(p.Intent.ID))

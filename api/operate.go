@@ -40,6 +40,13 @@ var incrementSchema = []member{opAmount}
 // refundSchema is the body of POST /v1/refunds.
 var refundSchema = []member{
 	{"/capture", "capture", text, fieldOpCapture, nil}, opAmount, {"/reason", "reason", text, fieldOpReason, nil},
+	{"/merchant", "merchant", text, fieldOpMerchant, nil}, {"/reference", "reference", text, fieldOpReference, nil},
+	{"/card", "card", object, fieldCard, []member{
+		{"/card/number", "number", text, fieldCardNumber, nil},
+		{"/card/expiry", "expiry", text, fieldCardExpiry, nil},
+		{"/card/token", "token", text, fieldCardToken, nil},
+	}},
+	{"/brand", "brand", text, fieldBrand, nil},
 }
 
 // voidSchema is the body of POST /v1/captures/{id}/reversals.
@@ -111,6 +118,18 @@ func (r *request) refund() {
 	d := &r.document
 	d.operationAmount(o, optional)
 	o.Text = d.printable(fieldOpReason, "/reason", r.server.cfg.ReferenceBytes, optional)
+	if d.is(fieldOpCapture, absent) && !d.is(fieldCard, absent) {
+		r.credit(o)
+		return
+	}
+	for _, other := range [...]struct {
+		field   field
+		pointer string
+	}{{fieldOpMerchant, "/merchant"}, {fieldOpReference, "/reference"}, {fieldCard, "/card"}, {fieldBrand, "/brand"}} {
+		if !d.is(other.field, absent) {
+			d.fault(other.pointer, "ambiguous", "the refund of a capture goes to its card: give capture, or merchant and card")
+		}
+	}
 	named := d.present(fieldOpCapture, "/capture", required)
 	if d.count > 0 {
 		r.problem(invalid(d.faults[:d.count]))
@@ -228,6 +247,10 @@ func matchOperation(resource, rest []byte, nested bool) (route, []byte) {
 			return routeCapture, id
 		case nested && string(below) == "reversals":
 			return routeCaptureReversals, id
+		}
+	case "corrections":
+		if nested && !more {
+			return routeCorrection, id
 		}
 	case "refunds":
 		switch {

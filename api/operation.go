@@ -16,9 +16,9 @@ func appendOperated(dst []byte, o *payment.Operation, asked payment.OperationKin
 	told := *o
 	final := true
 	switch o.Means {
-	case payment.MeansNone:
+	case payment.MeansNone, payment.MeansSale:
 		told.State, told.Response = payment.OperationDone, payment.Response{}
-	case payment.MeansOnline:
+	case payment.MeansOnline, payment.MeansPayment:
 		final = o.State.Over()
 	default:
 		told.State, told.Response = payment.OperationWaiting, payment.Response{}
@@ -58,6 +58,8 @@ func appendMovement(dst []byte, o *payment.Operation, status string) []byte {
 	case payment.OpVoid:
 		dst = append(dst, `,"how":`...)
 		dst = appendString(dst, howVoided(o))
+	case payment.OpCorrection:
+		dst = appendCorrected(dst, o)
 	}
 	dst = append(dst, `,"means":`...)
 	dst = appendString(dst, o.Means.String())

@@ -32,6 +32,9 @@ const (
 	routeRefunds
 	routeRefund
 	routeCard
+	routeVerifications
+	routeCorrections
+	routeCorrection
 	routeMerchants
 	routeMerchant
 	routeMerchantVersions
@@ -51,7 +54,7 @@ var routeNames = [routes]string{
 	"none", "/v1/authorizations", "/v1/authorizations/{id}", "/v1/authorizations/{id}/reversals",
 	"/v1/reversals", "/v1/payments/{id}/events", "/v1/links", "/v1/whoami",
 	"/v1/authorizations/{id}/captures", "/v1/authorizations/{id}/increments", "/v1/captures/{id}", "/v1/captures/{id}/reversals",
-	"/v1/refunds", "/v1/refunds/{id}", "/v1/cards/{token}",
+	"/v1/refunds", "/v1/refunds/{id}", "/v1/cards/{token}", "/v1/card-verifications", "/v1/authorizations/{id}/corrections", "/v1/corrections/{id}",
 	"/v1/merchants", "/v1/merchants/{id}", "/v1/merchants/{id}/versions", "/v1/merchants/{id}/contracts/{scheme}",
 	"/v1/refunds/by-tag", "/v1/refund-batches", "/v1/refund-batches/{id}", "/v1/refund-batches/{id}/results", "/v1/refund-batches/{id}/release", "/v1/refund-batches/{id}/cancel",
 	"/v1/payment-links", "/v1/payment-links/{id}",
@@ -59,7 +62,7 @@ var routeNames = [routes]string{
 
 // allowed are a path's methods, for 405.
 var allowed = [routes]string{
-	"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET", "POST", "POST", "GET", "POST", "POST", "GET", "DELETE, GET, PATCH",
+	"", "GET, POST", "GET", "POST", "POST", "GET", "GET", "GET", "POST", "POST", "GET", "POST", "POST", "GET", "DELETE, GET, PATCH", "POST", "POST", "GET",
 	"GET, POST", "GET, PUT", "GET", "DELETE, GET, PUT",
 	"POST", "GET, POST", "GET", "GET", "POST", "POST",
 	"POST", "DELETE, GET",
@@ -176,6 +179,12 @@ func (r *request) serve() {
 		r.card()
 	case routeRefund:
 		r.getOperation(payment.OpRefund)
+	case routeVerifications:
+		r.verifyCard()
+	case routeCorrections:
+		r.correct()
+	case routeCorrection:
+		r.getOperation(payment.OpCorrection)
 	case routeMerchants:
 		r.merchants()
 	case routeMerchant:
@@ -259,6 +268,8 @@ func matchPayment(path []byte) (route, []byte) {
 			return routeCaptures, id
 		case "increments":
 			return routeIncrements, id
+		case "corrections":
+			return routeCorrections, id
 		}
 	case "payments":
 		if id, below, _ := bytes.Cut(rest, []byte("/")); string(below) == "events" {
@@ -276,7 +287,11 @@ func matchPayment(path []byte) (route, []byte) {
 		if token, _, more := bytes.Cut(rest, []byte("/")); nested && !more {
 			return routeCard, token
 		}
-	case "captures", "refunds":
+	case "card-verifications":
+		if !nested {
+			return routeVerifications, nil
+		}
+	case "captures", "refunds", "corrections":
 		return matchOperation(resource, rest, nested)
 	case "refund-batches":
 		return matchBatch(rest, nested)

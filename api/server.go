@@ -65,6 +65,7 @@ type Deps struct {
 	Authorizer   Authorizer
 	Reverser     Reverser
 	Operator     Operator
+	Corrector    Corrector
 	PaymentLinks LinkKeeper
 	Cards        CardKeeper
 	Gateways     Gateways

@@ -20,6 +20,7 @@ const (
 	stateReversed   = "reversed"
 	stateException  = "exception"
 	stateWrittenOff = "written_off"
+	stateRefundOnly = "refund_only"
 )
 
 // listedAuthorization is an element of GET /v1/authorizations.
@@ -338,6 +339,9 @@ func (s *journalSide) settle(ctx context.Context, merchants []string, until time
 // readAgain brings one payment up to date.
 func (s *journalSide) readAgain(ctx context.Context, i int) error {
 	merchant, key, _ := strings.Cut(s.records[i].key, "\x00")
+	if key == "" { // the charge of a correction has none
+		return s.read(ctx, merchant)
+	}
 	var page struct {
 		Data []listedAuthorization `json:"data"`
 	}

@@ -34,6 +34,7 @@ const (
 	movementNoMessage = "none"
 	movementFile      = "file"
 	movementOwed      = "owed"
+	movementSale      = "sale"
 )
 
 // atRest says whether an operation goes no further by itself.
@@ -125,6 +126,12 @@ func (s *ledgerSide) compareMovements(r *record) {
 		if m.kind == movementRelease && m.state == movementDone {
 			released += m.amount
 		}
+		if m.means == movementSale { // the authorization's own message
+			if m.state == movementDone {
+				sums[m.kind] += m.amount
+			}
+			continue
+		}
 		if m.means == movementNoMessage || m.kind != movementCapture && m.kind != movementRefund && m.kind != movementIncrement {
 			continue
 		}
@@ -146,7 +153,7 @@ func (s *ledgerSide) compareMovements(r *record) {
 	if held := t.amount + sums[movementIncrement]; sums[movementCapture] > held {
 		s.found.differ("M5", "%d is captured of %d authorized, %s", sums[movementCapture], held, r.name())
 	}
-	if sums[movementRefund] > sums[movementCapture] {
+	if r.state != stateRefundOnly && sums[movementRefund] > sums[movementCapture] {
 		s.found.differ("M5", "%d is refunded of %d captured, %s", sums[movementRefund], sums[movementCapture], r.name())
 	}
 }

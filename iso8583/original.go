@@ -55,6 +55,9 @@ func acceptorPart(text string, s *step) string {
 // original is what a reversal says of the message it reverses.
 func (v *values) original(out []byte, src source) []byte {
 	i := v.intent
+	if o := v.operation(); o != nil && o.Kind == payment.OpRefund && o.Means != payment.MeansReversal && !o.Approved {
+		return nil // it is of no payment that the acquirer knows
+	}
 	switch src {
 	case sourceApprovalCode:
 		if v.owed == nil {

@@ -11,33 +11,10 @@ import (
 // total: the difference is charged as a payment of its own, on the stored card,
 // or refunded. What was charged and refunded before, and what of it is in doubt,
 // counts, so that two nodes that correct to the same total do it once.
-//
-// The correction that charges and its payment find each other by their ids: the
-// payment's, with a bit that minted ids do not have.
-const correctionBit = 4
 
 // correctionLife is how long a correction waits for its payment to be opened.
 // Nobody opens one later: its correction is over by then.
 const correctionLife = payment.Instant(30 * time.Second)
-
-// firstCorrectionRefund and the numbers after it, up to 63, are the refunds that
-// one correction makes.
-const (
-	firstCorrectionRefund = 8
-	maxCorrectionRefunds  = 63 - firstCorrectionRefund + 1
-)
-
-// CorrectionOf is the correction that a payment would be the charge of.
-func CorrectionOf(charge payment.ID) payment.ID {
-	charge[len(charge)-1] |= correctionBit
-	return charge
-}
-
-// ChargeOf is the payment that charges a correction.
-func ChargeOf(correction payment.ID) payment.ID {
-	correction[len(correction)-1] &^= correctionBit
-	return correction
-}
 
 // refundPart is a refund that a correction makes.
 type refundPart struct {
@@ -65,7 +42,7 @@ func (m *Machine) refusalOfCorrection(l *life, a *account, op *payment.Operation
 	}
 	op.Means, op.Amount.Value = payment.MeansNone, -difference
 	parts, left := m.refundParts(l, a, op)
-	if left > 0 || len(parts) > maxCorrectionRefunds {
+	if left > 0 || len(parts) > payment.MaxCorrectionRefunds {
 		return payment.RefusedAmount, net - (-difference - left)
 	}
 	return payment.NotRefused, 0
@@ -100,7 +77,7 @@ func (m *Machine) charges(a *account) (list []payment.Operation) {
 
 // chargeAccount is the account of the payment that charges a correction.
 func (m *Machine) chargeAccount(correction payment.ID) (of account) {
-	if l := m.load(ChargeOf(correction)); l != nil {
+	if l := m.load(payment.ChargeOf(correction)); l != nil {
 		m.account(l, &of)
 	}
 	return of
@@ -125,7 +102,7 @@ func (m *Machine) refundParts(l *life, a *account, op *payment.Operation) (parts
 	for _, c := range slices.Backward(m.charges(a)) {
 		if c.State == payment.OperationDone {
 			of := m.chargeAccount(c.ID)
-			take(ChargeOf(c.ID), &of)
+			take(payment.ChargeOf(c.ID), &of)
 		}
 	}
 	m.load(own)
@@ -152,15 +129,13 @@ func (m *Machine) correct(l *life, a *account, op *payment.Operation) {
 	parts, _ := m.refundParts(l, a, op)
 	op.State, op.Attempt = payment.OperationDone, uint8(len(parts))
 	m.writeOperation(l, op)
-	id, owner := ChargeOf(op.ID), l.id
+	owner := l.id
 	for n := range parts {
-		id[len(id)-1] = id[len(id)-1]&^63 | byte(firstCorrectionRefund+n)
 		if parts[n].owner == owner {
-			m.refundPart(l, a, op, id, &parts[n])
+			m.refundPart(l, a, op, payment.CorrectionRefund(op.ID, uint8(n)), &parts[n])
 		}
 	}
 	for n := range parts {
-		id[len(id)-1] = id[len(id)-1]&^63 | byte(firstCorrectionRefund+n)
 		if parts[n].owner == owner {
 			continue
 		}
@@ -171,7 +146,7 @@ func (m *Machine) correct(l *life, a *account, op *payment.Operation) {
 		}
 		var of account
 		m.account(charge, &of)
-		m.refundPart(charge, &of, op, id, &parts[n])
+		m.refundPart(charge, &of, op, payment.CorrectionRefund(op.ID, uint8(n)), &parts[n])
 		m.setAccount(charge, &of)
 	}
 	m.load(owner)
@@ -196,13 +171,13 @@ func (m *Machine) refundPart(l *life, a *account, op *payment.Operation, id paym
 // and waits for it.
 func (m *Machine) corrects(charge payment.ID) bool {
 	var op payment.Operation
-	return m.operation(CorrectionOf(charge), &op) && op.Means == payment.MeansPayment && op.State == payment.OperationOwed
+	return m.operation(payment.CorrectionOf(charge), &op) && op.Means == payment.MeansPayment && op.State == payment.OperationOwed
 }
 
 // corrected ends a correction with the outcome of the payment that charges it.
 func (m *Machine) corrected(l *life, next payment.State) {
 	var op payment.Operation
-	if !m.operation(CorrectionOf(l.id), &op) || op.State != payment.OperationOwed {
+	if !m.operation(payment.CorrectionOf(l.id), &op) || op.State != payment.OperationOwed {
 		return
 	}
 	switch next {
@@ -230,7 +205,7 @@ func (m *Machine) endCorrection(op *payment.Operation, to payment.OperationState
 // abandon fails a correction whose payment was never opened.
 func (m *Machine) abandon(correction payment.ID) bool {
 	var op payment.Operation
-	if !m.operation(correction, &op) || op.Kind != payment.OpCorrection || op.State != payment.OperationOwed || m.load(ChargeOf(correction)) != nil {
+	if !m.operation(correction, &op) || op.Kind != payment.OpCorrection || op.State != payment.OperationOwed || m.load(payment.ChargeOf(correction)) != nil {
 		return false
 	}
 	m.endCorrection(&op, payment.OperationFailed)

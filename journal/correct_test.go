@@ -124,7 +124,7 @@ func mintedID(n int) payment.ID { return payment.ID{0x06, 0x40, byte(n >> 8), by
 // correction is one of payment 1 to a total; its charge would be payment n.
 func correction(n int, total int64, card bool) *payment.Operation {
 	o := op(n, payment.OpCorrection, total, payment.ID{})
-	o.ID, o.Payment, o.Last = CorrectionOf(mintedID(n)), number(1), card
+	o.ID, o.Payment, o.Last = payment.CorrectionOf(mintedID(n)), number(1), card
 	o.MTI, o.Reversible = 0x0100, true
 	return o
 }
@@ -203,7 +203,7 @@ func TestCorrectionNotCharged(t *testing.T) {
 		"declined":   {func(b *bench) { b.charge(20, 400, payment.EventDeclined) }, payment.OperationDeclined},
 		"unknown":    {func(b *bench) { b.charge(20, 400, payment.EventUnknown) }, payment.OperationFailed},
 		"never sent": {func(b *bench) { b.charge(20, 400, payment.EventNeverSent) }, payment.OperationFailed},
-		"abandoned":  {func(b *bench) { b.do(KindAbandon, AppendAbandon(nil, CorrectionOf(mintedID(20)))) }, payment.OperationFailed},
+		"abandoned":  {func(b *bench) { b.do(KindAbandon, AppendAbandon(nil, payment.CorrectionOf(mintedID(20)))) }, payment.OperationFailed},
 		"forgotten": {func(b *bench) {
 			b.advance(b.now + correctionLife + 1)
 			due, _ := ReadDue(b.disk, b.now, 10)

@@ -221,8 +221,9 @@ type Authorization struct {
 	ThreeDS          ThreeDSecure
 	Exemption        []byte // sca.exemption: tra, low_value, mit, …
 	StoredCredential StoredCredential
-	RetryOf          ID // the soft decline that this one tries again, authenticated; zero: none
-	PaymentLink      ID // that is paid; zero: none
+	RetryOf          ID       // the soft decline that this one tries again, authenticated; zero: none
+	PaymentLink      ID       // that is paid; zero: none
+	Over             LinkName // only over this link; "": any
 	ReceivedAt       Instant
 	Deadline         Instant // the gateway's budget ends; an answer is given by then
 }

@@ -144,3 +144,26 @@ func (f Fresh) Operation(id payment.ID) (payment.Operation, error) {
 	}
 	return f.Store.Operation(id)
 }
+
+// Credit journals a refund without a payment, with the intent that has its card.
+func (s *Store) Credit(o *payment.Operation, i *payment.Intent) (payment.Operated, error) {
+	i.Node, i.Session = s.cfg.Node, s.Session()
+	if err := journal.CheckCredit(o, i); err != nil {
+		return payment.Operated{}, err
+	}
+	w := s.batch.waiter(journal.KindCredit)
+	w.body = journal.AppendCredit(w.body, o, i)
+	err := s.batch.propose(w, s.cfg.CommitTimeout)
+	var operated payment.Operated
+	if err == nil {
+		operated, err = w.result.Operated, w.result.Err
+	}
+	s.give(w, err)
+	return operated, err
+}
+
+// Abandon fails a correction whose payment was not opened.
+func (s *Store) Abandon(correction payment.ID) error {
+	_, err := s.count(journal.KindAbandon, func(b []byte) []byte { return journal.AppendAbandon(b, correction) })
+	return err
+}

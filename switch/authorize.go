@@ -78,6 +78,9 @@ func (s *Switch) walk(a *payment.Authorization, w *work, l *lane, out *payment.P
 // settle makes the outcome durable and returns what stands in the journal.
 func (s *Switch) settle(a *payment.Authorization, w *work, l *lane, out *payment.Payment) error {
 	o := &w.outcome
+	if a.Capture == payment.CaptureNever {
+		verified(o)
+	}
 	o.At = s.Now()
 	o.ProcessingMS = elapsedMS(a.ReceivedAt, o.At)
 	w.stages.mark(stageExchange, o.At)
@@ -210,6 +213,9 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 	l := s.lanes[r.Link]
 	if l == nil {
 		return nil, ErrUnknownLane
+	}
+	if a.Over != "" && a.Over != r.Link {
+		return nil, payment.ErrUnavailable
 	}
 	attempt := i.Attempt + 1
 	w.slot = payment.Slot{Link: r.Link}

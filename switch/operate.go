@@ -81,6 +81,9 @@ func (s *Switch) shape(o *payment.Operation) error {
 		return refusalOfMeans(o.Kind)
 	}
 	o.Means, o.MTI, o.Reversible = meansOf(o.Kind, l.Dialect)
+	if l.RefundsFinal && (o.Kind == payment.OpRefund || o.Kind == payment.OpVoid) {
+		o.Reversible = false
+	}
 	switch {
 	case o.Kind == payment.OpCapture && p.Intent.Capture.Means != payment.MeansNone: // the contract said how
 		o.Means, o.MTI = p.Intent.Capture.Means, p.Intent.Capture.MTI
@@ -192,6 +195,12 @@ func refusalOfOperation(k payment.OperationKind, r *payment.Operated) error {
 		refused.Code, refused.Detail = "capture_reversed", "the capture is reversed, or being reversed"
 	case payment.RefusedHasRefunds:
 		refused.Code, refused.Detail = "capture_refunded", "the capture has refunds: refund what remains instead"
+	case payment.RefusedNotCaptured:
+		refused.Code, refused.Detail = "not_captured", "nothing of the payment is captured: capture another amount instead"
+	case payment.RefusedNoDifference:
+		refused.Pointer, refused.Code, refused.Detail = "/amount/value", "no_difference", "the payment comes to this already, what is in doubt counted"
+	case payment.RefusedNoCard:
+		refused.Code, refused.Detail = "no_stored_card", "there is no stored card to charge the difference to"
 	case payment.RefusedSettled:
 		refused.Code, refused.Detail = "capture_settled", "the capture was settled at the link's cut-over, and the acquirer's link has no message for a refund"
 	case payment.RefusedTooMany:
@@ -215,6 +224,8 @@ func overWhat(k payment.OperationKind) string {
 	switch k {
 	case payment.OpRefund:
 		return "refunds, those in doubt counted, must not pass what was captured"
+	case payment.OpCorrection:
+		return "so much cannot be refunded: what is in doubt, or was captured in another way, is not"
 	case payment.OpIncrement:
 		return "the authorization would be over the largest amount"
 	}

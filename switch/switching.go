@@ -87,6 +87,9 @@ type Lane struct {
 	// KeepsNoHold: the acquirer keeps no hold after 06, 22 and 96, so another
 	// route may be tried after them (docs/authorization-cycle.md, step 9).
 	KeepsNoHold bool
+	// RefundsFinal: the acquirer does not reverse refunds, whatever the dialect's
+	// others do. One without an answer is a person's.
+	RefundsFinal bool
 	// Zone is nil on a link without MAC and PIN: then the security module is not
 	// asked for anything.
 	Zone Zone
@@ -98,6 +101,7 @@ type Deps struct {
 	Canceller  Canceller
 	Records    Records
 	Operations Operations
+	Moves      Moves
 	Cards      StoredCards
 	Links      PaymentLinks // of payments by link; nil where there are none
 	Opener     Opener

@@ -85,6 +85,7 @@ func (e AuthorizationStatus) Valid() bool {
 const (
 	AuthorizationRecordCaptureAutomatic AuthorizationRecordCapture = "automatic"
 	AuthorizationRecordCaptureManual    AuthorizationRecordCapture = "manual"
+	AuthorizationRecordCaptureNever     AuthorizationRecordCapture = "never"
 )
 
 // Valid indicates whether the value is a known member of the AuthorizationRecordCapture enum.
@@ -93,6 +94,8 @@ func (e AuthorizationRecordCapture) Valid() bool {
 	case AuthorizationRecordCaptureAutomatic:
 		return true
 	case AuthorizationRecordCaptureManual:
+		return true
+	case AuthorizationRecordCaptureNever:
 		return true
 	default:
 		return false
@@ -257,22 +260,22 @@ func (e AuthorizationRequestCardEntry) Valid() bool {
 
 // Defines values for AuthorizationRequestCardPinFormat.
 const (
-	Iso0 AuthorizationRequestCardPinFormat = "iso0"
-	Iso1 AuthorizationRequestCardPinFormat = "iso1"
-	Iso3 AuthorizationRequestCardPinFormat = "iso3"
-	Iso4 AuthorizationRequestCardPinFormat = "iso4"
+	AuthorizationRequestCardPinFormatIso0 AuthorizationRequestCardPinFormat = "iso0"
+	AuthorizationRequestCardPinFormatIso1 AuthorizationRequestCardPinFormat = "iso1"
+	AuthorizationRequestCardPinFormatIso3 AuthorizationRequestCardPinFormat = "iso3"
+	AuthorizationRequestCardPinFormatIso4 AuthorizationRequestCardPinFormat = "iso4"
 )
 
 // Valid indicates whether the value is a known member of the AuthorizationRequestCardPinFormat enum.
 func (e AuthorizationRequestCardPinFormat) Valid() bool {
 	switch e {
-	case Iso0:
+	case AuthorizationRequestCardPinFormatIso0:
 		return true
-	case Iso1:
+	case AuthorizationRequestCardPinFormatIso1:
 		return true
-	case Iso3:
+	case AuthorizationRequestCardPinFormatIso3:
 		return true
-	case Iso4:
+	case AuthorizationRequestCardPinFormatIso4:
 		return true
 	default:
 		return false
@@ -504,6 +507,60 @@ func (e ContractDocumentChannels) Valid() bool {
 	}
 }
 
+// Defines values for CorrectedDirection.
+const (
+	CorrectedDirectionCharge CorrectedDirection = "charge"
+	CorrectedDirectionRefund CorrectedDirection = "refund"
+)
+
+// Valid indicates whether the value is a known member of the CorrectedDirection enum.
+func (e CorrectedDirection) Valid() bool {
+	switch e {
+	case CorrectedDirectionCharge:
+		return true
+	case CorrectedDirectionRefund:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CorrectionDirection.
+const (
+	CorrectionDirectionCharge CorrectionDirection = "charge"
+	CorrectionDirectionRefund CorrectionDirection = "refund"
+)
+
+// Valid indicates whether the value is a known member of the CorrectionDirection enum.
+func (e CorrectionDirection) Valid() bool {
+	switch e {
+	case CorrectionDirectionCharge:
+		return true
+	case CorrectionDirectionRefund:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CorrectionRecordDirection.
+const (
+	CorrectionRecordDirectionCharge CorrectionRecordDirection = "charge"
+	CorrectionRecordDirectionRefund CorrectionRecordDirection = "refund"
+)
+
+// Valid indicates whether the value is a known member of the CorrectionRecordDirection enum.
+func (e CorrectionRecordDirection) Valid() bool {
+	switch e {
+	case CorrectionRecordDirectionCharge:
+		return true
+	case CorrectionRecordDirectionRefund:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DecisionRetry.
 const (
 	DecisionRetryAfterChange  DecisionRetry = "after_change"
@@ -681,6 +738,24 @@ func (e MovementStatus) Valid() bool {
 	}
 }
 
+// Defines values for OperationDirection.
+const (
+	OperationDirectionCharge OperationDirection = "charge"
+	OperationDirectionRefund OperationDirection = "refund"
+)
+
+// Valid indicates whether the value is a known member of the OperationDirection enum.
+func (e OperationDirection) Valid() bool {
+	switch e {
+	case OperationDirectionCharge:
+		return true
+	case OperationDirectionRefund:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OperationHow.
 const (
 	OperationHowReversal  OperationHow = "reversal"
@@ -701,17 +776,20 @@ func (e OperationHow) Valid() bool {
 
 // Defines values for OperationKind.
 const (
-	OperationKindCapture   OperationKind = "capture"
-	OperationKindIncrement OperationKind = "increment"
-	OperationKindRefund    OperationKind = "refund"
-	OperationKindRelease   OperationKind = "release"
-	OperationKindVoid      OperationKind = "void"
+	OperationKindCapture    OperationKind = "capture"
+	OperationKindCorrection OperationKind = "correction"
+	OperationKindIncrement  OperationKind = "increment"
+	OperationKindRefund     OperationKind = "refund"
+	OperationKindRelease    OperationKind = "release"
+	OperationKindVoid       OperationKind = "void"
 )
 
 // Valid indicates whether the value is a known member of the OperationKind enum.
 func (e OperationKind) Valid() bool {
 	switch e {
 	case OperationKindCapture:
+		return true
+	case OperationKindCorrection:
 		return true
 	case OperationKindIncrement:
 		return true
@@ -874,8 +952,10 @@ const (
 	StateException  State = "exception"
 	StateNotSent    State = "not_sent"
 	StateOpen       State = "open"
+	StateRefundOnly State = "refund_only"
 	StateReversed   State = "reversed"
 	StateReversing  State = "reversing"
+	StateVerified   State = "verified"
 	StateWrittenOff State = "written_off"
 )
 
@@ -892,9 +972,13 @@ func (e State) Valid() bool {
 		return true
 	case StateOpen:
 		return true
+	case StateRefundOnly:
+		return true
 	case StateReversed:
 		return true
 	case StateReversing:
+		return true
+	case StateVerified:
 		return true
 	case StateWrittenOff:
 		return true
@@ -969,6 +1053,168 @@ func (e UnknownOutcomeReversal) Valid() bool {
 	}
 }
 
+// Defines values for VerificationRequestCardEntry.
+const (
+	VerificationRequestCardEntryChip        VerificationRequestCardEntry = "chip"
+	VerificationRequestCardEntryContactless VerificationRequestCardEntry = "contactless"
+	VerificationRequestCardEntryFallback    VerificationRequestCardEntry = "fallback"
+	VerificationRequestCardEntryKeyed       VerificationRequestCardEntry = "keyed"
+	VerificationRequestCardEntryLessThannil VerificationRequestCardEntry = "<nil>"
+	VerificationRequestCardEntryStripe      VerificationRequestCardEntry = "stripe"
+)
+
+// Valid indicates whether the value is a known member of the VerificationRequestCardEntry enum.
+func (e VerificationRequestCardEntry) Valid() bool {
+	switch e {
+	case VerificationRequestCardEntryChip:
+		return true
+	case VerificationRequestCardEntryContactless:
+		return true
+	case VerificationRequestCardEntryFallback:
+		return true
+	case VerificationRequestCardEntryKeyed:
+		return true
+	case VerificationRequestCardEntryLessThannil:
+		return true
+	case VerificationRequestCardEntryStripe:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VerificationRequestCardPinFormat.
+const (
+	VerificationRequestCardPinFormatIso0 VerificationRequestCardPinFormat = "iso0"
+	VerificationRequestCardPinFormatIso1 VerificationRequestCardPinFormat = "iso1"
+	VerificationRequestCardPinFormatIso3 VerificationRequestCardPinFormat = "iso3"
+	VerificationRequestCardPinFormatIso4 VerificationRequestCardPinFormat = "iso4"
+)
+
+// Valid indicates whether the value is a known member of the VerificationRequestCardPinFormat enum.
+func (e VerificationRequestCardPinFormat) Valid() bool {
+	switch e {
+	case VerificationRequestCardPinFormatIso0:
+		return true
+	case VerificationRequestCardPinFormatIso1:
+		return true
+	case VerificationRequestCardPinFormatIso3:
+		return true
+	case VerificationRequestCardPinFormatIso4:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VerificationRequestChannel.
+const (
+	VerificationRequestChannelCardPresent VerificationRequestChannel = "card_present"
+	VerificationRequestChannelEcommerce   VerificationRequestChannel = "ecommerce"
+	VerificationRequestChannelInstalment  VerificationRequestChannel = "instalment"
+	VerificationRequestChannelMoto        VerificationRequestChannel = "moto"
+	VerificationRequestChannelPayByLink   VerificationRequestChannel = "pay_by_link"
+	VerificationRequestChannelRecurring   VerificationRequestChannel = "recurring"
+)
+
+// Valid indicates whether the value is a known member of the VerificationRequestChannel enum.
+func (e VerificationRequestChannel) Valid() bool {
+	switch e {
+	case VerificationRequestChannelCardPresent:
+		return true
+	case VerificationRequestChannelEcommerce:
+		return true
+	case VerificationRequestChannelInstalment:
+		return true
+	case VerificationRequestChannelMoto:
+		return true
+	case VerificationRequestChannelPayByLink:
+		return true
+	case VerificationRequestChannelRecurring:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VerificationRequestScaExemption.
+const (
+	VerificationRequestScaExemptionDelegated          VerificationRequestScaExemption = "delegated"
+	VerificationRequestScaExemptionLowValue           VerificationRequestScaExemption = "low_value"
+	VerificationRequestScaExemptionMit                VerificationRequestScaExemption = "mit"
+	VerificationRequestScaExemptionRecurring          VerificationRequestScaExemption = "recurring"
+	VerificationRequestScaExemptionSecureCorporate    VerificationRequestScaExemption = "secure_corporate"
+	VerificationRequestScaExemptionTra                VerificationRequestScaExemption = "tra"
+	VerificationRequestScaExemptionTrustedBeneficiary VerificationRequestScaExemption = "trusted_beneficiary"
+)
+
+// Valid indicates whether the value is a known member of the VerificationRequestScaExemption enum.
+func (e VerificationRequestScaExemption) Valid() bool {
+	switch e {
+	case VerificationRequestScaExemptionDelegated:
+		return true
+	case VerificationRequestScaExemptionLowValue:
+		return true
+	case VerificationRequestScaExemptionMit:
+		return true
+	case VerificationRequestScaExemptionRecurring:
+		return true
+	case VerificationRequestScaExemptionSecureCorporate:
+		return true
+	case VerificationRequestScaExemptionTra:
+		return true
+	case VerificationRequestScaExemptionTrustedBeneficiary:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VerificationRequestStoredCredentialInitiator.
+const (
+	VerificationRequestStoredCredentialInitiatorCardholder VerificationRequestStoredCredentialInitiator = "cardholder"
+	VerificationRequestStoredCredentialInitiatorMerchant   VerificationRequestStoredCredentialInitiator = "merchant"
+)
+
+// Valid indicates whether the value is a known member of the VerificationRequestStoredCredentialInitiator enum.
+func (e VerificationRequestStoredCredentialInitiator) Valid() bool {
+	switch e {
+	case VerificationRequestStoredCredentialInitiatorCardholder:
+		return true
+	case VerificationRequestStoredCredentialInitiatorMerchant:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VerificationRequestStoredCredentialUsage.
+const (
+	VerificationRequestStoredCredentialUsageFirst       VerificationRequestStoredCredentialUsage = "first"
+	VerificationRequestStoredCredentialUsageInstalment  VerificationRequestStoredCredentialUsage = "instalment"
+	VerificationRequestStoredCredentialUsageRecurring   VerificationRequestStoredCredentialUsage = "recurring"
+	VerificationRequestStoredCredentialUsageSubsequent  VerificationRequestStoredCredentialUsage = "subsequent"
+	VerificationRequestStoredCredentialUsageUnscheduled VerificationRequestStoredCredentialUsage = "unscheduled"
+)
+
+// Valid indicates whether the value is a known member of the VerificationRequestStoredCredentialUsage enum.
+func (e VerificationRequestStoredCredentialUsage) Valid() bool {
+	switch e {
+	case VerificationRequestStoredCredentialUsageFirst:
+		return true
+	case VerificationRequestStoredCredentialUsageInstalment:
+		return true
+	case VerificationRequestStoredCredentialUsageRecurring:
+		return true
+	case VerificationRequestStoredCredentialUsageSubsequent:
+		return true
+	case VerificationRequestStoredCredentialUsageUnscheduled:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for VoidHow.
 const (
 	VoidHowRefund    VoidHow = "refund"
@@ -1031,9 +1277,9 @@ type Amount struct {
 
 // Authorization defines model for Authorization.
 type Authorization struct {
-	AdviceCode   *string `json:"advice_code"`
-	Amount       Amount  `json:"amount"`
-	ApprovalCode *string `json:"approval_code"`
+	AdviceCode   *string       `json:"advice_code"`
+	Amount       DecidedAmount `json:"amount"`
+	ApprovalCode *string       `json:"approval_code"`
 	Card         struct {
 		Bin   *string    `json:"bin"`
 		Last4 *string    `json:"last4"`
@@ -1075,9 +1321,9 @@ type AuthorizationID = string
 
 // AuthorizationRecord defines model for AuthorizationRecord.
 type AuthorizationRecord struct {
-	AdviceCode   *string `json:"advice_code"`
-	Amount       Amount  `json:"amount"`
-	ApprovalCode *string `json:"approval_code"`
+	AdviceCode   *string       `json:"advice_code"`
+	Amount       DecidedAmount `json:"amount"`
+	ApprovalCode *string       `json:"approval_code"`
 	Attempts     []struct {
 		Link   string  `json:"link"`
 		Mti    string  `json:"mti"`
@@ -1088,6 +1334,8 @@ type AuthorizationRecord struct {
 		// Transmitted MMDDhhmmss UTC
 		Transmitted Transmitted `json:"transmitted"`
 	} `json:"attempts"`
+
+	// Capture never: an account verification.
 	Capture AuthorizationRecordCapture `json:"capture"`
 	Card    struct {
 		Bin   *string    `json:"bin"`
@@ -1100,15 +1348,17 @@ type AuthorizationRecord struct {
 	CvvResult *string `json:"cvv_result"`
 
 	// Emv What the issuer sends to the chip: data objects 91, 71, 72 and 8A in hexadecimal. Only where there are any.
-	Emv                  *string         `json:"emv,omitempty"`
-	Final                bool            `json:"final"`
-	Id                   AuthorizationID `json:"id"`
-	IdempotencyKey       string          `json:"idempotency_key"`
-	Link                 string          `json:"link"`
-	Merchant             MerchantID      `json:"merchant"`
-	Money                *Money          `json:"money"`
-	NetworkTransactionId *string         `json:"network_transaction_id"`
-	Operations           []Operation     `json:"operations"`
+	Emv   *string         `json:"emv,omitempty"`
+	Final bool            `json:"final"`
+	Id    AuthorizationID `json:"id"`
+
+	// IdempotencyKey null of the charge of a correction.
+	IdempotencyKey       *string     `json:"idempotency_key"`
+	Link                 string      `json:"link"`
+	Merchant             MerchantID  `json:"merchant"`
+	Money                *Money      `json:"money"`
+	NetworkTransactionId *string     `json:"network_transaction_id"`
+	Operations           []Operation `json:"operations"`
 
 	// PaymentLink That was paid; only where there is one.
 	PaymentLink  *PaymentLinkID `json:"payment_link,omitempty"`
@@ -1131,15 +1381,17 @@ type AuthorizationRecord struct {
 		Transmitted *Transmitted                      `json:"transmitted"`
 		Tries       int                               `json:"tries"`
 	} `json:"reversals"`
-	Rrn    *string                   `json:"rrn"`
-	Scheme Scheme                    `json:"scheme"`
-	Stan   STAN                      `json:"stan"`
+	Rrn    *string `json:"rrn"`
+	Scheme Scheme  `json:"scheme"`
+	Stan   STAN    `json:"stan"`
+
+	// State verified: an account verification, over with whatever answer. refund_only: a refund that names no payment.
 	State  State                     `json:"state"`
 	Status AuthorizationRecordStatus `json:"status"`
 	Tags   []Tag                     `json:"tags"`
 }
 
-// AuthorizationRecordCapture defines model for AuthorizationRecord.Capture.
+// AuthorizationRecordCapture never: an account verification.
 type AuthorizationRecordCapture string
 
 // AuthorizationRecordRetry defines model for AuthorizationRecord.Retry.
@@ -1539,11 +1791,118 @@ type ContractDocumentCaptureBy string
 // ContractDocumentChannels defines model for ContractDocument.Channels.
 type ContractDocumentChannels string
 
+// Corrected defines model for Corrected.
+type Corrected struct {
+	// Charge Direction charge: the payment that charges the difference.
+	Charge    *AuthorizationID   `json:"charge,omitempty"`
+	Direction CorrectedDirection `json:"direction"`
+
+	// Refunds Direction refund: what gives the difference back.
+	Refunds *[]RefundID `json:"refunds,omitempty"`
+}
+
+// CorrectedDirection defines model for Corrected.Direction.
+type CorrectedDirection string
+
+// Correction defines model for Correction.
+type Correction struct {
+	Amount        Amount          `json:"amount"`
+	ApprovalCode  *string         `json:"approval_code"`
+	Authorization AuthorizationID `json:"authorization"`
+
+	// Charge Direction charge: the payment that charges the difference.
+	Charge    *AuthorizationID    `json:"charge,omitempty"`
+	Direction CorrectionDirection `json:"direction"`
+	Final     bool                `json:"final"`
+	Id        CorrectionID        `json:"id"`
+
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	Means Means `json:"means"`
+
+	// Reason The stable name of a decline.
+	Reason *string `json:"reason"`
+
+	// Refunds Direction refund: what gives the difference back.
+	Refunds *[]RefundID `json:"refunds,omitempty"`
+
+	// ResponseCode DE 39 as it travelled.
+	ResponseCode *string        `json:"response_code"`
+	Status       MovementStatus `json:"status"`
+}
+
+// CorrectionDirection defines model for Correction.Direction.
+type CorrectionDirection string
+
+// CorrectionID defines model for CorrectionID.
+type CorrectionID = string
+
+// CorrectionRecord defines model for CorrectionRecord.
+type CorrectionRecord struct {
+	Amount        Amount          `json:"amount"`
+	ApprovalCode  *string         `json:"approval_code"`
+	Attempt       int             `json:"attempt"`
+	Authorization AuthorizationID `json:"authorization"`
+
+	// Automatic Made with the approval or with another operation.
+	Automatic bool `json:"automatic"`
+
+	// Charge Direction charge: the payment that charges the difference.
+	Charge *AuthorizationID `json:"charge,omitempty"`
+
+	// Clearing Of means file, where it stands.
+	Clearing *struct {
+		Batch int `json:"batch"`
+		Line  int `json:"line"`
+	} `json:"clearing,omitempty"`
+	CreatedAt      Instant                   `json:"created_at"`
+	DecidedAt      *Instant                  `json:"decided_at"`
+	Direction      CorrectionRecordDirection `json:"direction"`
+	Final          bool                      `json:"final"`
+	Id             CorrectionID              `json:"id"`
+	IdempotencyKey *string                   `json:"idempotency_key"`
+	Link           string                    `json:"link"`
+
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	Means    Means      `json:"means"`
+	Merchant MerchantID `json:"merchant"`
+	Mti      *string    `json:"mti"`
+
+	// Reason The stable name of a decline.
+	Reason *string `json:"reason"`
+
+	// Refunds Direction refund: what gives the difference back.
+	Refunds *[]RefundID `json:"refunds,omitempty"`
+
+	// ResponseCode DE 39 as it travelled.
+	ResponseCode *string `json:"response_code"`
+	Stan         *STAN   `json:"stan"`
+
+	// State waiting: behind an earlier message of its payment. reversing: an attempt without an answer is undone first. exception: for a person; the amount stays held.
+	State  MovementState  `json:"state"`
+	Status MovementStatus `json:"status"`
+
+	// Text The merchant's own reason.
+	Text        *string      `json:"text"`
+	Transmitted *Transmitted `json:"transmitted"`
+}
+
+// CorrectionRecordDirection defines model for CorrectionRecord.Direction.
+type CorrectionRecordDirection string
+
+// DecidedAmount defines model for DecidedAmount.
+type DecidedAmount struct {
+	// Currency ISO 4217.
+	Currency string `json:"currency"`
+
+	// Value In minor units; 0 of an account verification.
+	Value int `json:"value"`
+}
+
 // Decision defines model for Decision.
 type Decision struct {
-	AdviceCode   *string `json:"advice_code"`
-	Amount       Amount  `json:"amount"`
-	ApprovalCode *string `json:"approval_code"`
+	AdviceCode   *string       `json:"advice_code"`
+	Amount       DecidedAmount `json:"amount"`
+	ApprovalCode *string       `json:"approval_code"`
 	Card         struct {
 		Bin   *string    `json:"bin"`
 		Last4 *string    `json:"last4"`
@@ -1621,6 +1980,8 @@ type Event struct {
 		Transmitted  *Transmitted `json:"transmitted"`
 		Tries        int          `json:"tries"`
 	} `json:"reversal,omitempty"`
+
+	// State verified: an account verification, over with whatever answer. refund_only: a refund that names no payment.
 	State State `json:"state"`
 
 	// WriteOff Who gave up what the acquirer refuses to reverse, and why.
@@ -1783,22 +2144,24 @@ type Operation struct {
 	Authorization AuthorizationID `json:"authorization"`
 
 	// Automatic Made with the approval or with another operation.
-	Automatic bool       `json:"automatic"`
-	Capture   *CaptureID `json:"capture,omitempty"`
+	Automatic bool             `json:"automatic"`
+	Capture   *CaptureID       `json:"capture,omitempty"`
+	Charge    *AuthorizationID `json:"charge,omitempty"`
 
 	// Clearing Of means file, where it stands.
 	Clearing *struct {
 		Batch int `json:"batch"`
 		Line  int `json:"line"`
 	} `json:"clearing,omitempty"`
-	CreatedAt      Instant       `json:"created_at"`
-	DecidedAt      *Instant      `json:"decided_at"`
-	FinalCapture   *bool         `json:"final_capture,omitempty"`
-	How            *OperationHow `json:"how,omitempty"`
-	Id             string        `json:"id"`
-	IdempotencyKey *string       `json:"idempotency_key"`
-	Kind           OperationKind `json:"kind"`
-	Link           string        `json:"link"`
+	CreatedAt      Instant             `json:"created_at"`
+	DecidedAt      *Instant            `json:"decided_at"`
+	Direction      *OperationDirection `json:"direction,omitempty"`
+	FinalCapture   *bool               `json:"final_capture,omitempty"`
+	How            *OperationHow       `json:"how,omitempty"`
+	Id             string              `json:"id"`
+	IdempotencyKey *string             `json:"idempotency_key"`
+	Kind           OperationKind       `json:"kind"`
+	Link           string              `json:"link"`
 
 	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means    Means      `json:"means"`
@@ -1810,8 +2173,9 @@ type Operation struct {
 	Mti *string `json:"mti"`
 
 	// Reason The stable name of a decline.
-	Reason   *string `json:"reason"`
-	Refunded *int    `json:"refunded,omitempty"`
+	Reason   *string     `json:"reason"`
+	Refunded *int        `json:"refunded,omitempty"`
+	Refunds  *[]RefundID `json:"refunds,omitempty"`
 
 	// ResponseCode DE 39 as it travelled.
 	ResponseCode *string `json:"response_code"`
@@ -1825,6 +2189,9 @@ type Operation struct {
 	Text        *string      `json:"text"`
 	Transmitted *Transmitted `json:"transmitted"`
 }
+
+// OperationDirection defines model for Operation.Direction.
+type OperationDirection string
 
 // OperationHow defines model for Operation.How.
 type OperationHow string
@@ -1924,9 +2291,11 @@ type Refund struct {
 	Amount        Amount          `json:"amount"`
 	ApprovalCode  *string         `json:"approval_code"`
 	Authorization AuthorizationID `json:"authorization"`
-	Capture       CaptureID       `json:"capture"`
-	Final         bool            `json:"final"`
-	Id            RefundID        `json:"id"`
+
+	// Capture null where it names none.
+	Capture *CaptureID `json:"capture"`
+	Final   bool       `json:"final"`
+	Id      RefundID   `json:"id"`
 
 	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means Means `json:"means"`
@@ -1950,8 +2319,10 @@ type RefundRecord struct {
 	Authorization AuthorizationID `json:"authorization"`
 
 	// Automatic Made with the approval or with another operation.
-	Automatic bool      `json:"automatic"`
-	Capture   CaptureID `json:"capture"`
+	Automatic bool `json:"automatic"`
+
+	// Capture null where it names none.
+	Capture *CaptureID `json:"capture"`
 
 	// Clearing Of means file, where it stands.
 	Clearing *struct {
@@ -2015,7 +2386,7 @@ type STAN = string
 // Scheme defines model for Scheme.
 type Scheme string
 
-// State defines model for State.
+// State verified: an account verification, over with whatever answer. refund_only: a refund that names no payment.
 type State string
 
 // StoredCard defines model for StoredCard.
@@ -2073,6 +2444,117 @@ type UnknownOutcomeFinal bool
 
 // UnknownOutcomeReversal defines model for UnknownOutcome.Reversal.
 type UnknownOutcomeReversal string
+
+// VerificationRequest defines model for VerificationRequest.
+type VerificationRequest struct {
+	// Brand The cardholder's choice on a co-badged card.
+	Brand   *VerificationRequest_Brand `json:"brand,omitempty"`
+	Card    VerificationRequest_Card   `json:"card"`
+	Channel VerificationRequestChannel `json:"channel"`
+
+	// Currency ISO 4217.
+	Currency string     `json:"currency"`
+	Merchant MerchantID `json:"merchant"`
+
+	// Reference The merchant's own; longest as configured, 64 by default.
+	Reference string `json:"reference"`
+
+	// SaveCard Keep the card if this is approved; `card.token` of the answer stands for it.
+	SaveCard *bool `json:"save_card,omitempty"`
+	Sca      *struct {
+		Exemption VerificationRequestScaExemption `json:"exemption"`
+	} `json:"sca,omitempty"`
+	StoredCredential *struct {
+		Initiator            VerificationRequestStoredCredentialInitiator `json:"initiator"`
+		NetworkTransactionId *string                                      `json:"network_transaction_id,omitempty"`
+		Usage                VerificationRequestStoredCredentialUsage     `json:"usage"`
+	} `json:"stored_credential,omitempty"`
+
+	// Tags The merchant's own names for what the payment belongs to, such as a performance; a mass refund is by one of them. At most 255 bytes together.
+	Tags         *[]Tag `json:"tags,omitempty"`
+	ThreeDSecure *struct {
+		AuthenticationValue *[]byte             `json:"authentication_value,omitempty"`
+		DsTransactionId     *openapi_types.UUID `json:"ds_transaction_id,omitempty"`
+		Eci                 string              `json:"eci"`
+		Version             string              `json:"version"`
+	} `json:"three_d_secure,omitempty"`
+}
+
+// VerificationRequestBrand2 defines model for VerificationRequest.Brand.2.
+type VerificationRequestBrand2 = interface{}
+
+// VerificationRequest_Brand The cardholder's choice on a co-badged card.
+type VerificationRequest_Brand struct {
+	union json.RawMessage
+}
+
+// VerificationRequestCardEntry Channel card_present only: how the card was read.
+type VerificationRequestCardEntry string
+
+// VerificationRequestCardPinFormat Of ISO 9564-1.
+type VerificationRequestCardPinFormat string
+
+// VerificationRequestCard0 defines model for VerificationRequest.Card.0.
+type VerificationRequestCard0 = interface{}
+
+// VerificationRequestCard1 defines model for VerificationRequest.Card.1.
+type VerificationRequestCard1 = interface{}
+
+// VerificationRequestCard2 defines model for VerificationRequest.Card.2.
+type VerificationRequestCard2 = interface{}
+
+// VerificationRequest_Card defines model for VerificationRequest.Card.
+type VerificationRequest_Card struct {
+	Cvv *string `json:"cvv,omitempty"`
+
+	// Emv Channel card_present only: the chip's data objects (DE 55) in hexadecimal, BER-TLV. Never stored.
+	Emv *string `json:"emv,omitempty"`
+
+	// Entry Channel card_present only: how the card was read.
+	Entry *VerificationRequestCardEntry `json:"entry,omitempty"`
+
+	// Expiry YYMM. May be left out of a payment that the merchant initiates.
+	Expiry *string `json:"expiry,omitempty"`
+
+	// Holder The cardholder's name.
+	Holder *string `json:"holder,omitempty"`
+
+	// Number Required unless track2 says it.
+	Number *string `json:"number,omitempty"`
+
+	// Pin Channel card_present only. An encrypted PIN block; the security module translates it into the acquirer's zone. Never stored.
+	Pin *struct {
+		Block *string `json:"block,omitempty"`
+
+		// Format Of ISO 9564-1.
+		Format VerificationRequestCardPinFormat `json:"format"`
+
+		// Key The zone of terminals: whose PIN key, or base derivation key, the block is under.
+		Key string `json:"key"`
+
+		// Ksn DUKPT: the key serial number.
+		Ksn *string `json:"ksn,omitempty"`
+	} `json:"pin,omitempty"`
+
+	// Token Of a stored card: number, expiry and holder are then left out.
+	Token *CardToken `json:"token,omitempty"`
+
+	// Track2 Channel card_present only, without sentinels. Never stored.
+	Track2 *string `json:"track2,omitempty"`
+	union  json.RawMessage
+}
+
+// VerificationRequestChannel defines model for VerificationRequest.Channel.
+type VerificationRequestChannel string
+
+// VerificationRequestScaExemption defines model for VerificationRequest.Sca.Exemption.
+type VerificationRequestScaExemption string
+
+// VerificationRequestStoredCredentialInitiator defines model for VerificationRequest.StoredCredential.Initiator.
+type VerificationRequestStoredCredentialInitiator string
+
+// VerificationRequestStoredCredentialUsage defines model for VerificationRequest.StoredCredential.Usage.
+type VerificationRequestStoredCredentialUsage string
 
 // Void defines model for Void.
 type Void struct {
@@ -2206,6 +2688,19 @@ type CaptureParams struct {
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 }
 
+// CorrectJSONBody defines parameters for Correct.
+type CorrectJSONBody struct {
+	// Amount The new total.
+	Amount Amount  `json:"amount"`
+	Reason *string `json:"reason,omitempty"`
+}
+
+// CorrectParams defines parameters for Correct.
+type CorrectParams struct {
+	// IdempotencyKey Names the request for ever, within its merchant. Printable ASCII; longest as configured, 128 by default.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+}
+
 // IncrementJSONBody defines parameters for Increment.
 type IncrementJSONBody struct {
 	Amount Amount `json:"amount"`
@@ -2239,6 +2734,15 @@ type VoidCaptureJSONBody struct {
 type VoidCaptureParams struct {
 	// IdempotencyKey Names the request for ever, within its merchant. Printable ASCII; longest as configured, 128 by default.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+}
+
+// VerifyCardParams defines parameters for VerifyCard.
+type VerifyCardParams struct {
+	// IdempotencyKey Names the request for ever, within its merchant. Printable ASCII; longest as configured, 128 by default.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
+
+	// Traceparent W3C Trace Context.
+	Traceparent *Traceparent `json:"traceparent,omitempty"`
 }
 
 // ChangeCardJSONBody defines parameters for ChangeCard.
@@ -2323,9 +2827,24 @@ type UploadBatchParams struct {
 // RefundJSONBody defines parameters for Refund.
 type RefundJSONBody struct {
 	// Amount All that remains where it is left out.
-	Amount  *Amount   `json:"amount,omitempty"`
-	Capture CaptureID `json:"capture"`
-	Reason  *string   `json:"reason,omitempty"`
+	Amount *Amount `json:"amount,omitempty"`
+
+	// Brand The scheme on a co-badged card.
+	Brand   *RefundJSONBody_Brand `json:"brand,omitempty"`
+	Capture *CaptureID            `json:"capture,omitempty"`
+
+	// Card A number and its expiry, or the token of a stored card.
+	Card *struct {
+		Expiry *string    `json:"expiry,omitempty"`
+		Number *string    `json:"number,omitempty"`
+		Token  *CardToken `json:"token,omitempty"`
+	} `json:"card,omitempty"`
+	Merchant *MerchantID `json:"merchant,omitempty"`
+	Reason   *string     `json:"reason,omitempty"`
+
+	// Reference The merchant's own.
+	Reference *string `json:"reference,omitempty"`
+	union     json.RawMessage
 }
 
 // RefundParams defines parameters for Refund.
@@ -2333,6 +2852,20 @@ type RefundParams struct {
 	// IdempotencyKey Names the request for ever, within its merchant. Printable ASCII; longest as configured, 128 by default.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 }
+
+// RefundJSONBodyBrand1 defines parameters for Refund.
+type RefundJSONBodyBrand1 = interface{}
+
+// RefundJSONBody_Brand defines parameters for Refund.
+type RefundJSONBody_Brand struct {
+	union json.RawMessage
+}
+
+// RefundJSONBody0 defines parameters for Refund.
+type RefundJSONBody0 = interface{}
+
+// RefundJSONBody1 defines parameters for Refund.
+type RefundJSONBody1 = interface{}
 
 // RefundByTagJSONBody defines parameters for RefundByTag.
 type RefundByTagJSONBody struct {
@@ -2377,6 +2910,9 @@ type AuthorizeJSONRequestBody = AuthorizationRequest
 // CaptureJSONRequestBody defines body for Capture for application/json ContentType.
 type CaptureJSONRequestBody CaptureJSONBody
 
+// CorrectJSONRequestBody defines body for Correct for application/json ContentType.
+type CorrectJSONRequestBody CorrectJSONBody
+
 // IncrementJSONRequestBody defines body for Increment for application/json ContentType.
 type IncrementJSONRequestBody IncrementJSONBody
 
@@ -2385,6 +2921,9 @@ type ReverseAuthorizationJSONRequestBody ReverseAuthorizationJSONBody
 
 // VoidCaptureJSONRequestBody defines body for VoidCapture for application/json ContentType.
 type VoidCaptureJSONRequestBody VoidCaptureJSONBody
+
+// VerifyCardJSONRequestBody defines body for VerifyCard for application/json ContentType.
+type VerifyCardJSONRequestBody = VerificationRequest
 
 // ChangeCardJSONRequestBody defines body for ChangeCard for application/json ContentType.
 type ChangeCardJSONRequestBody ChangeCardJSONBody
@@ -2768,6 +3307,544 @@ func (t *BatchProblem_Errors_Item) UnmarshalJSON(b []byte) error {
 	return err
 }
 
+// AsScheme returns the union data inside the VerificationRequest_Brand as a Scheme
+func (t VerificationRequest_Brand) AsScheme() (Scheme, error) {
+	var body Scheme
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromScheme overwrites any union data inside the VerificationRequest_Brand as the provided Scheme
+func (t *VerificationRequest_Brand) FromScheme(v Scheme) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeScheme performs a merge with any union data inside the VerificationRequest_Brand, using the provided Scheme
+func (t *VerificationRequest_Brand) MergeScheme(v Scheme) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsVerificationRequestBrand2 returns the union data inside the VerificationRequest_Brand as a VerificationRequestBrand2
+func (t VerificationRequest_Brand) AsVerificationRequestBrand2() (VerificationRequestBrand2, error) {
+	var body VerificationRequestBrand2
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromVerificationRequestBrand2 overwrites any union data inside the VerificationRequest_Brand as the provided VerificationRequestBrand2
+func (t *VerificationRequest_Brand) FromVerificationRequestBrand2(v VerificationRequestBrand2) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeVerificationRequestBrand2 performs a merge with any union data inside the VerificationRequest_Brand, using the provided VerificationRequestBrand2
+func (t *VerificationRequest_Brand) MergeVerificationRequestBrand2(v VerificationRequestBrand2) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t VerificationRequest_Brand) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *VerificationRequest_Brand) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
+// AsVerificationRequestCard0 returns the union data inside the VerificationRequest_Card as a VerificationRequestCard0
+func (t VerificationRequest_Card) AsVerificationRequestCard0() (VerificationRequestCard0, error) {
+	var body VerificationRequestCard0
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromVerificationRequestCard0 overwrites any union data inside the VerificationRequest_Card as the provided VerificationRequestCard0
+func (t *VerificationRequest_Card) FromVerificationRequestCard0(v VerificationRequestCard0) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeVerificationRequestCard0 performs a merge with any union data inside the VerificationRequest_Card, using the provided VerificationRequestCard0
+func (t *VerificationRequest_Card) MergeVerificationRequestCard0(v VerificationRequestCard0) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsVerificationRequestCard1 returns the union data inside the VerificationRequest_Card as a VerificationRequestCard1
+func (t VerificationRequest_Card) AsVerificationRequestCard1() (VerificationRequestCard1, error) {
+	var body VerificationRequestCard1
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromVerificationRequestCard1 overwrites any union data inside the VerificationRequest_Card as the provided VerificationRequestCard1
+func (t *VerificationRequest_Card) FromVerificationRequestCard1(v VerificationRequestCard1) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeVerificationRequestCard1 performs a merge with any union data inside the VerificationRequest_Card, using the provided VerificationRequestCard1
+func (t *VerificationRequest_Card) MergeVerificationRequestCard1(v VerificationRequestCard1) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsVerificationRequestCard2 returns the union data inside the VerificationRequest_Card as a VerificationRequestCard2
+func (t VerificationRequest_Card) AsVerificationRequestCard2() (VerificationRequestCard2, error) {
+	var body VerificationRequestCard2
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromVerificationRequestCard2 overwrites any union data inside the VerificationRequest_Card as the provided VerificationRequestCard2
+func (t *VerificationRequest_Card) FromVerificationRequestCard2(v VerificationRequestCard2) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeVerificationRequestCard2 performs a merge with any union data inside the VerificationRequest_Card, using the provided VerificationRequestCard2
+func (t *VerificationRequest_Card) MergeVerificationRequestCard2(v VerificationRequestCard2) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t VerificationRequest_Card) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	object := make(map[string]json.RawMessage)
+	if t.union != nil {
+		err = json.Unmarshal(b, &object)
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	if t.Cvv != nil {
+		object["cvv"], err = json.Marshal(t.Cvv)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'cvv': %w", err)
+		}
+	}
+
+	if t.Emv != nil {
+		object["emv"], err = json.Marshal(t.Emv)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'emv': %w", err)
+		}
+	}
+
+	if t.Entry != nil {
+		object["entry"], err = json.Marshal(t.Entry)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'entry': %w", err)
+		}
+	}
+
+	if t.Expiry != nil {
+		object["expiry"], err = json.Marshal(t.Expiry)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'expiry': %w", err)
+		}
+	}
+
+	if t.Holder != nil {
+		object["holder"], err = json.Marshal(t.Holder)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'holder': %w", err)
+		}
+	}
+
+	if t.Number != nil {
+		object["number"], err = json.Marshal(t.Number)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'number': %w", err)
+		}
+	}
+
+	if t.Pin != nil {
+		object["pin"], err = json.Marshal(t.Pin)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'pin': %w", err)
+		}
+	}
+
+	if t.Token != nil {
+		object["token"], err = json.Marshal(t.Token)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'token': %w", err)
+		}
+	}
+
+	if t.Track2 != nil {
+		object["track2"], err = json.Marshal(t.Track2)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'track2': %w", err)
+		}
+	}
+	b, err = json.Marshal(object)
+	return b, err
+}
+
+func (t *VerificationRequest_Card) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	if err != nil {
+		return err
+	}
+	object := make(map[string]json.RawMessage)
+	err = json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["cvv"]; found {
+		err = json.Unmarshal(raw, &t.Cvv)
+		if err != nil {
+			return fmt.Errorf("error reading 'cvv': %w", err)
+		}
+	}
+
+	if raw, found := object["emv"]; found {
+		err = json.Unmarshal(raw, &t.Emv)
+		if err != nil {
+			return fmt.Errorf("error reading 'emv': %w", err)
+		}
+	}
+
+	if raw, found := object["entry"]; found {
+		err = json.Unmarshal(raw, &t.Entry)
+		if err != nil {
+			return fmt.Errorf("error reading 'entry': %w", err)
+		}
+	}
+
+	if raw, found := object["expiry"]; found {
+		err = json.Unmarshal(raw, &t.Expiry)
+		if err != nil {
+			return fmt.Errorf("error reading 'expiry': %w", err)
+		}
+	}
+
+	if raw, found := object["holder"]; found {
+		err = json.Unmarshal(raw, &t.Holder)
+		if err != nil {
+			return fmt.Errorf("error reading 'holder': %w", err)
+		}
+	}
+
+	if raw, found := object["number"]; found {
+		err = json.Unmarshal(raw, &t.Number)
+		if err != nil {
+			return fmt.Errorf("error reading 'number': %w", err)
+		}
+	}
+
+	if raw, found := object["pin"]; found {
+		err = json.Unmarshal(raw, &t.Pin)
+		if err != nil {
+			return fmt.Errorf("error reading 'pin': %w", err)
+		}
+	}
+
+	if raw, found := object["token"]; found {
+		err = json.Unmarshal(raw, &t.Token)
+		if err != nil {
+			return fmt.Errorf("error reading 'token': %w", err)
+		}
+	}
+
+	if raw, found := object["track2"]; found {
+		err = json.Unmarshal(raw, &t.Track2)
+		if err != nil {
+			return fmt.Errorf("error reading 'track2': %w", err)
+		}
+	}
+
+	return err
+}
+
+// AsRefundJSONBody0 returns the union data inside the RefundJSONBody as a RefundJSONBody0
+func (t RefundJSONBody) AsRefundJSONBody0() (RefundJSONBody0, error) {
+	var body RefundJSONBody0
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRefundJSONBody0 overwrites any union data inside the RefundJSONBody as the provided RefundJSONBody0
+func (t *RefundJSONBody) FromRefundJSONBody0(v RefundJSONBody0) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeRefundJSONBody0 performs a merge with any union data inside the RefundJSONBody, using the provided RefundJSONBody0
+func (t *RefundJSONBody) MergeRefundJSONBody0(v RefundJSONBody0) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRefundJSONBody1 returns the union data inside the RefundJSONBody as a RefundJSONBody1
+func (t RefundJSONBody) AsRefundJSONBody1() (RefundJSONBody1, error) {
+	var body RefundJSONBody1
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRefundJSONBody1 overwrites any union data inside the RefundJSONBody as the provided RefundJSONBody1
+func (t *RefundJSONBody) FromRefundJSONBody1(v RefundJSONBody1) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeRefundJSONBody1 performs a merge with any union data inside the RefundJSONBody, using the provided RefundJSONBody1
+func (t *RefundJSONBody) MergeRefundJSONBody1(v RefundJSONBody1) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t RefundJSONBody) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	object := make(map[string]json.RawMessage)
+	if t.union != nil {
+		err = json.Unmarshal(b, &object)
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	if t.Amount != nil {
+		object["amount"], err = json.Marshal(t.Amount)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'amount': %w", err)
+		}
+	}
+
+	if t.Brand != nil {
+		object["brand"], err = json.Marshal(t.Brand)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'brand': %w", err)
+		}
+	}
+
+	if t.Capture != nil {
+		object["capture"], err = json.Marshal(t.Capture)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'capture': %w", err)
+		}
+	}
+
+	if t.Card != nil {
+		object["card"], err = json.Marshal(t.Card)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'card': %w", err)
+		}
+	}
+
+	if t.Merchant != nil {
+		object["merchant"], err = json.Marshal(t.Merchant)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'merchant': %w", err)
+		}
+	}
+
+	if t.Reason != nil {
+		object["reason"], err = json.Marshal(t.Reason)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'reason': %w", err)
+		}
+	}
+
+	if t.Reference != nil {
+		object["reference"], err = json.Marshal(t.Reference)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'reference': %w", err)
+		}
+	}
+	b, err = json.Marshal(object)
+	return b, err
+}
+
+func (t *RefundJSONBody) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	if err != nil {
+		return err
+	}
+	object := make(map[string]json.RawMessage)
+	err = json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["amount"]; found {
+		err = json.Unmarshal(raw, &t.Amount)
+		if err != nil {
+			return fmt.Errorf("error reading 'amount': %w", err)
+		}
+	}
+
+	if raw, found := object["brand"]; found {
+		err = json.Unmarshal(raw, &t.Brand)
+		if err != nil {
+			return fmt.Errorf("error reading 'brand': %w", err)
+		}
+	}
+
+	if raw, found := object["capture"]; found {
+		err = json.Unmarshal(raw, &t.Capture)
+		if err != nil {
+			return fmt.Errorf("error reading 'capture': %w", err)
+		}
+	}
+
+	if raw, found := object["card"]; found {
+		err = json.Unmarshal(raw, &t.Card)
+		if err != nil {
+			return fmt.Errorf("error reading 'card': %w", err)
+		}
+	}
+
+	if raw, found := object["merchant"]; found {
+		err = json.Unmarshal(raw, &t.Merchant)
+		if err != nil {
+			return fmt.Errorf("error reading 'merchant': %w", err)
+		}
+	}
+
+	if raw, found := object["reason"]; found {
+		err = json.Unmarshal(raw, &t.Reason)
+		if err != nil {
+			return fmt.Errorf("error reading 'reason': %w", err)
+		}
+	}
+
+	if raw, found := object["reference"]; found {
+		err = json.Unmarshal(raw, &t.Reference)
+		if err != nil {
+			return fmt.Errorf("error reading 'reference': %w", err)
+		}
+	}
+
+	return err
+}
+
+// AsScheme returns the union data inside the RefundJSONBody_Brand as a Scheme
+func (t RefundJSONBody_Brand) AsScheme() (Scheme, error) {
+	var body Scheme
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromScheme overwrites any union data inside the RefundJSONBody_Brand as the provided Scheme
+func (t *RefundJSONBody_Brand) FromScheme(v Scheme) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeScheme performs a merge with any union data inside the RefundJSONBody_Brand, using the provided Scheme
+func (t *RefundJSONBody_Brand) MergeScheme(v Scheme) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsRefundJSONBodyBrand1 returns the union data inside the RefundJSONBody_Brand as a RefundJSONBodyBrand1
+func (t RefundJSONBody_Brand) AsRefundJSONBodyBrand1() (RefundJSONBodyBrand1, error) {
+	var body RefundJSONBodyBrand1
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromRefundJSONBodyBrand1 overwrites any union data inside the RefundJSONBody_Brand as the provided RefundJSONBodyBrand1
+func (t *RefundJSONBody_Brand) FromRefundJSONBodyBrand1(v RefundJSONBodyBrand1) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeRefundJSONBodyBrand1 performs a merge with any union data inside the RefundJSONBody_Brand, using the provided RefundJSONBodyBrand1
+func (t *RefundJSONBody_Brand) MergeRefundJSONBodyBrand1(v RefundJSONBodyBrand1) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t RefundJSONBody_Brand) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *RefundJSONBody_Brand) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
 // AsReverseJSONBody0 returns the union data inside the ReverseJSONBody as a ReverseJSONBody0
 func (t ReverseJSONBody) AsReverseJSONBody0() (ReverseJSONBody0, error) {
 	var body ReverseJSONBody0
@@ -3022,6 +4099,24 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/authorizations/{id}/captures (the `Capture` operationId).
 	Capture(ctx context.Context, id ID, params *CaptureParams, body CaptureJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CorrectWithBody Change what a captured payment comes to, all in all
+	//
+	// The difference is charged to the stored card, as a payment of its own, or refunded. What was charged and refunded before counts, and what of it is in doubt; a correction to the same total is refused with `no_difference`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/authorizations/{id}/corrections (the `Correct` operationId).
+	CorrectWithBody(ctx context.Context, id ID, params *CorrectParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Correct Change what a captured payment comes to, all in all
+	//
+	// The difference is charged to the stored card, as a payment of its own, or refunded. What was charged and refunded before counts, and what of it is in doubt; a correction to the same total is refused with `no_difference`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/authorizations/{id}/corrections (the `Correct` operationId).
+	Correct(ctx context.Context, id ID, params *CorrectParams, body CorrectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// IncrementWithBody Ask for more on top of what was authorized
 	//
 	// The acquirer is asked online.
@@ -3077,6 +4172,20 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/captures/{id}/reversals (the `VoidCapture` operationId).
 	VoidCapture(ctx context.Context, id CaptureID, params *VoidCaptureParams, body VoidCaptureJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// VerifyCardWithBody Verify an account, for nothing
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/card-verifications (the `VerifyCard` operationId).
+	VerifyCardWithBody(ctx context.Context, params *VerifyCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VerifyCard Verify an account, for nothing
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/card-verifications (the `VerifyCard` operationId).
+	VerifyCard(ctx context.Context, params *VerifyCardParams, body VerifyCardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeleteCard Forget a stored card
 	//
 	// Corresponds with DELETE /v1/cards/{token} (the `DeleteCard` operationId).
@@ -3100,6 +4209,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /v1/cards/{token} (the `ChangeCard` operationId).
 	ChangeCard(ctx context.Context, token CardTokenInPath, body ChangeCardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCorrection One correction and where it stands now
+	//
+	// Corresponds with GET /v1/corrections/{id} (the `GetCorrection` operationId).
+	GetCorrection(ctx context.Context, id CorrectionID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListLinks This node's links to acquirers, and what is owed to them
 	//
@@ -3423,6 +4537,44 @@ func (c *Client) Capture(ctx context.Context, id ID, params *CaptureParams, body
 	return c.Client.Do(req)
 }
 
+// CorrectWithBody Change what a captured payment comes to, all in all
+//
+// The difference is charged to the stored card, as a payment of its own, or refunded. What was charged and refunded before counts, and what of it is in doubt; a correction to the same total is refused with `no_difference`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/authorizations/{id}/corrections (the `Correct` operationId).
+func (c *Client) CorrectWithBody(ctx context.Context, id ID, params *CorrectParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCorrectRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Correct Change what a captured payment comes to, all in all
+//
+// The difference is charged to the stored card, as a payment of its own, or refunded. What was charged and refunded before counts, and what of it is in doubt; a correction to the same total is refused with `no_difference`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/authorizations/{id}/corrections (the `Correct` operationId).
+func (c *Client) Correct(ctx context.Context, id ID, params *CorrectParams, body CorrectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCorrectRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // IncrementWithBody Ask for more on top of what was authorized
 //
 // The acquirer is asked online.
@@ -3548,6 +4700,40 @@ func (c *Client) VoidCapture(ctx context.Context, id CaptureID, params *VoidCapt
 	return c.Client.Do(req)
 }
 
+// VerifyCardWithBody Verify an account, for nothing
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/card-verifications (the `VerifyCard` operationId).
+func (c *Client) VerifyCardWithBody(ctx context.Context, params *VerifyCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyCardRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VerifyCard Verify an account, for nothing
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/card-verifications (the `VerifyCard` operationId).
+func (c *Client) VerifyCard(ctx context.Context, params *VerifyCardParams, body VerifyCardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyCardRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DeleteCard Forget a stored card
 //
 // Corresponds with DELETE /v1/cards/{token} (the `DeleteCard` operationId).
@@ -3602,6 +4788,21 @@ func (c *Client) ChangeCardWithBody(ctx context.Context, token CardTokenInPath, 
 // Corresponds with PATCH /v1/cards/{token} (the `ChangeCard` operationId).
 func (c *Client) ChangeCard(ctx context.Context, token CardTokenInPath, body ChangeCardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewChangeCardRequest(c.Server, token, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCorrection One correction and where it stands now
+//
+// Corresponds with GET /v1/corrections/{id} (the `GetCorrection` operationId).
+func (c *Client) GetCorrection(ctx context.Context, id CorrectionID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCorrectionRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4399,6 +5600,66 @@ func NewCaptureRequestWithBody(server string, id ID, params *CaptureParams, cont
 	return req, nil
 }
 
+// NewCorrectRequest calls the generic Correct builder with application/json body
+func NewCorrectRequest(server string, id ID, params *CorrectParams, body CorrectJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCorrectRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewCorrectRequestWithBody constructs an http.Request for the Correct method, with any body, and a specified content type
+func NewCorrectRequestWithBody(server string, id ID, params *CorrectParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/authorizations/%s/corrections", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
+
+	return req, nil
+}
+
 // NewIncrementRequest calls the generic Increment builder with application/json body
 func NewIncrementRequest(server string, id ID, params *IncrementParams, body IncrementJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -4613,6 +5874,70 @@ func NewVoidCaptureRequestWithBody(server string, id CaptureID, params *VoidCapt
 	return req, nil
 }
 
+// NewVerifyCardRequest calls the generic VerifyCard builder with application/json body
+func NewVerifyCardRequest(server string, params *VerifyCardParams, body VerifyCardJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewVerifyCardRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewVerifyCardRequestWithBody constructs an http.Request for the VerifyCard method, with any body, and a specified content type
+func NewVerifyCardRequestWithBody(server string, params *VerifyCardParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/card-verifications")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+		if params.Traceparent != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.Traceparent, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewDeleteCardRequest constructs an http.Request for the DeleteCard method
 func NewDeleteCardRequest(server string, token CardTokenInPath) (*http.Request, error) {
 	var err error
@@ -4724,6 +6049,40 @@ func NewChangeCardRequestWithBody(server string, token CardTokenInPath, contentT
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetCorrectionRequest constructs an http.Request for the GetCorrection method
+func NewGetCorrectionRequest(server string, id CorrectionID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/corrections/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -5913,6 +7272,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/authorizations/{id}/captures (the `Capture` operationId).
 	CaptureWithResponse(ctx context.Context, id ID, params *CaptureParams, body CaptureJSONRequestBody, reqEditors ...RequestEditorFn) (*CaptureResponse, error)
 
+	// CorrectWithBodyWithResponse Change what a captured payment comes to, all in all
+	//
+	// The difference is charged to the stored card, as a payment of its own, or refunded. What was charged and refunded before counts, and what of it is in doubt; a correction to the same total is refused with `no_difference`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/authorizations/{id}/corrections (the `Correct` operationId).
+	CorrectWithBodyWithResponse(ctx context.Context, id ID, params *CorrectParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CorrectResponse, error)
+
+	// CorrectWithResponse Change what a captured payment comes to, all in all
+	//
+	// The difference is charged to the stored card, as a payment of its own, or refunded. What was charged and refunded before counts, and what of it is in doubt; a correction to the same total is refused with `no_difference`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/authorizations/{id}/corrections (the `Correct` operationId).
+	CorrectWithResponse(ctx context.Context, id ID, params *CorrectParams, body CorrectJSONRequestBody, reqEditors ...RequestEditorFn) (*CorrectResponse, error)
+
 	// IncrementWithBodyWithResponse Ask for more on top of what was authorized
 	//
 	// The acquirer is asked online.
@@ -5970,6 +7347,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/captures/{id}/reversals (the `VoidCapture` operationId).
 	VoidCaptureWithResponse(ctx context.Context, id CaptureID, params *VoidCaptureParams, body VoidCaptureJSONRequestBody, reqEditors ...RequestEditorFn) (*VoidCaptureResponse, error)
 
+	// VerifyCardWithBodyWithResponse Verify an account, for nothing
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/card-verifications (the `VerifyCard` operationId).
+	VerifyCardWithBodyWithResponse(ctx context.Context, params *VerifyCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*VerifyCardResponse, error)
+
+	// VerifyCardWithResponse Verify an account, for nothing
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/card-verifications (the `VerifyCard` operationId).
+	VerifyCardWithResponse(ctx context.Context, params *VerifyCardParams, body VerifyCardJSONRequestBody, reqEditors ...RequestEditorFn) (*VerifyCardResponse, error)
+
 	// DeleteCardWithResponse Forget a stored card
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -5997,6 +7388,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PATCH /v1/cards/{token} (the `ChangeCard` operationId).
 	ChangeCardWithResponse(ctx context.Context, token CardTokenInPath, body ChangeCardJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeCardResponse, error)
+
+	// GetCorrectionWithResponse One correction and where it stands now
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/corrections/{id} (the `GetCorrection` operationId).
+	GetCorrectionWithResponse(ctx context.Context, id CorrectionID, reqEditors ...RequestEditorFn) (*GetCorrectionResponse, error)
 
 	// ListLinksWithResponse This node's links to acquirers, and what is owed to them
 	//
@@ -6777,6 +8175,159 @@ func (r CaptureResponse) ContentType() string {
 	return ""
 }
 
+// CorrectResponse401Headers the declared response headers of an HTTP 401 response for Correct
+type CorrectResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// CorrectResponse405Headers the declared response headers of an HTTP 405 response for Correct
+type CorrectResponse405Headers struct {
+	Allow string
+}
+
+// CorrectResponse409Headers the declared response headers of an HTTP 409 response for Correct
+type CorrectResponse409Headers struct {
+	RetryAfter *int
+}
+
+// CorrectResponse429Headers the declared response headers of an HTTP 429 response for Correct
+type CorrectResponse429Headers struct {
+	RetryAfter int
+}
+
+// CorrectResponse503Headers the declared response headers of an HTTP 503 response for Correct
+type CorrectResponse503Headers struct {
+	RetryAfter int
+}
+
+type CorrectResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Correction
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *BadRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthorized
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *Forbidden
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *NotFound
+	// ApplicationproblemJSON405 the response for an HTTP 405 `application/problem+json` response
+	ApplicationproblemJSON405 *MethodNotAllowed
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *PaymentProblem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationproblemJSON422 *Invalid
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *RateLimited
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *CorrectResponse401Headers
+	// Headers405 the parsed response headers for an HTTP 405 response
+	Headers405 *CorrectResponse405Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *CorrectResponse409Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CorrectResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CorrectResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CorrectResponse) GetJSON201() *Correction {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON400() *BadRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON401() *Unauthorized {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON403() *Forbidden {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON404() *NotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON405 returns the response for an HTTP 405 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON405() *MethodNotAllowed {
+	return r.ApplicationproblemJSON405
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON409() *PaymentProblem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON422() *Invalid {
+	return r.ApplicationproblemJSON422
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON429() *RateLimited {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r CorrectResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CorrectResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CorrectResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CorrectResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CorrectResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // IncrementResponse401Headers the declared response headers of an HTTP 401 response for Increment
 type IncrementResponse401Headers struct {
 	WWWAuthenticate string
@@ -7340,6 +8891,173 @@ func (r VoidCaptureResponse) ContentType() string {
 	return ""
 }
 
+// VerifyCardResponse401Headers the declared response headers of an HTTP 401 response for VerifyCard
+type VerifyCardResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// VerifyCardResponse405Headers the declared response headers of an HTTP 405 response for VerifyCard
+type VerifyCardResponse405Headers struct {
+	Allow string
+}
+
+// VerifyCardResponse409Headers the declared response headers of an HTTP 409 response for VerifyCard
+type VerifyCardResponse409Headers struct {
+	RetryAfter *int
+}
+
+// VerifyCardResponse429Headers the declared response headers of an HTTP 429 response for VerifyCard
+type VerifyCardResponse429Headers struct {
+	RetryAfter int
+}
+
+// VerifyCardResponse503Headers the declared response headers of an HTTP 503 response for VerifyCard
+type VerifyCardResponse503Headers struct {
+	RetryAfter *int
+}
+
+type VerifyCardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Authorization
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *BadRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthorized
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *Forbidden
+	// ApplicationproblemJSON405 the response for an HTTP 405 `application/problem+json` response
+	ApplicationproblemJSON405 *MethodNotAllowed
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *RequestTimeout
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *PaymentProblem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationproblemJSON422 *Invalid
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *RateLimited
+	// ApplicationproblemJSON431 the response for an HTTP 431 `application/problem+json` response
+	ApplicationproblemJSON431 *HeaderTooLarge
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *PaymentProblem
+	// ApplicationproblemJSON504 the response for an HTTP 504 `application/problem+json` response
+	ApplicationproblemJSON504 *PaymentProblem
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *VerifyCardResponse401Headers
+	// Headers405 the parsed response headers for an HTTP 405 response
+	Headers405 *VerifyCardResponse405Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *VerifyCardResponse409Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *VerifyCardResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *VerifyCardResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r VerifyCardResponse) GetJSON201() *Authorization {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON400() *BadRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON401() *Unauthorized {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON403() *Forbidden {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON405 returns the response for an HTTP 405 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON405() *MethodNotAllowed {
+	return r.ApplicationproblemJSON405
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON408() *RequestTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON409() *PaymentProblem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON422() *Invalid {
+	return r.ApplicationproblemJSON422
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON429() *RateLimited {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON431 returns the response for an HTTP 431 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON431() *HeaderTooLarge {
+	return r.ApplicationproblemJSON431
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON503() *PaymentProblem {
+	return r.ApplicationproblemJSON503
+}
+
+// GetApplicationproblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
+func (r VerifyCardResponse) GetApplicationproblemJSON504() *PaymentProblem {
+	return r.ApplicationproblemJSON504
+}
+
+// GetBody returns the raw response body bytes
+func (r VerifyCardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r VerifyCardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r VerifyCardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r VerifyCardResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // DeleteCardResponse401Headers the declared response headers of an HTTP 401 response for DeleteCard
 type DeleteCardResponse401Headers struct {
 	WWWAuthenticate string
@@ -7674,6 +9392,110 @@ func (r ChangeCardResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ChangeCardResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetCorrectionResponse401Headers the declared response headers of an HTTP 401 response for GetCorrection
+type GetCorrectionResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GetCorrectionResponse405Headers the declared response headers of an HTTP 405 response for GetCorrection
+type GetCorrectionResponse405Headers struct {
+	Allow string
+}
+
+// GetCorrectionResponse429Headers the declared response headers of an HTTP 429 response for GetCorrection
+type GetCorrectionResponse429Headers struct {
+	RetryAfter int
+}
+
+// GetCorrectionResponse503Headers the declared response headers of an HTTP 503 response for GetCorrection
+type GetCorrectionResponse503Headers struct {
+	RetryAfter int
+}
+
+type GetCorrectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CorrectionRecord
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthorized
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *NotFound
+	// ApplicationproblemJSON405 the response for an HTTP 405 `application/problem+json` response
+	ApplicationproblemJSON405 *MethodNotAllowed
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *RateLimited
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetCorrectionResponse401Headers
+	// Headers405 the parsed response headers for an HTTP 405 response
+	Headers405 *GetCorrectionResponse405Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetCorrectionResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetCorrectionResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCorrectionResponse) GetJSON200() *CorrectionRecord {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetCorrectionResponse) GetApplicationproblemJSON401() *Unauthorized {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetCorrectionResponse) GetApplicationproblemJSON404() *NotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON405 returns the response for an HTTP 405 `application/problem+json` response
+func (r GetCorrectionResponse) GetApplicationproblemJSON405() *MethodNotAllowed {
+	return r.ApplicationproblemJSON405
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r GetCorrectionResponse) GetApplicationproblemJSON429() *RateLimited {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetCorrectionResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCorrectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCorrectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCorrectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCorrectionResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10759,6 +12581,36 @@ func (c *ClientWithResponses) CaptureWithResponse(ctx context.Context, id ID, pa
 	return ParseCaptureResponse(rsp)
 }
 
+// CorrectWithBodyWithResponse Change what a captured payment comes to, all in all
+//
+// The difference is charged to the stored card, as a payment of its own, or refunded. What was charged and refunded before counts, and what of it is in doubt; a correction to the same total is refused with `no_difference`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/authorizations/{id}/corrections (the `Correct` operationId).
+func (c *ClientWithResponses) CorrectWithBodyWithResponse(ctx context.Context, id ID, params *CorrectParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CorrectResponse, error) {
+	rsp, err := c.CorrectWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCorrectResponse(rsp)
+}
+
+// CorrectWithResponse Change what a captured payment comes to, all in all
+//
+// The difference is charged to the stored card, as a payment of its own, or refunded. What was charged and refunded before counts, and what of it is in doubt; a correction to the same total is refused with `no_difference`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/authorizations/{id}/corrections (the `Correct` operationId).
+func (c *ClientWithResponses) CorrectWithResponse(ctx context.Context, id ID, params *CorrectParams, body CorrectJSONRequestBody, reqEditors ...RequestEditorFn) (*CorrectResponse, error) {
+	rsp, err := c.Correct(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCorrectResponse(rsp)
+}
+
 // IncrementWithBodyWithResponse Ask for more on top of what was authorized
 //
 // The acquirer is asked online.
@@ -10858,6 +12710,32 @@ func (c *ClientWithResponses) VoidCaptureWithResponse(ctx context.Context, id Ca
 	return ParseVoidCaptureResponse(rsp)
 }
 
+// VerifyCardWithBodyWithResponse Verify an account, for nothing
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/card-verifications (the `VerifyCard` operationId).
+func (c *ClientWithResponses) VerifyCardWithBodyWithResponse(ctx context.Context, params *VerifyCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*VerifyCardResponse, error) {
+	rsp, err := c.VerifyCardWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVerifyCardResponse(rsp)
+}
+
+// VerifyCardWithResponse Verify an account, for nothing
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/card-verifications (the `VerifyCard` operationId).
+func (c *ClientWithResponses) VerifyCardWithResponse(ctx context.Context, params *VerifyCardParams, body VerifyCardJSONRequestBody, reqEditors ...RequestEditorFn) (*VerifyCardResponse, error) {
+	rsp, err := c.VerifyCard(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVerifyCardResponse(rsp)
+}
+
 // DeleteCardWithResponse Forget a stored card
 //
 // Returns a wrapper object for the known response body format(s).
@@ -10908,6 +12786,19 @@ func (c *ClientWithResponses) ChangeCardWithResponse(ctx context.Context, token 
 		return nil, err
 	}
 	return ParseChangeCardResponse(rsp)
+}
+
+// GetCorrectionWithResponse One correction and where it stands now
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/corrections/{id} (the `GetCorrection` operationId).
+func (c *ClientWithResponses) GetCorrectionWithResponse(ctx context.Context, id CorrectionID, reqEditors ...RequestEditorFn) (*GetCorrectionResponse, error) {
+	rsp, err := c.GetCorrection(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCorrectionResponse(rsp)
 }
 
 // ListLinksWithResponse This node's links to acquirers, and what is owed to them
@@ -11873,6 +13764,162 @@ func ParseCaptureResponse(rsp *http.Response) (*CaptureResponse, error) {
 	return response, nil
 }
 
+// ParseCorrectResponse parses an HTTP response from a CorrectWithResponse call
+func ParseCorrectResponse(rsp *http.Response) (*CorrectResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CorrectResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Correction
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 405:
+		var dest MethodNotAllowed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON405 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PaymentProblem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers CorrectResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 405:
+		var headers CorrectResponse405Headers
+		if values := rsp.Header.Values("Allow"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Allow", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Allow = value
+		}
+		response.Headers405 = &headers
+	case rsp.StatusCode == 409:
+		var headers CorrectResponse409Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 429:
+		var headers CorrectResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers CorrectResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseIncrementResponse parses an HTTP response from a IncrementWithResponse call
 func ParseIncrementResponse(rsp *http.Response) (*IncrementResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12445,6 +14492,176 @@ func ParseVoidCaptureResponse(rsp *http.Response) (*VoidCaptureResponse, error) 
 	return response, nil
 }
 
+// ParseVerifyCardResponse parses an HTTP response from a VerifyCardWithResponse call
+func ParseVerifyCardResponse(rsp *http.Response) (*VerifyCardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &VerifyCardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Authorization
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 405:
+		var dest MethodNotAllowed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON405 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PaymentProblem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest Invalid
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest PaymentProblem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
+		var dest PaymentProblem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON504 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers VerifyCardResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 405:
+		var headers VerifyCardResponse405Headers
+		if values := rsp.Header.Values("Allow"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Allow", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Allow = value
+		}
+		response.Headers405 = &headers
+	case rsp.StatusCode == 409:
+		var headers VerifyCardResponse409Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 429:
+		var headers VerifyCardResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers VerifyCardResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseDeleteCardResponse parses an HTTP response from a DeleteCardWithResponse call
 func ParseDeleteCardResponse(rsp *http.Response) (*DeleteCardResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12772,6 +14989,110 @@ func ParseChangeCardResponse(rsp *http.Response) (*ChangeCardResponse, error) {
 		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers ChangeCardResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetCorrectionResponse parses an HTTP response from a GetCorrectionWithResponse call
+func ParseGetCorrectionResponse(rsp *http.Response) (*GetCorrectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCorrectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CorrectionRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 405:
+		var dest MethodNotAllowed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON405 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest RateLimited
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GetCorrectionResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 405:
+		var headers GetCorrectionResponse405Headers
+		if values := rsp.Header.Values("Allow"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Allow", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Allow = value
+		}
+		response.Headers405 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetCorrectionResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetCorrectionResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {

@@ -77,6 +77,9 @@ type LinkConfig struct {
 	// KeepsNoHold: after 06, 22 and 96 the acquirer holds nothing, so that
 	// another route may be tried.
 	KeepsNoHold bool `yaml:"keeps_no_hold"`
+	// RefundsFinal: the acquirer reverses no refund. One without an answer waits
+	// for a person, and no machine repeats it.
+	RefundsFinal bool `yaml:"refunds_final,omitempty"`
 	// Security is what the link has the security module do; nothing when left out.
 	Security LinkSecurity `yaml:"security,omitempty"`
 	// CutOver is when the link's business day ends, HH:MM UTC: its clearing file

@@ -93,6 +93,27 @@ func voidCommand() *cobra.Command {
 	return c
 }
 
+func correctCommand() *cobra.Command {
+	var o movementOptions
+	c := &cobra.Command{
+		Use:     "correct AUTHORIZATION",
+		Short:   "Change what a captured payment comes to: the difference is charged to its stored card, or refunded",
+		Example: `  authswitch correct auth_0199… --amount 1450 --reason "10 kg" --key @api.key`,
+		Args:    oneID("auth_"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			body := o.body()
+			if o.reason != "" {
+				body["reason"] = o.reason
+			}
+			return o.move(cmd, "/v1/authorizations/"+args[0]+"/corrections", body)
+		},
+	}
+	o.flags(c, true)
+	c.Flags().Lookup("amount").Usage = "the new total, in minor units"
+	c.Flags().StringVar(&o.reason, "reason", "", "the merchant's own reason, kept with the correction")
+	return c
+}
+
 // move asks the API and prints its answer.
 func (o *movementOptions) move(cmd *cobra.Command, path string, body map[string]any) error {
 	var answer json.RawMessage

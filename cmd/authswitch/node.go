@@ -160,7 +160,7 @@ func (n *node) buildCore(context.Context) error {
 			return err
 		}
 		n.links = append(n.links, l)
-		lane := switching.Lane{Name: c.Name, Dialect: d, KeepsNoHold: c.KeepsNoHold}
+		lane := switching.Lane{Name: c.Name, Dialect: d, KeepsNoHold: c.KeepsNoHold, RefundsFinal: c.RefundsFinal}
 		if z != nil {
 			lane.Zone = z
 		}
@@ -171,7 +171,7 @@ func (n *node) buildCore(context.Context) error {
 	}
 	n.linkSet.Store(n.byName)
 	n.core, err = switching.New(switching.Deps{
-		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Cards: n.store, Links: n.store, Opener: n.cards.For(hsm.Capture), CardScope: n.cardScope, Exchanger: n.byName, Sealer: n.cards,
+		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Moves: n.store, Cards: n.store, Links: n.store, Opener: n.cards.For(hsm.Capture), CardScope: n.cardScope, Exchanger: n.byName, Sealer: n.cards,
 		Table: &n.changing.table, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
 		Now: wallClock, Mint: minter.Mint, Log: n.log, Registerer: n.registry,
 	})
@@ -252,7 +252,7 @@ func (n *node) openDoors(context.Context) error {
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
 	deps := api.Deps{
-		Authorizer: n.core, Reverser: n.core, Operator: n.core, Cards: n.core, Gateways: &n.changing, Administrators: &n.changing, Merchants: merchantKeeper{n}, PaymentLinks: linkKeeper{n}, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
+		Authorizer: n.core, Reverser: n.core, Operator: n.core, Corrector: n.core, Cards: n.core, Gateways: &n.changing, Administrators: &n.changing, Merchants: merchantKeeper{n}, PaymentLinks: linkKeeper{n}, Reader: reader, Finder: reader, Links: n.linkViews, Now: wallClock, Log: n.log, Registerer: n.registry,
 	}
 	if err := n.openBatches(&deps); err != nil {
 		return err

@@ -48,7 +48,8 @@ const maxOperation = 24 << 10
 type operation struct {
 	Operator string        `json:"operator"`
 	Reason   string        `json:"reason"`
-	Key      *keyOperation `json:"key,omitempty"` // of /operate/keys
+	Result   string        `json:"result,omitempty"` // of a write-off: what became of operations that are exceptions
+	Key      *keyOperation `json:"key,omitempty"`    // of /operate/keys
 }
 
 // operatorToken reads the node's token, made at its first start. Removing the
@@ -199,7 +200,11 @@ func (o *operations) writeOffPayment(r *http.Request, b *operation) (any, *failu
 	if err != nil {
 		return nil, refuse(http.StatusNotFound, "no payment has that id")
 	}
-	ended, state, err := o.writeOff(&payment.WriteOff{ID: id, Operator: b.Operator, Reason: b.Reason})
+	how, known := payment.ParseResolution(b.Result)
+	if !known {
+		return nil, refuse(http.StatusBadRequest, "result is taken or not_taken: what the acquirer did about the operations that are exceptions")
+	}
+	ended, state, err := o.writeOff(&payment.WriteOff{ID: id, Operator: b.Operator, Reason: b.Reason, Operations: how})
 	switch {
 	case errors.Is(err, journal.ErrInvalid):
 		return nil, refuse(http.StatusBadRequest, "%s", err)
@@ -208,7 +213,7 @@ func (o *operations) writeOffPayment(r *http.Request, b *operation) (any, *failu
 	case err != nil:
 		return nil, refuse(http.StatusServiceUnavailable, "%s; ask again, nothing is written off twice", err)
 	case ended == 0:
-		return nil, refuse(http.StatusConflict, "it owes no exception (it is %s); only an exception is closed by hand", state)
+		return nil, refuse(http.StatusConflict, "it owes no exception (it is %s); only an exception is closed by hand, and one of an operation needs --result", state)
 	}
 	return map[string]any{"id": r.PathValue("id"), "state": state.String(), "written_off": ended}, nil
 }

@@ -28,6 +28,7 @@ type operator struct {
 	reason    string
 	asJSON    bool
 	key       *keyOperation // of the commands that change keys
+	result    string        // of a write-off
 }
 
 // operatorTokenVariable names the token's file where no flag does. The token
@@ -63,7 +64,7 @@ func (o *operator) ask(ctx context.Context, method, path string, v any) error {
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(operation{Operator: o.name, Reason: o.reason, Key: o.key})
+	body, err := json.Marshal(operation{Operator: o.name, Reason: o.reason, Key: o.key, Result: o.result})
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
@@ -239,7 +240,12 @@ func writeOffCommand() *cobra.Command {
 		Long: `An exception is a reversal that an acquirer answered in a way no machine may
 settle. It stays owed, repeated once an hour, until the acquirer acknowledges it
 or a person has settled it otherwise and says so here. Who and why stand in the
-payment's history for ever. What is still being reversed cannot be written off.`,
+payment's history for ever. What is still being reversed cannot be written off.
+
+A capture, refund, increment, partial reversal or void can be an exception too: a
+refund without an answer where the link cannot reverse refunds, an advice that
+the acquirer refuses. Say with --result what you found out: taken (it is done) or
+not_taken (its amount is free again).`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.reason == "" {
 				return fmt.Errorf("%w: --reason is needed: a ticket, what the acquirer said", errUsage)
@@ -252,5 +258,6 @@ payment's history for ever. What is still being reversed cannot be written off.`
 		},
 	}
 	operatorFlags(c, &o)
+	c.Flags().StringVar(&o.result, "result", "", "taken or not_taken: what the acquirer did about operations that are exceptions")
 	return c
 }
