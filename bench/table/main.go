@@ -38,6 +38,7 @@ type settings struct {
 	late     time.Duration
 	portBase int
 	owed     int
+	lines    int
 	only     string
 }
 
@@ -63,7 +64,8 @@ func main() {
 	flag.DurationVar(&t.late, "late-limit", 20*time.Millisecond, "the generator's lateness, p99, that a run may have")
 	flag.IntVar(&t.portBase, "port-base", 28_000, "first of the hundred ports to use")
 	flag.IntVar(&t.owed, "owed", mostOwed, "reversals that the outage leaves owed")
-	flag.StringVar(&t.only, "only", "codec,link,routing,switching,hsm,node,macpin,split,door,outage,cluster", "parts to measure")
+	flag.IntVar(&t.lines, "lines", fullBatch, "lines of the batch of refunds")
+	flag.StringVar(&t.only, "only", "codec,link,routing,switching,hsm,node,macpin,split,door,outage,movements,cluster", "parts to measure")
 	flag.Parse()
 	if t.doc {
 		exit(t.document(""))
@@ -110,6 +112,7 @@ func (t *table) run(ctx context.Context) error {
 		{"split", t.split},
 		{"door", t.door},
 		{"outage", t.outage},
+		{"movements", t.movements},
 		{"cluster", t.cluster},
 	} {
 		if !strings.Contains(","+t.only+",", ","+p.name+",") {

@@ -45,8 +45,9 @@ type dev struct {
 }
 
 type devNode struct {
-	PID int    `json:"pid"`
-	API string `json:"api"`
+	PID     int    `json:"pid"`
+	API     string `json:"api"`
+	DataDir string `json:"data_dir"`
 }
 
 type devLink struct {

@@ -44,6 +44,10 @@ func rows() []row {
 		{"hsm.pin_translate_cpu_us", "hsmd: CPU of one, both sides, µs", 6, false, "", "", false},
 		{"hsm.dukpt_cpu_us", "hsmd: CPU of one from TDES DUKPT, both sides, µs", 20, false, "", "", false},
 		{"node.mac_pin_cpu_us", "one node: CPU of an authorization with MACs and a PIN, all processes, µs", 0, false, "node.mac_pin_ratio", "of one without", false},
+		{"movements.captures_per_s", "one node: captures, 64 in flight, /s", 0, false, "", "", false},
+		{"movements.refunds_per_s", "one node: online refunds, 64 in flight, /s", 0, false, "", "", false},
+		{"batch.lines_per_s", "a batch of 30,000 refunds beside 2,000 authorizations/s, lines/s", 2000, true, "", "", true},
+		{"batch.p99_ratio", "the p99 of those authorizations ÷ without the batch", 1.2, false, "", "", true},
 		{"reversals.drained_per_s", "reversals drained after an outage, one link, /s", 2000, true, "", "", true},
 	}
 }
