@@ -107,7 +107,7 @@ func TestBatchDoor(t *testing.T) {
 		{"upload", "POST", "/v1/refund-batches?name=a.csv&lines=3", large, csv, 201, `"status":"held"`},
 		{"dry run", "POST", "/v1/refund-batches?dry_run=true", "x", csv, 200, `"releases_needed":2`},
 		{"not csv", "POST", "/v1/refund-batches", "x", "Content-Type: application/json", 415, `"unsupported_media_type"`},
-		{"parameter", "POST", "/v1/refund-batches?nmae=x", "x", csv, 400, `"invalid_parameter"`},
+		{"parameter", "POST", "/v1/refund-batches?colour=x", "x", csv, 400, `"invalid_parameter"`},
 		{"lines", "POST", "/v1/refund-batches?lines=-1", "x", csv, 400, `"invalid_parameter"`},
 		{"card in the name", "POST", "/v1/refund-batches?name=4111111111111111", "x", csv, 400, `"invalid_parameter"`},
 		{"digest", "POST", "/v1/refund-batches", "x", csv + "\nContent-Digest: md5=:x:", 400, `"invalid_digest"`},
@@ -158,7 +158,9 @@ func batchRefusals(t *testing.T, d *door, f *batchFakes, at, csv string) {
 		{&batch.Refusal{Code: batch.CodeDuplicate, Detail: "x", Batch: f.one()}, 201, `"status":"held"`}, // the same request
 		{&batch.Refusal{Code: batch.CodeLines, Detail: "x", Faults: []batch.Fault{{Line: 7, Column: "amount", Code: "not_whole", Detail: "y"}, {Line: 9, Code: "malformed", Detail: "z"}}}, 422, `"errors":[{"line":7,"column":"amount","code":"not_whole","detail":"y"},{"line":9,"column":null`},
 		{&batch.Refusal{Code: batch.CodeTooMany, Detail: "x"}, 422, `"too_many_lines"`},
-		{payment.ErrBusy, 503, `"overloaded"`}, {payment.ErrUnavailable, 503, `"unavailable"`}, {errors.New("disk"), 503, `"unavailable"`},
+		{payment.ErrBusy, 503, `"overloaded"`},
+		{payment.ErrUnavailable, 503, `"unavailable"`},
+		{errors.New("disk"), 503, `"unavailable"`},
 	} {
 		f.take = func(*batch.File) (payment.Batch, error) { return payment.Batch{}, c.err }
 		if a := d.ask("POST", "/v1/refund-batches", "x", csv); a.status != c.status || !strings.Contains(a.text, c.want) {

@@ -40,8 +40,13 @@ func appendBatch(dst []byte, b *payment.Batch) []byte {
 		name  string
 		value uint32
 	}{
-		{"started", b.Started}, {"approved", b.Done}, {"declined", b.Declined}, {"failed", b.Failed}, {"refused", b.Refused},
-		{"in_doubt", b.InDoubt()}, {"exceptions", b.Exceptions},
+		{"started", b.Started},
+		{"approved", b.Done},
+		{"declined", b.Declined},
+		{"failed", b.Failed},
+		{"refused", b.Refused},
+		{"in_doubt", b.InDoubt()},
+		{"exceptions", b.Exceptions},
 	} {
 		dst = appendString(appendComma(dst, i), n.name)
 		dst = strconv.AppendUint(append(dst, ':'), uint64(n.value), 10)

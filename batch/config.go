@@ -53,8 +53,11 @@ func (c Config) Validate() []error {
 		name         string
 		v, low, high int
 	}{
-		{"lines", d.Lines, 1, payment.MaxBatchLines}, {"uploads", d.Uploads, 1, maxUploads}, {"rate", d.Rate, 1, maxRate},
-		{"link_window", d.LinkWindow, 1, maxLinkWindow}, {"step", d.Step, 1, payment.MaxBatchRun},
+		{"lines", d.Lines, 1, payment.MaxBatchLines},
+		{"uploads", d.Uploads, 1, maxUploads},
+		{"rate", d.Rate, 1, maxRate},
+		{"link_window", d.LinkWindow, 1, maxLinkWindow},
+		{"step", d.Step, 1, payment.MaxBatchRun},
 	} {
 		if f.v < f.low || f.v > f.high {
 			faults = append(faults, fmt.Errorf("batches.%s is %d; it must be %d to %d", f.name, f.v, f.low, f.high))

@@ -130,9 +130,8 @@ func (r *reading) whole() error {
 // one takes one line; err is why it could not be cut out.
 func (r *reading) one(line []byte, err error) error {
 	if !r.begun && err == nil {
-		header, refused := false, (*Refusal)(nil)
-		r.layout, header, refused = recognize(line, &r.rows)
-		if r.begun = true; refused != nil {
+		l, header, refused := recognize(line, &r.rows)
+		if r.layout, r.begun = l, true; refused != nil {
 			return refused
 		}
 		if header {
@@ -154,7 +153,7 @@ func (r *reading) one(line []byte, err error) error {
 	if err != nil {
 		r.bad++
 		r.faults = append(r.faults, Fault{Line: r.rows.line, Code: "malformed", Detail: err.Error()})
-		return nil
+		return nil //nolint:nilerr // it is the line's, and among its faults
 	}
 	reader := rowReader{layout: &r.layout, fields: fields, row: &r.row, faults: &r.faults}
 	good := reader.read()

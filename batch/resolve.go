@@ -109,7 +109,7 @@ func (r *reading) captureOf(line *rowReader) (*payment.Operation, *payment.Payme
 	id, err := payment.ParseID(text, payment.AuthorizationPrefix)
 	if err != nil {
 		line.fault(columnPayment, "invalid_value", "must be the id of a payment (auth_…) or of a capture (cap_…)")
-		return nil, nil, nil
+		return nil, nil, nil //nolint:nilerr // it is the line's, and among its faults
 	}
 	p, err := r.taker.deps.Records.Payment(id)
 	switch {

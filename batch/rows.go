@@ -51,15 +51,7 @@ func (r *rows) raw() ([]byte, error) {
 	return line, nil
 }
 
-// next is the next row.
-func (r *rows) next() ([][]byte, error) {
-	line, err := r.raw()
-	if err != nil {
-		return nil, err
-	}
-	return r.split(line)
-}
-
+// split is a line's columns.
 func (r *rows) split(line []byte) ([][]byte, error) {
 	r.used = 0
 	for n := range r.fields {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -76,6 +75,9 @@ func (t *table) batch(ctx context.Context, m *mover) error {
 	span := max(t.load*time.Duration(t.lines)/fullBatch/2, t.short)
 	alone, err := t.loadDev(ctx, m.dev, "run", "--rate", strconv.Itoa(besideRate), "--duration", span.String())
 	if err != nil {
+		return err
+	}
+	if err := m.hire(ctx, t.binary, t.scratch); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -194,21 +196,36 @@ func (m *mover) upload(ctx context.Context, payments []string) (id string, err e
 	return made.ID, err
 }
 
-// release is two operators' word.
-func (m *mover) release(ctx context.Context, binary, scratch, id string) error {
-	for _, name := range []string{"ana", "bo"} {
-		secret := filepath.Join(scratch, name+".secret")
-		for _, words := range [][]string{
-			{"operator", "add", name, "--as", "bench", "--admin", m.dev.Admin, "--token-file", filepath.Join(m.dev.Nodes[0].DataDir, "operator.token"), "--secret-file", secret},
-			{"batch", "release", id, "--api", m.dev.API, "--operator", name, "--secret-file", secret},
-		} {
-			if out, err := exec.CommandContext(ctx, binary, words...).CombinedOutput(); err != nil && !bytes.Contains(out, []byte("is released")) { // #nosec G204 -- the program to measure
-				return fmt.Errorf("%s %s: %w: %.300s", words[0], words[1], err, out)
-			}
-		}
-		if err := os.Remove(secret); err != nil {
+// operators are the two who release the batch.
+func operators() []string { return []string{"ana", "bo"} }
+
+// hire adds the operators; their credentials go with the scratch folder.
+func (m *mover) hire(ctx context.Context, binary, scratch string) error {
+	for _, name := range operators() {
+		err := command(ctx, binary, "operator", "add", name, "--as", "bench", "--admin", m.dev.Admin,
+			"--token-file", filepath.Join(m.dev.Nodes[0].DataDir, "operator.token"), "--secret-file", filepath.Join(scratch, name+".secret"))
+		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// release is both operators' word; one is enough under the limit.
+func (m *mover) release(ctx context.Context, binary, scratch, id string) error {
+	for _, name := range operators() {
+		err := command(ctx, binary, "batch", "release", id, "--api", m.dev.API, "--operator", name, "--secret-file", filepath.Join(scratch, name+".secret"))
+		if err != nil && !strings.Contains(err.Error(), "wrong_state") {
+			return err
+		}
+	}
+	return nil
+}
+
+func command(ctx context.Context, binary string, words ...string) error {
+	out, err := exec.CommandContext(ctx, binary, words...).CombinedOutput() // #nosec G204 -- the program to measure
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %.300s", words[0], words[1], err, out)
 	}
 	return nil
 }
