@@ -197,7 +197,7 @@ func FuzzApply(f *testing.F) {
 		KindWriteOff:   AppendWriteOff(nil, &payment.WriteOff{ID: i.ID, Operator: "ana", Reason: "ticket 7"}),
 		KindKeyPut:     AppendKeyPut(nil, workingKey(1)),
 		KindKeyAdvance: AppendKeyAdvance(nil, &payment.KeyAdvance{ID: 1, To: payment.KeyActive, Overlap: 1, Officers: [2]string{"a", "b"}}),
-		KindKeyRewrap:  AppendKeyRewrap(nil, 1, workingKey(1).Block, []byte("D"), 2), KindKeySweep: AppendKeySweep(nil),
+		KindKeyRewrap:  AppendKeyRewrap(nil, 1, workingKey(1).Block, []byte("D"), 2), KindKeySweep: AppendKeySweep(nil), KindKeyMark: AppendKeyMark(nil, 1, payment.KeyDoubtful),
 		KindCardReseal: AppendCardReseals(nil, []payment.CardReseal{{Token: number(1), Was: []byte("a"), Sealed: envelope(1, 1)}}),
 	} {
 		f.Add(byte(kind), body)

@@ -164,7 +164,7 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyAbandon(&c, r)
 	case KindCredit:
 		return m.applyCredit(body, r)
-	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep:
+	case KindKeyPut, KindKeyAdvance, KindKeyRewrap, KindKeySweep, KindKeyMark:
 		return m.applyKey(kind, &c, r)
 	case KindBatchBegin, KindBatchLines, KindBatchSeal, KindBatchAct, KindBatchRun, KindBatchSweep, KindPerson:
 		return m.applyBatch(kind, &c, r)

@@ -15,6 +15,7 @@ const (
 	KindKeyAdvance Kind = 41 // its next state
 	KindKeyRewrap  Kind = 42 // its block under another master key
 	KindKeySweep   Kind = 43 // those past their dates are retired
+	KindKeyMark    Kind = 44 // every node is told something of it
 )
 
 // Limits of working keys.
@@ -38,6 +39,7 @@ type keyTable struct {
 const (
 	keyCommandVersion = 1
 	keyRecordVersion  = 1
+	keyMarkedVersion  = 2 // of a record with marks, at its end
 )
 
 // CheckKey says whether a key can be proposed.
@@ -134,13 +136,21 @@ func appendWorkingKey(b []byte, id payment.KeyID) []byte {
 }
 
 func appendWorkingRecord(b []byte, k *payment.Key) []byte {
-	b = append(b, keyRecordVersion)
+	version := byte(keyRecordVersion)
+	if k.Marks != 0 {
+		version = keyMarkedVersion
+	}
+	b = append(b, version)
 	b = put32(b, k.Version)
 	b = append(b, byte(k.State))
 	b = putTime(b, k.RetireAt)
 	b = putTime(b, k.Created)
 	b = putTime(b, k.Changed)
-	return appendKeyBody(b, k)
+	b = appendKeyBody(b, k)
+	if k.Marks != 0 {
+		b = append(b, byte(k.Marks))
+	}
+	return b
 }
 
 func readWorkingRecord(key, value []byte) (*payment.Key, error) {
@@ -149,11 +159,15 @@ func readWorkingRecord(key, value []byte) (*payment.Key, error) {
 	}
 	k := &payment.Key{ID: payment.KeyID(binary.BigEndian.Uint32(key[2:]))}
 	c := cursor{b: value}
-	c.version(keyRecordVersion)
+	version := c.u8()
+	c.broken = c.broken || version != keyRecordVersion && version != keyMarkedVersion
 	k.Version = c.u32()
 	k.State = payment.KeyState(c.u8())
 	k.RetireAt, k.Created, k.Changed = c.time(), c.time(), c.time()
 	readKeyBody(&c, k)
+	if version == keyMarkedVersion {
+		k.Marks = payment.KeyMarks(c.u8())
+	}
 	if k.State < payment.KeyPending || k.State > payment.KeyDestroyed {
 		return nil, ErrCorrupt
 	}
@@ -202,6 +216,8 @@ func (m *Machine) applyKey(kind Kind, c *cursor, r *Result) error {
 		return m.applyKeyRewrap(c, r)
 	case KindKeySweep:
 		return m.applyKeySweep(c, r)
+	case KindKeyMark:
+		return m.applyKeyMark(c, r)
 	}
 	return ErrCorrupt
 }
@@ -300,7 +316,7 @@ func (m *Machine) activateKey(known *payment.Key, a *payment.KeyAdvance, r *Resu
 			continue
 		}
 		replaced := *other
-		replaced.State, replaced.Changed = payment.KeyDecryptOnly, m.now
+		replaced.State, replaced.Changed, replaced.Marks = payment.KeyDecryptOnly, m.now, 0
 		if a.Overlap > 0 {
 			replaced.RetireAt = m.now + a.Overlap
 		}
@@ -311,7 +327,7 @@ func (m *Machine) activateKey(known *payment.Key, a *payment.KeyAdvance, r *Resu
 
 func (m *Machine) moveKey(known *payment.Key, to payment.KeyState, r *Result) {
 	k := *known
-	k.State, k.Changed = to, m.now
+	k.State, k.Changed, k.Marks = to, m.now, 0
 	if to == payment.KeyDestroyed {
 		k.Block = nil
 	}

@@ -168,10 +168,25 @@ type Key struct {
 	// RetireAt ends the overlap of a replaced key; 0: an operator ends it.
 	RetireAt Instant
 	Officers [2]string // who brought it in; empty for what the switch makes itself
+	// Marks hold until the state changes.
+	Marks KeyMarks
 	// Changed is when the state became what it is, Created when the key came, by
 	// the journal's time.
 	Created, Changed Instant
 }
+
+// KeyMarks are what every node must know of a key besides its state.
+type KeyMarks uint8
+
+// The marks.
+const (
+	KeyDoubtful KeyMarks = 1 << iota // pending: it is not known whether the peer took it, so no PIN leaves
+	KeyStopped                       // the active PIN key: too many answers mean a wrong key, so no PIN leaves
+	keyMarksEnd
+)
+
+// Known says whether these are marks that there are.
+func (m KeyMarks) Known() bool { return m != 0 && m < keyMarksEnd }
 
 // SealedUnder is the data key in the head of a vault's envelope, 0 for one of a
 // key file or none at all. Package vault writes it: version 2, then the number.
@@ -214,7 +229,7 @@ type KeyRing struct {
 
 type linkKeys [KeyUsages]usageKeys
 
-type usageKeys struct{ active, previous, pending *Key }
+type usageKeys struct{ active, previous, pending, doubtful *Key }
 
 // NewKeyRing makes the ring of some keys; it keeps references to those it can
 // use, which must not change any more. Index is the log index it is of.
@@ -238,6 +253,9 @@ func NewKeyRing(index uint64, keys []*Key) *KeyRing {
 			u.previous = newer(u.previous, k)
 		case KeyPending:
 			u.pending = newer(u.pending, k)
+			if k.Marks&KeyDoubtful != 0 {
+				u.doubtful = newer(u.doubtful, k)
+			}
 		}
 	}
 	return r
@@ -270,6 +288,15 @@ func (r *KeyRing) Active(link LinkName, usage KeyUsage) (block, previous []byte,
 func (r *KeyRing) Pending(link LinkName, usage KeyUsage) *Key {
 	if u := r.of(link, usage); u != nil {
 		return u.pending
+	}
+	return nil
+}
+
+// Doubtful is the newest pending key of which no node knows whether the peer
+// took it, nil when there is none.
+func (r *KeyRing) Doubtful(link LinkName, usage KeyUsage) *Key {
+	if u := r.of(link, usage); u != nil {
+		return u.doubtful
 	}
 	return nil
 }

@@ -85,6 +85,13 @@ func (s *Store) RewrapKey(id payment.KeyID, was, block []byte, master uint32) (*
 	return s.keyCommand(w)
 }
 
+// MarkKey tells every node something of a key, until its state changes.
+func (s *Store) MarkKey(id payment.KeyID, marks payment.KeyMarks) (*payment.Key, error) {
+	w := s.batch.waiter(journal.KindKeyMark)
+	w.body = journal.AppendKeyMark(w.body, id, marks)
+	return s.keyCommand(w)
+}
+
 func (s *Store) keyCommand(w *waiter) (*payment.Key, error) {
 	w.result = journal.Result{} // a refusal before the journal leaves it as it is
 	err := s.batch.propose(w, s.cfg.CommitTimeout)

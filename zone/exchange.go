@@ -21,6 +21,7 @@ type Exchange interface {
 type Keeper interface {
 	PutKey(k *payment.Key) (*payment.Key, error)
 	AdvanceKey(a *payment.KeyAdvance) (*payment.Key, error)
+	MarkKey(id payment.KeyID, marks payment.KeyMarks) (*payment.Key, error)
 }
 
 // Errors of a key exchange. What the peer is told is only that it is refused.
@@ -32,7 +33,19 @@ var (
 // doubts are the keys of which it is not known whether the peer took them.
 type doubts [payment.KeyUsages]atomic.Pointer[payment.Key]
 
-func (d *doubts) has(u payment.KeyUsage) bool { return d[u].Load() != nil }
+// inDoubt says whether a key of a usage is in doubt: this node exchanged it, or
+// another did and told all through the journal. A key that became active since,
+// of whatever exchange, ends it.
+func (z *Zone) inDoubt(u payment.KeyUsage) bool {
+	ring := z.deps.Ring()
+	active := ring.ActiveKey(z.cfg.Link, u)
+	over := func(k *payment.Key) bool { return active != nil && active.ID >= k.ID }
+	if k := z.doubt[u].Load(); k != nil && !over(k) {
+		return true
+	}
+	k := ring.Doubtful(z.cfg.Link, u)
+	return k != nil && !over(k)
+}
 
 // overlap is how long the key before goes on verifying: longer than any answer
 // to a message under it can take.
@@ -195,6 +208,9 @@ func (z *Zone) Settle(k *payment.Key, r payment.KeyResult) error {
 	switch r {
 	case payment.KeyInDoubt:
 		z.forget(z.doubt[k.Usage].Swap(k))
+		if _, err := z.deps.Keys.MarkKey(k.ID, payment.KeyDoubtful); err != nil {
+			z.deps.Log.Warn("only this node knows of the doubt", "key", k.ID.String(), "error", err)
+		}
 		z.metrics.exchanges.WithLabelValues(k.Usage.String(), "unknown").Inc()
 		z.deps.Log.Error("it is not known whether the peer took the new key", "usage", k.Usage.String(), "key", k.ID.String())
 		return nil
@@ -208,7 +224,11 @@ func (z *Zone) Settle(k *payment.Key, r payment.KeyResult) error {
 		z.metrics.exchanges.WithLabelValues(k.Usage.String(), "refused").Inc()
 		return nil
 	}
-	if was := z.doubt[k.Usage].Swap(nil); was != nil && was.ID != k.ID {
+	was := z.doubt[k.Usage].Swap(nil)
+	if was == nil {
+		was = z.deps.Ring().Doubtful(k.Link, k.Usage) // another node's
+	}
+	if was != nil && was.ID != k.ID {
 		z.forget(was)
 	}
 	z.metrics.exchanges.WithLabelValues(k.Usage.String(), "active").Inc()
@@ -238,7 +258,7 @@ func (z *Zone) Wanted(all bool) []payment.KeyUsage {
 	}
 	wanted := z.Lacking()
 	for _, usage := range []payment.KeyUsage{payment.KeyPIN, payment.KeyMAC} {
-		if z.doubt.has(usage) && !slices.Contains(wanted, usage) {
+		if z.inDoubt(usage) && !slices.Contains(wanted, usage) {
 			wanted = append(wanted, usage)
 		}
 	}

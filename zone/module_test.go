@@ -243,9 +243,17 @@ func (j *journal) AdvanceKey(a *payment.KeyAdvance) (*payment.Key, error) {
 			}
 		}
 	}
-	k.State = a.To
+	k.State, k.Marks = a.To, 0
 	j.publish()
 	return k, nil
+}
+
+func (j *journal) MarkKey(id payment.KeyID, marks payment.KeyMarks) (*payment.Key, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.keys[id-1].Marks |= marks
+	j.publish()
+	return j.keys[id-1], nil
 }
 
 func recordOf(link payment.LinkName, k hsm.Key) *payment.Key {

@@ -168,7 +168,7 @@ func (z *Zone) TranslatePIN(a *payment.Authorization, by payment.Instant) error 
 	if out == nil {
 		return z.missing(payment.KeyPIN)
 	}
-	if z.stopped.Load() == uint32(out.ID) || z.doubt.has(payment.KeyPIN) {
+	if out.Marks&payment.KeyStopped != 0 || z.stopped.Load() == uint32(out.ID) || z.inDoubt(payment.KeyPIN) {
 		z.metrics.pinStopped.Inc()
 		return errPINStopped
 	}

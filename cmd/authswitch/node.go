@@ -144,7 +144,7 @@ func (n *node) buildCore(context.Context) error {
 			compiled[c.Dialect] = d
 		}
 		var l *link.Link
-		z, d, err := n.secureLink(c, d, func(u payment.KeyUsage) { l.WantKeys(u) })
+		z, d, err := n.secureLink(c, d, func(u payment.KeyUsage) { n.tellStop(l.Name(), u); l.WantKeys(u) })
 		if err != nil {
 			return err
 		}

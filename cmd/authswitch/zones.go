@@ -81,6 +81,20 @@ func (n *node) secureLink(c *LinkConfig, d *iso8583.Dialect, trouble func(paymen
 	return z, secure, nil
 }
 
+// tellStop tells every node that a link's key is under suspicion: no PIN leaves
+// under it any more, wherever. The answer that was one too many does not wait.
+func (n *node) tellStop(link payment.LinkName, u payment.KeyUsage) {
+	k := n.store.Ring().ActiveKey(link, u)
+	if u != payment.KeyPIN || k == nil {
+		return
+	}
+	n.running.Go(func() {
+		if _, err := n.store.MarkKey(k.ID, payment.KeyStopped); err != nil {
+			n.log.Warn("only this node stops PIN traffic", "link", string(link), "key", k.ID.String(), "error", err)
+		}
+	})
+}
+
 // zonesMissing is what readiness lacks of keys: a link that has MACs on and no
 // key would refuse every request.
 func (n *node) zonesMissing() []string {
