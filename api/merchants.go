@@ -56,6 +56,10 @@ type contractBody struct {
 // maxReason is the longest reason of a change.
 const maxReason = 255
 
+// isMerchant says whether administrators may ask the route: those of the nodes'
+// files with their keys, and named operators with their credentials.
+func (r route) isMerchant() bool { return r >= routeMerchants && r <= routeMerchantContract }
+
 // mayAdminister says whether the request is an administrator's, and answers
 // when it is not.
 func (r *request) mayAdminister() bool {
@@ -64,7 +68,7 @@ func (r *request) mayAdminister() bool {
 	}
 	p := problem{
 		status: fasthttp.StatusForbidden, code: "administrators_only", title: "Forbidden",
-		detail: "merchants are changed with an administrator's key",
+		detail: "merchants are changed with an administrator's key or an operator's credential",
 	}
 	r.problem(p)
 	return false
@@ -364,13 +368,13 @@ func (r *request) decode(into any) bool {
 // fieldPointer is the pointer of a field as encoding/json names it, which names
 // embedded structs, too.
 func fieldPointer(field string) string {
-	pointer := ""
+	var pointer strings.Builder
 	for part := range strings.SplitSeq(field, ".") {
 		if part != "" && (part[0] < 'A' || part[0] > 'Z') {
-			pointer += "/" + part
+			pointer.WriteString("/" + part)
 		}
 	}
-	return pointer
+	return pointer.String()
 }
 
 func (r *request) showMerchant(status int, s *MerchantState) {

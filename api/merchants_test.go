@@ -61,7 +61,7 @@ const (
 )
 
 func TestMerchants(t *testing.T) {
-	d := openDoor(t, Config{})
+	d, _ := batchDoor(t) // it knows an operator
 	expect := func(what string, a answer, status int, code string) {
 		t.Helper()
 		if got, _ := a.json["code"].(string); a.status != status || got != code {
@@ -71,6 +71,9 @@ func TestMerchants(t *testing.T) {
 	expect("no key", d.ask(http.MethodGet, "/v1/merchants", "", "Authorization:"), 401, "unauthorized")
 	expect("a gateway's key", d.ask(http.MethodPost, "/v1/merchants", parcels), 403, "administrators_only")
 	expect("an administrator elsewhere", d.ask(http.MethodGet, "/v1/whoami", "", asAdmin), 401, "unauthorized")
+
+	expect("a guess at an operator's credential", d.ask(http.MethodPost, "/v1/merchants", parcels, basic("ana:guess")), 401, "unauthorized")
+	expect("an operator where there is none", d.ask(http.MethodPut, "/v1/merchants/nobody", parcels, basic("ana:her:secret"), contentJSON, `If-Match: "1"`), 404, "not_found")
 
 	made := d.ask(http.MethodPost, "/v1/merchants", parcels, asAdmin)
 	if made.status != 201 || made.json["version"] != 1.0 || made.json["changed_by"] != "anna" || made.json["reason"] != "signed today" || made.header.Get("ETag") != `"1"` {
@@ -101,22 +104,26 @@ func TestMerchants(t *testing.T) {
 	if changed := put(change, asAdmin, `If-Match: "1"`); changed.status != 200 || changed.json["version"] != 2.0 || changed.header.Get("ETag") != `"2"` {
 		t.Errorf("changed: %d %s", changed.status, changed.text)
 	}
+	byAna := strings.Replace(change, "signed today", "for the audit", 1)
+	if changed := put(byAna, basic("ana:her:secret"), `If-Match: "2"`); changed.status != 200 || changed.json["changed_by"] != "ana" {
+		t.Errorf("by an operator: %d %s", changed.status, changed.text)
+	}
 	expect("the same change from the old version", put(change, asAdmin, `If-Match: "1"`), 412, "version_changed")
 
 	contract := "/v1/merchants/parcels/contracts/visa"
 	expect("no such contract", d.ask(http.MethodGet, contract, "", asAdmin), 404, "not_found")
 	visa := strings.Replace(strings.Replace(contractCB, `"scheme":"cb",`, "", 1), "cb-a", "visa-a", 1)
-	if a := d.ask(http.MethodPut, contract, visa, asAdmin, contentJSON, `If-Match: "2"`); a.status != 200 || !strings.Contains(a.text, `"scheme":"visa"`) {
+	if a := d.ask(http.MethodPut, contract, visa, asAdmin, contentJSON, `If-Match: "3"`); a.status != 200 || !strings.Contains(a.text, `"scheme":"visa"`) {
 		t.Errorf("a contract more: %d %s", a.status, a.text)
 	}
-	if a := d.ask(http.MethodGet, contract, "", asAdmin); a.status != 200 || a.json["scheme"] != "visa" || a.header.Get("ETag") != `"3"` {
+	if a := d.ask(http.MethodGet, contract, "", asAdmin); a.status != 200 || a.json["scheme"] != "visa" || a.header.Get("ETag") != `"4"` {
 		t.Errorf("the contract: %d %s", a.status, a.text)
 	}
-	if a := d.ask(http.MethodDelete, contract, "", asAdmin, `If-Match: "3"`); a.status != 200 || strings.Contains(a.text, "visa") {
+	if a := d.ask(http.MethodDelete, contract, "", asAdmin, `If-Match: "4"`); a.status != 200 || strings.Contains(a.text, "visa") {
 		t.Errorf("the contract is over: %d %s", a.status, a.text)
 	}
 	versions := d.ask(http.MethodGet, "/v1/merchants/parcels/versions", "", asAdmin)
-	if list, _ := versions.json["data"].([]any); len(list) != 4 {
+	if list, _ := versions.json["data"].([]any); len(list) != 5 {
 		t.Errorf("versions: %s", versions.text)
 	}
 }

@@ -15,8 +15,8 @@ import (
 // payment.ErrNotFound when there is none of the merchant's to cancel; a
 // *payment.Refusal where nothing was done.
 type LinkKeeper interface {
-	KeepLink(k *payment.PaymentLink) (payment.PaymentLink, error)
-	PaymentLink(id payment.ID) (payment.PaymentLink, error)
+	KeepLink(k *payment.PayLink) (payment.PayLink, error)
+	PaymentLink(id payment.ID) (payment.PayLink, error)
 }
 
 const (
@@ -52,7 +52,7 @@ const (
 
 // makePaymentLink is POST /v1/payment-links.
 func (r *request) makePaymentLink() {
-	k := payment.PaymentLink{Gateway: r.gateway.ID(), Uses: 1}
+	k := payment.PayLink{Gateway: r.gateway.ID(), Uses: 1}
 	var ok bool
 	if k.Key, ok = r.idempotencyKey(); !ok || !r.read(paymentLinkSchema, false) {
 		return
@@ -70,7 +70,7 @@ func (r *request) makePaymentLink() {
 	r.keepLink(fasthttp.StatusCreated, &k)
 }
 
-func (d *document) paymentLink(k *payment.PaymentLink, cfg *Config, now payment.Instant) {
+func (d *document) paymentLink(k *payment.PayLink, cfg *Config, now payment.Instant) {
 	if d.is(fieldPLMerchant, absent) {
 		d.fault("/merchant", "required", "name the merchant")
 	}
@@ -99,7 +99,7 @@ func (d *document) paymentLink(k *payment.PaymentLink, cfg *Config, now payment.
 }
 
 // linkFingerprint tells a key's second use from another request.
-func linkFingerprint(k *payment.PaymentLink) [32]byte {
+func linkFingerprint(k *payment.PayLink) [32]byte {
 	b := append([]byte("payment link\x00"), k.Merchant...)
 	b = append(append(b, 0), k.Reference...)
 	b = append(append(b, 0), k.Text...)
@@ -129,7 +129,7 @@ func (r *request) paymentLink() {
 	}
 }
 
-func (r *request) keepLink(status int, k *payment.PaymentLink) {
+func (r *request) keepLink(status int, k *payment.PayLink) {
 	kept, err := r.server.deps.PaymentLinks.KeepLink(k)
 	switch {
 	case errors.Is(err, payment.ErrNotFound):
@@ -141,13 +141,13 @@ func (r *request) keepLink(status int, k *payment.PaymentLink) {
 	}
 }
 
-func (r *request) showLink(status int, k *payment.PaymentLink) {
+func (r *request) showLink(status int, k *payment.PayLink) {
 	r.out = appendPaymentLink(r.out, k, r.server.deps.Now())
 	r.json(status)
 }
 
 // appendPaymentLink writes a link as it stands at a moment.
-func appendPaymentLink(dst []byte, k *payment.PaymentLink, now payment.Instant) []byte {
+func appendPaymentLink(dst []byte, k *payment.PayLink, now payment.Instant) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = appendID(dst, k.ID, payment.LinkPrefix)
 	dst = append(dst, `,"merchant":`...)

@@ -10,15 +10,15 @@ import (
 
 // fakeLinks keeps links in memory.
 type fakeLinks struct {
-	links map[payment.ID]payment.PaymentLink
+	links map[payment.ID]payment.PayLink
 }
 
-func (f *fakeLinks) KeepLink(k *payment.PaymentLink) (payment.PaymentLink, error) {
+func (f *fakeLinks) KeepLink(k *payment.PayLink) (payment.PayLink, error) {
 	if k.ID.IsZero() {
 		k.ID = testID()
 	}
 	if f.links == nil {
-		f.links = map[payment.ID]payment.PaymentLink{}
+		f.links = map[payment.ID]payment.PayLink{}
 	}
 	kept := *k
 	kept.CreatedAt, kept.ChangedAt = testInstant, testInstant
@@ -27,7 +27,7 @@ func (f *fakeLinks) KeepLink(k *payment.PaymentLink) (payment.PaymentLink, error
 	return kept, nil
 }
 
-func (f *fakeLinks) PaymentLink(id payment.ID) (payment.PaymentLink, error) {
+func (f *fakeLinks) PaymentLink(id payment.ID) (payment.PayLink, error) {
 	k, ok := f.links[id]
 	if !ok {
 		return k, payment.ErrNotFound

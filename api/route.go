@@ -315,11 +315,15 @@ func (r *request) authenticate() bool {
 	header := r.ctx.Request.Header.Peek(fasthttp.HeaderAuthorization)
 	if basic, ok := bytes.CutPrefix(header, []byte("Basic ")); ok && r.route.isBatch() && !(r.route == routeBatches && r.ctx.IsPost()) {
 		return r.authenticatePerson(basic)
+	} else if ok && r.route.isMerchant() {
+		ok = r.authenticatePerson(basic)
+		r.administrator = r.person
+		return ok
 	}
 	key, ok := bytes.CutPrefix(header, []byte("Bearer "))
 	if ok && len(key) > 0 && len(key) <= maxAPIKey {
 		r.gateway = r.server.deps.Gateways.Authenticate(key)
-		if r.gateway == nil && r.route >= routeMerchants && r.route <= routeMerchantContract {
+		if r.gateway == nil && r.route.isMerchant() {
 			r.administrator = r.server.deps.Administrators.Administrator(key)
 		}
 	}

@@ -230,7 +230,7 @@ type Result struct {
 	Operated  payment.Operated
 	Card      payment.StoredCard
 	Merchant  payment.MerchantRecord
-	Link      payment.PaymentLinkAnswer
+	Link      payment.PayLinkAnswer
 	Count     int          // payments that KindSweep and KindSession turned into reversals; what a clearing command changed; exceptions that KindWriteOff ended; keys that KindKeySweep retired
 	Key       *payment.Key // of the key commands; must not be changed
 	Batch     *payment.BatchAnswer

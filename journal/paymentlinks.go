@@ -20,7 +20,7 @@ const (
 )
 
 // CheckPaymentLink says whether a link can be proposed.
-func CheckPaymentLink(k *payment.PaymentLink) error {
+func CheckPaymentLink(k *payment.PayLink) error {
 	switch {
 	case k.ID.IsZero() || k.Merchant == "":
 		return fmt.Errorf("%w: payment link without id or merchant", ErrInvalid)
@@ -37,11 +37,11 @@ func CheckPaymentLink(k *payment.PaymentLink) error {
 
 // AppendPaymentLink writes a KindPaymentLink command: a link that is to be made,
 // or, where it is cancelled, one that is to end.
-func AppendPaymentLink(b []byte, k *payment.PaymentLink) []byte {
+func AppendPaymentLink(b []byte, k *payment.PayLink) []byte {
 	return appendPaymentLink(append(b, paymentLinkCommandVersion), k)
 }
 
-func appendPaymentLink(b []byte, k *payment.PaymentLink) []byte {
+func appendPaymentLink(b []byte, k *payment.PayLink) []byte {
 	b = append(b, paymentLinkVersion)
 	b = append(b, k.ID[:]...)
 	b = append(b, k.Fingerprint[:]...)
@@ -61,7 +61,7 @@ func appendPaymentLink(b []byte, k *payment.PaymentLink) []byte {
 	return putText(b, k.Text)
 }
 
-func readPaymentLink(c *cursor, k *payment.PaymentLink) {
+func readPaymentLink(c *cursor, k *payment.PayLink) {
 	c.version(paymentLinkVersion)
 	k.ID = c.id()
 	c.copy(k.Fingerprint[:])
@@ -80,7 +80,7 @@ func appendPaymentLinkKey(b []byte, id payment.ID) []byte {
 	return append(append(b, tablePaymentLinks), id[:]...)
 }
 
-func (m *Machine) paymentLink(id payment.ID, k *payment.PaymentLink) bool {
+func (m *Machine) paymentLink(id payment.ID, k *payment.PayLink) bool {
 	m.keyA = appendPaymentLinkKey(m.keyA[:0], id)
 	value, found := m.view.get(m.value[:0], m.keyA)
 	m.value = value
@@ -93,7 +93,7 @@ func (m *Machine) paymentLink(id payment.ID, k *payment.PaymentLink) bool {
 	return true
 }
 
-func (m *Machine) setPaymentLink(k *payment.PaymentLink) {
+func (m *Machine) setPaymentLink(k *payment.PayLink) {
 	k.ChangedAt = m.now
 	m.keyA = appendPaymentLinkKey(m.keyA[:0], k.ID)
 	m.value = appendPaymentLink(m.value[:0], k)
@@ -102,7 +102,7 @@ func (m *Machine) setPaymentLink(k *payment.PaymentLink) {
 
 func (m *Machine) applyPaymentLink(c *cursor, r *Result) error {
 	c.version(paymentLinkCommandVersion)
-	var x payment.PaymentLink
+	var x payment.PayLink
 	readPaymentLink(c, &x)
 	if err := c.end(); err != nil {
 		return err
@@ -115,7 +115,7 @@ func (m *Machine) applyPaymentLink(c *cursor, r *Result) error {
 	return nil
 }
 
-func (m *Machine) makePaymentLink(x *payment.PaymentLink, r *payment.PaymentLinkAnswer) {
+func (m *Machine) makePaymentLink(x *payment.PayLink, r *payment.PayLinkAnswer) {
 	own := hashOf(domainKey, []byte(x.Merchant), x.Key)
 	var k keyRecord
 	switch {
@@ -143,9 +143,9 @@ func (m *Machine) makePaymentLink(x *payment.PaymentLink, r *payment.PaymentLink
 
 // cancelPaymentLink ends a link: no payment of it begins any more. One under way
 // goes on, and one that was paid stays paid.
-func (m *Machine) cancelPaymentLink(x *payment.PaymentLink, r *payment.PaymentLinkAnswer) {
+func (m *Machine) cancelPaymentLink(x *payment.PayLink, r *payment.PayLinkAnswer) {
 	if !m.paymentLink(x.ID, &r.Link) || r.Link.Merchant != x.Merchant {
-		*r = payment.PaymentLinkAnswer{Verdict: payment.OperateRefused}
+		*r = payment.PayLinkAnswer{Verdict: payment.OperateRefused}
 		return
 	}
 	r.Verdict = payment.OperateAgain
@@ -159,7 +159,7 @@ func (m *Machine) cancelPaymentLink(x *payment.PaymentLink, r *payment.PaymentLi
 // payLink begins a payment of a link, in the command that opens the payment: two
 // of them, on whatever nodes, are never under way at once.
 func (m *Machine) payLink(h *intentHead) payment.OpenVerdict {
-	var k payment.PaymentLink
+	var k payment.PayLink
 	switch {
 	case !m.paymentLink(h.paymentLink, &k) || string(k.Merchant) != string(h.merchant) || k.Amount != h.amount:
 		return payment.OpenLinkUnknown
@@ -176,7 +176,7 @@ func (m *Machine) payLink(h *intentHead) payment.OpenVerdict {
 // linkPaid ends a payment of a link: an approval uses it, anything else leaves it
 // as it was.
 func (m *Machine) linkPaid(l *life, approved bool) {
-	var k payment.PaymentLink
+	var k payment.PayLink
 	if !m.paymentLink(l.paymentLink, &k) || k.Busy != l.id {
 		m.view.fail(ErrCorrupt)
 		return
@@ -190,8 +190,8 @@ func (m *Machine) linkPaid(l *life, approved bool) {
 }
 
 // ReadPaymentLink reads a payment link; payment.ErrNotFound.
-func ReadPaymentLink(r Reader, id payment.ID) (payment.PaymentLink, error) {
-	var k payment.PaymentLink
+func ReadPaymentLink(r Reader, id payment.ID) (payment.PayLink, error) {
+	var k payment.PayLink
 	value, found, err := r.Get(nil, appendPaymentLinkKey(nil, id))
 	switch {
 	case err != nil:

@@ -7,11 +7,11 @@ import (
 	"authswitch/payment"
 )
 
-func (b *bench) keepLink(k *payment.PaymentLink) payment.PaymentLinkAnswer {
+func (b *bench) keepLink(k *payment.PayLink) payment.PayLinkAnswer {
 	return b.do(KindPaymentLink, AppendPaymentLink(nil, k)).Link
 }
 
-func (b *bench) link(id payment.ID) payment.PaymentLink {
+func (b *bench) link(id payment.ID) payment.PayLink {
 	b.t.Helper()
 	k, err := ReadPaymentLink(b.disk, id)
 	if err != nil {
@@ -20,8 +20,8 @@ func (b *bench) link(id payment.ID) payment.PaymentLink {
 	return k
 }
 
-func testLink(b *bench, n int, uses uint16) *payment.PaymentLink {
-	return &payment.PaymentLink{
+func testLink(b *bench, n int, uses uint16) *payment.PayLink {
+	return &payment.PayLink{
 		ID: number(700 + n), Merchant: "parcels", Gateway: "shop", Key: []byte{'l', byte(n)}, Fingerprint: [32]byte{byte(n)}, Reference: []byte("INVOICE"),
 		Amount: payment.Amount{Value: 1000, Currency: 978}, ExpiresAt: b.now + day, Uses: uses,
 	}

@@ -201,12 +201,13 @@ func (c *ContractConfig) readCVV(f *faults, r *routing.CVVRules) {
 	}{{"cvv_by_channel", c.CVVByChannel, &r.Given}, {"cvv_stored_by_channel", c.CVVStoredByChannel, &r.Stored}} {
 		for _, name := range slices.Sorted(maps.Keys(part.of)) {
 			word := part.of[name]
-			channel, policy := payment.ParseChannel([]byte(name)), routing.CVVOptional
+			channel := payment.ParseChannel([]byte(name))
 			if channel == payment.NoChannel {
 				f.add("/"+part.name, "invalid_value", "%s: channel %q is unknown", part.name, name)
 				continue
 			}
-			if policy, ok = routing.ParseCVVPolicy(word); !ok {
+			policy, ok := routing.ParseCVVPolicy(word)
+			if !ok {
 				f.add("/"+part.name+"/"+name, "invalid_value", "%s: %q is none of optional, required, never", part.name, word)
 				continue
 			}

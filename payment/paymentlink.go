@@ -3,11 +3,11 @@ package payment
 // LinkPrefix stands before a payment link's id in the API.
 const LinkPrefix = "plink_"
 
-// PaymentLink is an amount that a merchant asks for by a link that it sends: who
+// PayLink is a payment link: an amount that a merchant asks for by a link that it sends: who
 // opens it pays on a page that the gateway shows, over channel pay_by_link. It
 // is paid as often as it says, once where it says nothing, and by one payment at
 // a time.
-type PaymentLink struct {
+type PayLink struct {
 	ID          ID
 	Merchant    MerchantID
 	Gateway     GatewayID
@@ -26,7 +26,7 @@ type PaymentLink struct {
 }
 
 // Status is what a payment link is at a moment.
-func (k *PaymentLink) Status(now Instant) string {
+func (k *PayLink) Status(now Instant) string {
 	switch {
 	case k.Used >= k.Uses:
 		return "paid"
@@ -41,10 +41,10 @@ func (k *PaymentLink) Status(now Instant) string {
 }
 
 // Payable says whether a payment of it may begin at a moment.
-func (k *PaymentLink) Payable(now Instant) bool { return k.Status(now) == "open" }
+func (k *PayLink) Payable(now Instant) bool { return k.Status(now) == "open" }
 
-// PaymentLinkAnswer is the journal's to a proposed link, or its end.
-type PaymentLinkAnswer struct {
+// PayLinkAnswer is the journal's to a proposed link, or its end.
+type PayLinkAnswer struct {
 	Verdict OperationVerdict // OperateRefused: there is no such link of the merchant's
-	Link    PaymentLink
+	Link    PayLink
 }

@@ -9,8 +9,8 @@ import (
 
 // PaymentLinks has the links that merchants send.
 type PaymentLinks interface {
-	PaymentLink(id payment.ID) (payment.PaymentLink, error)
-	KeepLink(k *payment.PaymentLink) (payment.PaymentLinkAnswer, error)
+	PaymentLink(id payment.ID) (payment.PayLink, error)
+	KeepLink(k *payment.PayLink) (payment.PayLinkAnswer, error)
 }
 
 // payLink holds a payment to the link that it pays. Whether that may be paid now
@@ -51,7 +51,7 @@ func refusalOfLink(v payment.OpenVerdict) error {
 }
 
 // KeepLink makes a payment link, or cancels one where it says so.
-func (s *Switch) KeepLink(k *payment.PaymentLink) (payment.PaymentLink, error) {
+func (s *Switch) KeepLink(k *payment.PayLink) (payment.PayLink, error) {
 	if k.ID.IsZero() {
 		k.ID = s.Mint()
 	}

@@ -87,6 +87,11 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, idemp
 		request.Header.Set("Content-Type", "application/json")
 		request.Header.Set("Idempotency-Key", idempotencyKey)
 	}
+	return c.answered(request, v)
+}
+
+// answered sends a request and reads its answer into v.
+func (c *client) answered(request *http.Request, v any) error {
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", c.api, err)
@@ -114,12 +119,21 @@ func problemOf(status int, body []byte) error {
 		Errors []struct{ Pointer, Code, Detail string }
 	}
 	if json.Unmarshal(body, &p) != nil || p.Code == "" {
-		return fmt.Errorf("HTTP %d", status)
+		return &problemError{status, fmt.Sprintf("HTTP %d", status)}
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "HTTP %d %s: %s", status, p.Code, p.Detail)
 	for _, e := range p.Errors {
 		fmt.Fprintf(&b, "\n  %s: %s", e.Pointer, e.Detail)
 	}
-	return fmt.Errorf("%s", b.String())
+	return &problemError{status, b.String()}
 }
+
+// problemError is a refusal of the API.
+type problemError struct {
+	status int
+	text   string
+}
+
+// Error implements error.
+func (p *problemError) Error() string { return p.text }

@@ -79,7 +79,7 @@ Exit codes: 0 done, 1 failed, 2 a mistake in the words of the call.`,
 		commands  []*cobra.Command
 	}{
 		{"run", "Run a switch:", []*cobra.Command{devCommand(), serveCommand(), configCommand()}},
-		{"operate", "Look after one that runs:", []*cobra.Command{authorizeCommand(), captureCommand(), refundCommand(), voidCommand(), correctCommand(), batchCommand(), operatorCommand(), transactionCommand(), linkCommand(), clearingCommand(), nodeCommand(), clusterCommand(), routecmd.Commands(tableOf), topcmd.Command(), auditcmd.Command(), hsmcmd.Commands(moduleOf, append(ceremonycmd.Commands(), keysCommand(), rotateCommand())...)}},
+		{"operate", "Look after one that runs:", []*cobra.Command{authorizeCommand(), captureCommand(), refundCommand(), voidCommand(), correctCommand(), batchCommand(), operatorCommand(), transactionCommand(), linkCommand(), merchantCommand(), clearingCommand(), nodeCommand(), clusterCommand(), routecmd.Commands(tableOf), topcmd.Command(), auditcmd.Command(), hsmcmd.Commands(moduleOf, append(ceremonycmd.Commands(), keysCommand(), rotateCommand())...)}},
 		{"integrate", "Bring an acquirer on, and prove it:", []*cobra.Command{dialectCommand(), messageCommand(), simcmd.Command(), benchcmd.Commands()}},
 		{"other", "And:", []*cobra.Command{versionCommand()}},
 	} {

@@ -153,12 +153,12 @@ type merchantKeeper struct{ *node }
 type linkKeeper struct{ *node }
 
 // KeepLink implements api.LinkKeeper.
-func (k linkKeeper) KeepLink(l *payment.PaymentLink) (payment.PaymentLink, error) {
+func (k linkKeeper) KeepLink(l *payment.PayLink) (payment.PayLink, error) {
 	return k.core.KeepLink(l)
 }
 
 // PaymentLink implements api.LinkKeeper, as of now.
-func (k linkKeeper) PaymentLink(id payment.ID) (payment.PaymentLink, error) {
+func (k linkKeeper) PaymentLink(id payment.ID) (payment.PayLink, error) {
 	return store.Fresh{Store: k.store}.PaymentLink(id)
 }
 

@@ -3,6 +3,8 @@ package main_test
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -280,5 +282,47 @@ func TestPaymentLinkRace(t *testing.T) {
 	}
 	if now := d.ask(http.MethodGet, "/v1/payment-links/"+link.field("id"), "", ""); approved != 1 || now.field("status") != "paid" {
 		t.Errorf("%d approved: %s", approved, now.body)
+	}
+}
+
+// The same from the command line: a document is shown, changed and applied.
+func TestMerchantCommand(t *testing.T) {
+	d := startDev(t)
+	as := []string{"--api", d.info.API, "--key", d.info.AdminKey}
+	ask := func(args ...string) (string, string, int) {
+		return run(t, append(append([]string{"merchant"}, args...), as...)...)
+	}
+	document, errs, code := ask("show", d.info.Merchant)
+	if code != 0 || !strings.Contains(document, "scheme: amex") {
+		t.Fatalf("%d %s %s", code, document, errs)
+	}
+	path := filepath.Join(t.TempDir(), "merchant.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(strings.Replace(document, `cvv: ""`, "cvv: never", 1))
+	if out, errs, code := ask("apply", path, "--reason", "no codes"); code != 0 || !strings.Contains(out, "version 1") {
+		t.Errorf("%d %s %s", code, out, errs)
+	}
+	write("id: letters\ngateways: [dev]\ncontracts:\n  - {scheme: visa, links: [visa-a], terminal: TERM0001, acceptor: LETTERS, mcc: \"9402\", acquirer: \"497010\"}\n")
+	if out, errs, code := ask("apply", path); code != 0 || !strings.Contains(out, "letters is at version 1") {
+		t.Errorf("%d %s %s", code, out, errs)
+	}
+	if list, _, _ := ask("list"); !strings.Contains(list, "no codes") || !strings.Contains(list, "letters") {
+		t.Errorf("%s", list)
+	}
+	if list, _, _ := ask("versions", d.info.Merchant); strings.Count(list, "dev") != 1 {
+		t.Errorf("%s", list)
+	}
+	write("id: letters\ncontracts:\n  - {scheme: visa, links: [nowhere], terminal: TERM0001, acceptor: LETTERS, mcc: \"9402\", acquirer: \"497010\"}\n")
+	if _, errs, code := ask("apply", path); code != 1 || !strings.Contains(errs, `no link "nowhere"`) {
+		t.Errorf("%d %s", code, errs)
+	}
+	write("id: letters\ncontacts: []\n")
+	if _, errs, code := ask("apply", path); code != 1 || !strings.Contains(errs, "contacts") {
+		t.Errorf("%d %s", code, errs)
 	}
 }
