@@ -110,6 +110,17 @@ func (m *Machine) giveUpRest(l *life, a *account, id payment.ID) int64 {
 // attempt was reversed: its amount is free again. The last one was not, after
 // all; but where the time for captures is over, what is left is given back.
 func (m *Machine) captureFailed(l *life, a *account, op *payment.Operation) {
+	var behind payment.Operation
+	for _, id := range slices.Clone(a.waiting) {
+		if !m.operation(id, &behind) || behind.Parent != op.ID {
+			continue
+		}
+		// What waited to undo it has nothing to undo.
+		a.remove(id)
+		behind.State = payment.OperationFailed
+		m.giveBack(l, a, &behind)
+		m.writeOperation(l, &behind)
+	}
 	if op.Last {
 		a.Closed = false
 	}

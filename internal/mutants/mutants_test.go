@@ -41,6 +41,11 @@ func simulation() []string {
 	return []string{"./internal/simulation", "-run", "^TestSeeds$", "-seeds", fmt.Sprintf("1:%d", seeds)}
 }
 
+// interleavings are the amount rules under random operations.
+func interleavings() []string {
+	return []string{"./journal", "-run", "^TestInterleavings$", "-interleavings", "60"}
+}
+
 func bubble(count int) []string {
 	return []string{"./store/bubble", "-run", "^TestBubble$", "-seeds", fmt.Sprintf("1:%d", min(count, seeds))}
 }

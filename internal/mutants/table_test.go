@@ -130,6 +130,57 @@ func mutants() []mutant {
 			"a line of history is written over", "journal/life.go",
 			"	l.lines++\n", "	if kind != payment.EntryOutcome {\n		l.lines++\n	}\n", simulation(),
 		},
+		// What becomes of the money.
+		{
+			"a capture over what is held", "journal/operate.go",
+			"case op.Amount.Value <= 0 || op.Amount.Value > left:", "case op.Amount.Value <= 0:", interleavings(),
+		},
+		{
+			"what is refunded is not counted", "journal/operate.go",
+			"left = parent.Amount.Value - parent.Refunded", "left = parent.Amount.Value", interleavings(),
+		},
+		{
+			"a refund without an answer is tried again at once", "journal/answered.go",
+			"	op.State, op.Seq = payment.OperationReversing, reversal.Seq\n	m.writeOperation(l, op)\n",
+			"	m.dispatch(l, a, op, m.now)\n", interleavings(),
+		},
+		{
+			"an amount in doubt is released", "journal/answered.go",
+			"		m.exceptOperation(l, op, o, never)\n", "		m.drop(l, o)\n		m.finish(l, a, op, payment.OperationFailed)\n", interleavings(),
+		},
+		{
+			"a void is forgotten", "journal/answered.go",
+			"		a.Captured -= capture.Amount.Value\n		capture.State = payment.OperationUndone\n", "", interleavings(),
+		},
+		{
+			"a capture that left is withdrawn", "journal/operate.go",
+			"if o == nil || o.Tries > 0 {", "if o == nil {", interleavings(),
+		},
+		{
+			"a withdrawn capture stays in its file", "journal/clearing.go",
+			"	m.keyA = appendClearingKey(m.keyA[:0], link, op.File, op.FileLine)\n	m.view.writes.delete(m.keyA)\n	return true", "	return true", interleavings(),
+		},
+		{
+			"a refund of a capture that came to nothing", "journal/capture.go",
+			"		a.remove(id)\n		behind.State = payment.OperationFailed\n", "		continue\n", interleavings(),
+		},
+		{
+			"a correction on its way does not count", "journal/correct.go",
+			"			net += c.Amount.Value // on its way\n", "", interleavings(),
+		},
+		{
+			"a charge without its correction", "journal/open.go",
+			"if h.capture.Mode == payment.CaptureCorrection && !m.corrects(h.id) {", "if false {", []string{"./journal", "-run", "^TestCorrection"},
+		},
+		{
+			"a capture after the cut-over is reversed", "journal/clearing.go",
+			"	return capture.State == payment.OperationDone && capture.DecidedAt < h.at\n", "	return false\n", []string{"./journal", "-run", "^TestVoidAfterCutOver$"},
+		},
+		{
+			"a verification is reversed", "journal/settle.go",
+			"func (l *life) holdsNothing() bool { return l.capture.Mode == payment.CaptureNever }", "func (l *life) holdsNothing() bool { return false }",
+			[]string{"./journal", "-run", "^TestVerification$"},
+		},
 		// The store: only the real one shows.
 		{
 			"the log is not synced", "store/log.go",
