@@ -12,9 +12,9 @@ type Config struct {
 	Lines        int   `yaml:"lines"`         // 100000 in one batch: a mass refund of a stadium
 	Uploads      int   `yaml:"uploads"`       // 2 in work at once on a node; others are told to come back
 	ReleaseLimit int64 `yaml:"release_limit"` // 1000000 minor units of any currency: above it two operators release
-	Rate         int   `yaml:"rate"`          // 3000 lines a second, so that live payments keep their latency
+	Rate         int   `yaml:"rate"`          // 2500 lines a second, so that live payments keep their latency
 	LinkWindow   int   `yaml:"link_window"`   // 192 operations owed on a link before its next lines are started
-	Step         int   `yaml:"step"`          // 16 lines in one command: live payments wait for so many at most
+	Step         int   `yaml:"step"`          // 8 lines in one command: live payments wait for so many at most
 }
 
 // The limits of what a configuration may ask for.
@@ -33,9 +33,9 @@ func (c Config) WithDefaults() Config {
 	}
 	number(&c.Lines, 100_000)
 	number(&c.Uploads, 2)
-	number(&c.Rate, 3000)
+	number(&c.Rate, 2500)
 	number(&c.LinkWindow, 192)
-	number(&c.Step, 16)
+	number(&c.Step, 8)
 	amount := func(v *int64, otherwise int64) {
 		if *v == 0 {
 			*v = otherwise

@@ -102,8 +102,8 @@ func TestRunner(t *testing.T) {
 		}
 		l.leads = true
 		after(500 * time.Millisecond)
-		if n := len(l.runs); n < 2 || n > 12 {
-			t.Errorf("%d runs of 16 lines in half a second at 320 lines/s", n)
+		if n := len(l.runs); n < 4 || n > 24 {
+			t.Errorf("%d runs of 8 lines in half a second at 320 lines/s", n)
 		}
 		after(5 * time.Second)
 		if !l.batch.Lanes[1].Ended() || l.batch.Lanes[0].Next+uint32(l.batch.Lanes[0].At)+l.batch.Lanes[2].Next != 0 {

@@ -186,7 +186,7 @@ func TestBatchCounts(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	b.restart()
-	b.now += payment.Instant(exceptionRepeat)
+	b.now += exceptionRepeat
 	o, _ = b.claimNext(session, 11) // the reversal is acknowledged: another attempt
 	b.answer(&o, payment.AdviceAcknowledged, payment.ActionApprove)
 	b.now += 5e9
