@@ -46,6 +46,15 @@ func (v *Vault) Fingerprint(a *payment.Authorization, index [32]byte) [32]byte {
 	if len(a.Tags) > 0 {
 		m = appendField(append(m, 0x40), a.Tags)
 	}
+	if !a.RetryOf.IsZero() {
+		m = append(append(m, 0x20), a.RetryOf[:]...)
+	}
+	if !a.PaymentLink.IsZero() {
+		m = append(append(m, 0x10), a.PaymentLink[:]...)
+	}
+	if len(a.Over) > 0 {
+		m = appendField(append(m, 0x08), a.Over)
+	}
 	sum := s.authenticate(m)
 	k.scratch.Put(s)
 	return sum

@@ -137,7 +137,7 @@ func TestNames(t *testing.T) {
 			seen[s] = o
 		}
 	}
-	if len(seen) != 21 {
+	if len(seen) != 23 {
 		t.Errorf("%d operations", len(seen))
 	}
 	for s := range Status(Statuses) {
