@@ -185,6 +185,14 @@ func (r *request) serve() {
 		r.correct()
 	case routeCorrection:
 		r.getOperation(payment.OpCorrection)
+	default:
+		r.serveResource(post)
+	}
+}
+
+// serveResource asks the routes that are about no payment of the path.
+func (r *request) serveResource(post bool) {
+	switch r.route {
 	case routeMerchants:
 		r.merchants()
 	case routeMerchant:
