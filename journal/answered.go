@@ -260,6 +260,9 @@ func (m *Machine) lateOperation(answer *payment.Acknowledgement) bool {
 		m.view.fail(ErrCorrupt)
 		return true
 	}
+	if op.State == payment.OperationDone && op.Attempt == attempt.Attempt {
+		return true // the answer that made it done, proposed twice: its leader died before it could say so
+	}
 	if op.State == payment.OperationReversing && op.Attempt == attempt.Attempt {
 		if o := m.lane(string(op.Link)).owed[op.Seq]; o != nil {
 			was := o.Exception

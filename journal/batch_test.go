@@ -416,3 +416,21 @@ func TestTags(t *testing.T) {
 		t.Errorf("%q", p.Intent.Tags)
 	}
 }
+
+// TestAnswerTwice: the answer that made a refund done, proposed again because its
+// leader died before it could say so, undoes nothing.
+func TestAnswerTwice(t *testing.T) {
+	b, session, captures := batchBench(t, 1)
+	refund := op(50, payment.OpRefund, 1000, captures[0])
+	b.operate(refund)
+	o, _ := b.claimNext(session, 7)
+	for range 2 {
+		b.answer(&o, payment.AdviceDecided, payment.ActionApprove)
+	}
+	if left := b.owed("cb-a"); len(left) != 0 {
+		t.Errorf("owed after the same answer twice: %+v", left)
+	}
+	if done := b.operation(refund.ID); done.State != payment.OperationDone {
+		t.Errorf("%s", done.State)
+	}
+}

@@ -135,6 +135,10 @@ func (d *instance) verified() {
 	d.t.Helper()
 	if out, errs, code := run(d.t, "bench", "verify", "--api", d.info.API, "--key", d.info.Key, "--settle", "90s"); code != 0 {
 		d.t.Errorf("bench verify: %s%s", out, errs)
+		if at := strings.Index(out, "auth_"); at >= 0 && len(out) >= at+37 { // what happened to the first
+			d.t.Logf("%s", d.ask(http.MethodGet, "/v1/payments/"+out[at:at+37]+"/events", "", "").body)
+			d.t.Logf("%s", d.ask(http.MethodGet, "/v1/authorizations/"+out[at:at+37], "", "").body)
+		}
 	}
 }
 
