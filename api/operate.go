@@ -39,8 +39,11 @@ var incrementSchema = []member{opAmount}
 
 // refundSchema is the body of POST /v1/refunds.
 var refundSchema = []member{
-	{"/capture", "capture", text, fieldOpCapture, nil}, opAmount, {"/reason", "reason", text, fieldOpReason, nil},
-	{"/merchant", "merchant", text, fieldOpMerchant, nil}, {"/reference", "reference", text, fieldOpReference, nil},
+	{"/capture", "capture", text, fieldOpCapture, nil},
+	opAmount,
+	{"/reason", "reason", text, fieldOpReason, nil},
+	{"/merchant", "merchant", text, fieldOpMerchant, nil},
+	{"/reference", "reference", text, fieldOpReference, nil},
 	{"/card", "card", object, fieldCard, []member{
 		{"/card/number", "number", text, fieldCardNumber, nil},
 		{"/card/expiry", "expiry", text, fieldCardExpiry, nil},

@@ -126,7 +126,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 // payments is a megabyte, an answer half a kilobyte.
 const maxKept = 64 << 10
 
-// serve finds the route, checks who asks, and asks the route.
+// serve finds the route, checks who asks, and asks it.
 func (r *request) serve() {
 	ctx := r.ctx
 	r.route, r.id, r.below = match(ctx.Path())
@@ -143,9 +143,13 @@ func (r *request) serve() {
 		})
 		return
 	}
-	if !r.authenticate() {
-		return
+	if r.authenticate() {
+		r.ask(post)
 	}
+}
+
+// ask asks the route.
+func (r *request) ask(post bool) {
 	switch r.route {
 	case routeAuthorizations:
 		if post {

@@ -85,6 +85,8 @@ func (s *Switch) shape(o *payment.Operation) error {
 		o.Reversible = false
 	}
 	switch {
+	case o.Kind == payment.OpCapture && p.Intent.Capture.Means == payment.MeansSale:
+		return refusalOfOperation(o.Kind, &payment.Operated{Refused: payment.RefusedClosed}) // its one message captured it
 	case o.Kind == payment.OpCapture && p.Intent.Capture.Means != payment.MeansNone: // the contract said how
 		o.Means, o.MTI = p.Intent.Capture.Means, p.Intent.Capture.MTI
 	case o.Means == payment.MeansNone && o.Kind == payment.OpRefund && capture.Means == payment.MeansFile:

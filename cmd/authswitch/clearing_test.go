@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -46,9 +47,7 @@ func (d *instance) addMerchant(id string, contract map[string]any) {
 		"scheme": "visa", "links": []string{"visa-a"}, "terminal": "TERM0002", "acceptor": "BOOKS0000000001", "acceptor_name": "BOOKS/PARIS/FR", "mcc": "5942", "acquirer": "497010", "country": "250",
 		"currencies": []string{"EUR"},
 	}
-	for k, v := range contract {
-		whole[k] = v
-	}
+	maps.Copy(whole, contract)
 	d.reconfigure(func(c map[string]any) {
 		c["merchants"] = append(c["merchants"].([]any), map[string]any{"id": id, "name": id, "contracts": []any{whole}})
 		gateway := c["gateways"].([]any)[0].(map[string]any)

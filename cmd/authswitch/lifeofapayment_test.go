@@ -59,7 +59,7 @@ func TestLifeOfAPayment(t *testing.T) {
 	d := startDev(t)
 	d.addMerchant("books", map[string]any{"unreferenced_refunds": true})
 
-	verification := func(key string, more string) answer {
+	verification := func(key, more string) answer {
 		return d.ask(http.MethodPost, "/v1/card-verifications", key, fmt.Sprintf(
 			`{"merchant":"books","reference":"V1","currency":"EUR","channel":"ecommerce","card":{"number":%q,"expiry":"3012","cvv":"937"}%s}`, visaCard, more))
 	}

@@ -66,7 +66,8 @@ func mutants() []mutant {
 		},
 		{
 			"not found is believed after a step of the clock", "journal/owed.go",
-			"LifeOver: m.over(l.lifeOver, l.opened),", "LifeOver: l.lifeOver,", []string{"./journal", "-run", "^TestClock"},
+			"LifeOver: m.over(l.lifeOver, l.opened),", "LifeOver: l.lifeOver,",
+			[]string{"./journal", "-run", "^TestClock"},
 		},
 		{
 			"a repeat never comes", "journal/owed.go",
@@ -170,11 +171,13 @@ func mutants() []mutant {
 		},
 		{
 			"a charge without its correction", "journal/open.go",
-			"if h.capture.Mode == payment.CaptureCorrection && !m.corrects(h.id) {", "if false {", []string{"./journal", "-run", "^TestCorrection"},
+			"if h.capture.Mode == payment.CaptureCorrection && !m.corrects(h.id) {", "if false {",
+			[]string{"./journal", "-run", "^TestCorrection"},
 		},
 		{
 			"a capture after the cut-over is reversed", "journal/clearing.go",
-			"	return capture.State == payment.OperationDone && capture.DecidedAt < h.at\n", "	return false\n", []string{"./journal", "-run", "^TestVoidAfterCutOver$"},
+			"	return capture.State == payment.OperationDone && capture.DecidedAt < h.at\n", "	return false\n",
+			[]string{"./journal", "-run", "^TestVoidAfterCutOver$"},
 		},
 		{
 			"a verification is reversed", "journal/settle.go",
