@@ -181,19 +181,48 @@ func (x *exchanges) receive(j *exchangeJob) error {
 	} else {
 		check = k.CheckValue
 	}
-	sent := false
-	l.do(func(now moment) {
-		if j.station.life == j.life && j.station.machine.state != Down {
-			sent = l.core.append(j.station, func(dst []byte) ([]byte, error) { return l.dialect.EncodeKeyAnswer(dst, j.message, code, check) })
-		}
-	})
+	unsent := x.answer(j, code, check)
 	switch {
 	case err != nil:
 		return fmt.Errorf("a key of the peer's: %w", err)
-	case !sent:
-		return errors.Join(fmt.Errorf("a key of the peer's: %w", errUnwritten), x.keys.Settle(k, payment.KeyNotTaken))
+	case unsent != nil:
+		return errors.Join(fmt.Errorf("a key of the peer's: %w", unsent), x.keys.Settle(k, payment.KeyNotTaken))
 	}
 	return x.keys.Settle(k, payment.KeyTaken)
+}
+
+// answer puts the 0810 to a key of the peer's on its way. Its MAC is made here
+// and not by keepProtecting: under the new key, or after what is under the new
+// key, the peer could not believe it, and would go on with the old one alone.
+func (x *exchanges) answer(j *exchangeJob, code payment.ResponseCode, check []byte) error {
+	l := x.link
+	frame, err := l.dialect.EncodeKeyAnswer(nil, j.message, code, check)
+	if err != nil {
+		return err
+	}
+	if l.core.carriesMAC(frame) {
+		if err := l.protect(frame); err != nil {
+			return err
+		}
+	}
+	err = errUnwritten
+	l.do(func(moment) {
+		if j.station.life == j.life && j.station.machine.state != Down {
+			j.station.push(len(j.station.out), noPlace)
+			j.station.out = l.core.framer.append(j.station.out, frame)
+			err = nil
+		}
+	})
+	return err
+}
+
+// protect makes the MAC of a message of the link's own.
+func (l *Link) protect(frame []byte) error {
+	var m iso8583.Message
+	if err := l.dialect.Unpack(&m, frame); err != nil {
+		return err
+	}
+	return l.deps.Guard.Protect(m.MTI(), frame, l.deps.Now()+payment.Instant(checkFor))
 }
 
 // initiate starts an exchange of one key.
@@ -319,17 +348,12 @@ type protectJob struct {
 // keepProtecting gives the link's own messages their MACs: packing happens under
 // the lock, where nothing may wait for the security module.
 func (l *Link) keepProtecting(ctx context.Context) {
-	var m iso8583.Message
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case j := <-l.protecting:
-			err := l.dialect.Unpack(&m, j.frame)
-			if err == nil {
-				err = l.deps.Guard.Protect(m.MTI(), j.frame, l.deps.Now()+payment.Instant(checkFor))
-			}
-			if err != nil {
+			if err := l.protect(j.frame); err != nil {
 				l.deps.Log.Error("a network message has no MAC and does not leave", "error", err)
 				continue
 			}

@@ -171,7 +171,7 @@ func (c *conn) answered(m *message) {
 	if m.class() != '8' || x.Function == "" || string(m.values[p.function]) != x.Function {
 		return
 	}
-	if err := c.custody.settle(string(m.values[39]) == p.networkAccepted); err != nil {
+	if err := c.custody.settle(string(m.values[11]), string(m.values[39]) == p.networkAccepted); err != nil {
 		c.log.Error("a key cannot be used", "error", err)
 	}
 }

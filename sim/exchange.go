@@ -92,8 +92,8 @@ func (v *custody) keep() error {
 	return nil
 }
 
-// offer makes a key for the peer. It is used from settle on.
-func (v *custody) offer(usage string) (block, check []byte, err error) {
+// offer makes a key for the peer, and says how it is used when the peer has it.
+func (v *custody) offer(usage string) (block, check []byte, use func() error, err error) {
 	h := tr31.Header{Version: tr31.D, Usage: tr31.PINEncryption, Algorithm: key.TDES, Mode: tr31.EncryptDecrypt, Exportability: tr31.Exportable}
 	if usage == "mac" {
 		h.Usage, h.Mode = tr31.MACISO3, tr31.GenerateVerify
@@ -101,44 +101,45 @@ func (v *custody) offer(usage string) (block, check []byte, err error) {
 	secret := make(key.Secret, 16)
 	defer secret.Wipe()
 	if _, err := io.ReadFull(v.random, secret); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	k, err := key.New(key.TDES, secret)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	k.FixParity()
 	if check, err = checkValue(&k); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	protector, err := tr31.New(tr31.D, &v.zone)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if block, err = protector.Seal(h, k.Reveal(), v.random); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.offered[usage] = func() error { return v.use(h.Usage, &k) }
-	return block, check, nil
+	return block, check, func() error { return v.use(h.Usage, &k) }, nil
 }
 
-// settle ends the offers that wait: the peer has answered.
-func (v *custody) settle(accepted bool) error {
+// await keeps an offer until the peer answers it: an answer is to one request,
+// known by its trace number, and another sign-on may have brought another key
+// meanwhile.
+func (v *custody) await(stan string, use func() error) {
 	v.mu.Lock()
-	waiting := v.offered
-	v.offered = map[string]func() error{}
+	defer v.mu.Unlock()
+	v.offered[stan] = use
+}
+
+// settle ends the offer that a request with this trace number made.
+func (v *custody) settle(stan string, accepted bool) error {
+	v.mu.Lock()
+	use := v.offered[stan]
+	delete(v.offered, stan)
 	v.mu.Unlock()
-	for _, use := range waiting {
-		if !accepted {
-			continue
-		}
-		if err := use(); err != nil {
-			return err
-		}
+	if use == nil || !accepted {
+		return nil
 	}
-	return nil
+	return use()
 }
 
 // exchangeKey handles a network message of the peer that brings a key, or asks
@@ -186,7 +187,7 @@ func (c *conn) sendKeys() {
 	at, _ := placeNamed(x.Key)
 	checkAt, hasCheck := placeNamed(x.Check)
 	for _, usage := range x.Send {
-		block, check, err := c.custody.offer(usage)
+		block, check, use, err := c.custody.offer(usage)
 		if err != nil {
 			c.log.Error("no key can be sent", "error", err)
 			return
@@ -197,6 +198,7 @@ func (c *conn) sendKeys() {
 			c.extra = append(c.extra, placed{checkAt, []byte(fmt.Sprintf("%X", check))})
 		}
 		c.ask(x.Function)
+		c.custody.await(string(c.digits(c.stan, c.stanLen())), use)
 		c.extra = c.extra[:0]
 	}
 }

@@ -86,7 +86,7 @@ type custody struct {
 	pinWas  cipher.Block // the keys before: for what was on its way when they changed
 	macWas  *mac.MAC
 	kept    keyFile                 // what was exchanged, as it is kept
-	offered map[string]func() error // keys the peer has not accepted yet
+	offered map[string]func() error // keys the peer has not accepted yet, by the trace number of the request
 	random  io.Reader
 }
 

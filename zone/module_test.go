@@ -29,6 +29,8 @@ type module struct {
 	keys    map[string]*engine.Key
 	// verifying runs before a verification.
 	verifying func()
+	// generating runs before a MAC is made.
+	generating atomic.Pointer[func(message []byte)]
 }
 
 func newModule(t *testing.T) *module {
@@ -97,6 +99,9 @@ func (m *module) TranslatePIN(dst []byte, in hsm.In, out hsm.Out, _ int64) (int,
 }
 
 func (m *module) GenerateMAC(dst, block []byte, p hsm.Padding, length int, message []byte, _ int64) error {
+	if f := m.generating.Load(); f != nil {
+		(*f)(message)
+	}
 	if err := m.ask(); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package zone_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ func newWire(t *testing.T, own iso8583.Security, host sim.Security, hostMAC stri
 	t.Helper()
 	w := &wire{rig: newRig(t, own).keys()}
 	w.now = 0
+	said := w.logs()
 	w.zoned()
 	w.journal.commit = 5 * time.Millisecond // what an active key costs: a commit
 	dir := t.TempDir()
@@ -56,7 +58,7 @@ func newWire(t *testing.T, own iso8583.Security, host sim.Security, hostMAC stri
 	w.sim, err = sim.New(sim.Config{
 		Name: "cb-b", Dialect: "cb", Listen: "127.0.0.1:0", Ledger: filepath.Join(dir, "ledger"), LedgerSync: sim.SyncNone, Security: host, Faults: faults,
 	}, sim.Deps{
-		Now: time.Now, Dialects: dialects.FS, Log: slog.New(slog.DiscardHandler), Listening: func(a net.Addr) { listening <- a },
+		Now: time.Now, Dialects: dialects.FS, Log: said.With("of", "host"), Listening: func(a net.Addr) { listening <- a },
 		Listen: func(ctx context.Context, network, address string) (net.Listener, error) {
 			return (&net.ListenConfig{}).Listen(ctx, network, address)
 		},
@@ -78,7 +80,7 @@ func newWire(t *testing.T, own iso8583.Security, host sim.Security, hostMAC stri
 	w.link, err = link.New(link.Config{
 		Name: "cb-b", Scheme: "cb", Dialect: "cb", Address: (<-listening).String(), SignOnTimeout: 2 * time.Second, AnswerTimeout: 5 * time.Second,
 	}, w.dialect, link.Deps{
-		Now: wallNow, Dial: (&net.Dialer{}).DialContext, Guard: w.Zone, Keys: w.Zone, Log: slog.New(slog.DiscardHandler),
+		Now: wallNow, Dial: (&net.Dialer{}).DialContext, Guard: w.Zone, Keys: w.Zone, Log: said.With("of", "link"),
 		Lease: func(context.Context, payment.LinkName) (payment.Numbers, error) {
 			n := payment.STAN(w.id.Add(1)) * 10_000
 			return payment.Numbers{FirstSTAN: n, LastSTAN: n + 9_999, FirstRRN: uint64(n), LastRRN: uint64(n) + 9_999}, nil
@@ -93,6 +95,29 @@ func newWire(t *testing.T, own iso8583.Security, host sim.Security, hostMAC stri
 		}
 	})
 	return w
+}
+
+// logs is a logger whose words are shown when the test has failed.
+func (w *wire) logs() *slog.Logger {
+	b := &logBuffer{}
+	w.t.Cleanup(func() {
+		if b.mu.Lock(); w.t.Failed() {
+			w.t.Logf("%s", b.text.String())
+		}
+		b.mu.Unlock()
+	})
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
 }
 
 func wallNow() payment.Instant { return payment.Instant(time.Now().UnixNano()) }
@@ -212,6 +237,40 @@ func TestNetworkMACs(t *testing.T) {
 		total += paid[i].Load()
 	}
 	t.Logf("%d payments over ten exchanges", total)
+}
+
+// The answer to a key of the host's leaves before anything is under that key,
+// however long the module takes for its MAC: the host takes the key in use when it
+// sees the answer.
+func TestNetworkMACsSlow(t *testing.T) {
+	w := newWire(t, everyMAC(), sim.Security{Network: true, Advices: true, Exchange: sim.KeyExchange{Function: "101", Key: "48.0020", Check: "48.0021", Send: []string{"mac"}}}, macKey)
+	answers := 0
+	slow := func(message []byte) {
+		if bytes.HasPrefix(message, []byte("0810")) || bytes.HasPrefix(message, []byte{0x08, 0x10}) || bytes.HasPrefix(message, []byte("\xf0\xf8\xf1\xf0")) {
+			answers++
+			time.Sleep(50 * time.Millisecond) // ten commits
+		}
+	}
+	w.ready()
+	first := w.MACKey()
+	w.until("a key of the host's is active", func() bool { return w.MACKey() != first })
+	w.module.generating.Store(&slow)
+	for range 3 {
+		was := w.MACKey()
+		w.link.SignOn()
+		w.until("a key of the host's is active", func() bool { return w.MACKey() != was })
+		for range 5 {
+			if err := w.pay(1); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if n := w.sim.Stats(); n.BadMACs != 0 {
+		t.Errorf("the host: %+v", n)
+	}
+	if answers == 0 {
+		t.Error("no answer had a MAC: the test shows nothing")
+	}
 }
 
 // An exchange whose answer never comes. Where the host took the key, its next MAC
