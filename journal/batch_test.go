@@ -29,7 +29,7 @@ func batchBench(t testing.TB, payments int) (*bench, payment.Session, []payment.
 	return b, s, captures
 }
 
-func batchOf(n int, lines int, needs uint8) *payment.Batch {
+func batchOf(n, lines int, needs uint8) *payment.Batch {
 	return &payment.Batch{
 		ID: number(900 + n), Merchant: "parcels", Gateway: "shop", Key: fmt.Appendf(nil, "batch-%d", n), Fingerprint: [32]byte{byte(n), 1}, Name: []byte("refunds.csv"), Needs: needs,
 		Lines: uint32(lines), Totals: []payment.Amount{{Value: int64(lines) * 100, Currency: 978}}, Lanes: []payment.BatchLane{{Link: "cb-a"}},

@@ -104,8 +104,8 @@ func TestWhoIsLetIn(t *testing.T) {
 		t.Error("a stream that nobody serves is served")
 	}
 	for what, cfg := range map[string]*tls.Config{
-		"no certificate": {InsecureSkipVerify: true, NextProtos: []string{"raft"}},                               //nolint:gosec // the test is the attacker
-		"TLS 1.2":        {InsecureSkipVerify: true, NextProtos: []string{"raft"}, MaxVersion: tls.VersionTLS12}, //nolint:gosec // the test is the attacker
+		"no certificate": {InsecureSkipVerify: true, NextProtos: []string{"raft"}},
+		"TLS 1.2":        {InsecureSkipVerify: true, NextProtos: []string{"raft"}, MaxVersion: tls.VersionTLS12},
 	} {
 		c, err := tls.Dial("tcp", at, cfg)
 		if err == nil {
