@@ -34,6 +34,7 @@ func onlyVisa(content []byte) ([]byte, error) {
 		door[limit] = mostOwed + 100
 	}
 	config["links"], config["merchants"] = links, merchants
+	delete(config, "rules") // they name links that are not there
 	return yaml.Marshal(config)
 }
 
