@@ -97,7 +97,8 @@ func (r rules) variable(s string) string {
 
 // elements are what a message of the example must hold, by hand.
 func (r rules) elements(title string) map[int]string {
-	stan, at := map[string]string{"authorization": "17", "sign-on": "3"}[title], "1123035512"
+	first, _, _ := strings.Cut(title, " ") // "authorization moto" has the numbers of "authorization"
+	stan, at := map[string]string{"authorization": "17", "sign-on": "3"}[first], "1123035512"
 	if stan == "" {
 		stan, at = "18", "1123035522"
 	}
