@@ -158,9 +158,13 @@ func (m *Machine) cancel(l *life, x *cancellation, answer *payment.Cancelled) {
 		m.owe(l, payment.EventCancelled, x.reason)
 	case l.state == payment.StateNotSent:
 		// Its key is free again, and must not be used by the cancelled request.
+		// Where another payment has it by now, that one's answer stands.
 		if h, _, ok := m.intentAt(l.id, l.intentAt); ok && len(h.key) > 0 {
 			key := hashOf(domainKey, x.merchant, h.key)
-			m.setKey(x.merchant, key, &keyRecord{kind: keyBarred})
+			var k keyRecord
+			if !m.findKey(x.merchant, key, &k) || m.freed(&k) {
+				m.setKey(x.merchant, key, &keyRecord{kind: keyBarred})
+			}
 		}
 		if len(x.reference) > 0 {
 			m.setKey(x.merchant, hashOf(domainReference, x.merchant, x.reference), &keyRecord{kind: keyBarred})

@@ -254,6 +254,25 @@ func TestCancelBeforeOriginal(t *testing.T) {
 	}
 }
 
+// TestCancelKeepsTheHolder: a cancellation by reference may find what was not
+// sent, newest by its id where the clock that minted it was ahead. The key's next
+// holder has been told an answer, and keeps it.
+func TestCancelKeepsTheHolder(t *testing.T) {
+	b, i := reach(t, payment.StateNotSent)
+	again := *i
+	again.ID = number(0) // minted by another node, whose clock is behind
+	if got := b.open(&again); got.Verdict != payment.OpenNew {
+		t.Fatalf("the key that was given back: verdict %d", got.Verdict)
+	}
+	b.settle(outcome(&again, payment.EventDeclined))
+	b.do(KindCancel, AppendCancel(nil, &payment.Cancellation{Merchant: i.Merchant, Reference: i.Reference, Reason: payment.ReversalCustomer}))
+	third := *i
+	third.ID = number(3)
+	if got := b.open(&third); got.Verdict != payment.OpenDecided || got.ID != again.ID {
+		t.Errorf("the holder's key after the cancellation: verdict %d, %s", got.Verdict, got.ID)
+	}
+}
+
 func TestCancelTwice(t *testing.T) {
 	b, i := reach(t, payment.StateApproved)
 	c := payment.Cancellation{Merchant: i.Merchant, RequestKey: []byte("undo"), Reference: i.Reference, Reason: payment.ReversalCustomer}

@@ -294,7 +294,10 @@ func (m *model) cancel(c payment.Cancellation) payment.Cancelled {
 			p.state = payment.StateReversing
 			m.owe(p, len(p.intents), c.Reason, p.known, p.code)
 		case payment.StateNotSent:
-			m.put(keyName(c.Merchant, i.Key), modelKey{barred: true})
+			k, held := m.find(keyName(c.Merchant, i.Key))
+			if !held || !k.barred && k.cancelled == nil && m.payments[k.id].state == payment.StateNotSent {
+				m.put(keyName(c.Merchant, i.Key), modelKey{barred: true})
+			}
 			if len(c.Reference) > 0 {
 				m.put(refName(c.Merchant, c.Reference), modelKey{barred: true})
 			}

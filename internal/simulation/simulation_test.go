@@ -77,7 +77,7 @@ func parseSeeds(t *testing.T, s string) (from, count uint64) {
 
 // report names what broke and how to see it again.
 func report(t *testing.T, seed uint64, w *world, broken []violation) {
-	t.Errorf("seed %d breaks an invariant; run it again with\n\tgo test ./internal/simulation -run TestSeeds -count=1 -v -trace -seeds %d", seed, seed)
+	t.Errorf("seed %d breaks an invariant; run it again with\n\tgo test ./internal/simulation -run TestSeeds -count=1 -v -args -trace -seeds %d", seed, seed)
 	for _, v := range broken {
 		t.Errorf("seed %d: %s", seed, v)
 	}
