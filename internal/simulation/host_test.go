@@ -30,8 +30,8 @@ type hold struct {
 	rrn, amount string
 	approved    bool
 	reversed    bool
-	// whispered: it was declined first, and approved by a second answer that may
-	// have been lost. Nobody can know of it then.
+	// whispered: it was approved by one answer, declined by another, and the first
+	// may have been lost. Nobody can know of it then.
 	whispered bool
 }
 
@@ -150,7 +150,8 @@ func (h *host) misbehave(s *socket, m, r *message, d *hold) {
 		yes := m.response("00", echoed...)
 		yes.fields[38] = "999999"
 		w.after(w.between(0, 2*time.Second), evHost, func() { tell(yes) })
-	case 10: // yes first, no after it
+	case 10: // yes first, no after it: where the yes is lost with a cut, only the no is known
+		d.whispered = d.approved
 		tell(r)
 		w.after(w.between(0, 2*time.Second), evHost, func() { tell(m.response("05", echoed...)) })
 	case 11: // a code that no table has
