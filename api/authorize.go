@@ -10,13 +10,16 @@ import (
 
 // authorize is POST /v1/authorizations: the hot path.
 func (r *request) authorize() {
+	r.decide(authorizationSchema)
+}
+
+// decide reads an authorization in the schema of its endpoint, has it decided,
+// and answers.
+func (r *request) decide(schema []member) {
 	a := &r.authorization
 	a.ReceivedAt = r.server.deps.Now()
 	var ok bool
-	if a.Key, ok = r.idempotencyKey(); !ok {
-		return
-	}
-	if !r.read(authorizationSchema, false) {
+	if a.Key, ok = r.idempotencyKey(); !ok || !r.read(schema, false) {
 		return
 	}
 	d := &r.document

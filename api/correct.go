@@ -51,28 +51,8 @@ func (d *document) currencyOf(a *payment.Authorization) {
 
 // verifyCard is POST /v1/card-verifications: an authorization of nothing.
 func (r *request) verifyCard() {
-	a := &r.authorization
-	a.ReceivedAt, a.Capture = r.server.deps.Now(), payment.CaptureNever
-	var ok bool
-	if a.Key, ok = r.idempotencyKey(); !ok || !r.read(verificationSchema, false) {
-		return
-	}
-	d := &r.document
-	if a.Merchant, ok = r.merchant(fieldMerchant); !ok {
-		return
-	}
-	d.authorization(a, &r.server.cfg, r.gateway, a.ReceivedAt)
-	if d.count > 0 {
-		r.problem(invalid(d.faults[:d.count]))
-		return
-	}
-	a.Gateway = r.gateway.ID()
-	a.Deadline = a.ReceivedAt + payment.Instant(r.server.cfg.Budget)
-	if err := r.server.deps.Authorizer.Authorize(a, &r.payment); err != nil {
-		r.refused(err)
-		return
-	}
-	r.decided(&r.payment)
+	r.authorization.Capture = payment.CaptureNever
+	r.decide(verificationSchema)
 }
 
 // unverified is the answer to a verification that got none.

@@ -122,14 +122,14 @@ func TestSilentClient(t *testing.T) {
 func TestEndlessBody(t *testing.T) {
 	d := openDoor(t, Config{BodyBytes: 2048})
 	conn, reader := d.raw()
-	go func() {
+	go func(conn net.Conn) {
 		_, _ = io.WriteString(conn, requestLine+"Transfer-Encoding: chunked\r\n\r\n")
 		for {
 			if _, err := io.WriteString(conn, "100\r\n"+strings.Repeat(" ", 256)+"\r\n"); err != nil {
 				return
 			}
 		}
-	}()
+	}(conn)
 	d.served("a body does not end")
 	closed(t, "endless", reader, 413)
 

@@ -158,8 +158,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // clients that keep connections come back elsewhere; what arrives is served.
 func (s *Server) CloseAfterAnswers(on bool) { s.closing.Store(on) }
 
-// InWork is how many requests are being answered, and Connections how many
-// gateways are connected.
+// InWork is how many requests are being answered.
 func (s *Server) InWork() int { return int(s.inWork.Load()) }
 
 // Connections is how many connections are open.

@@ -20,7 +20,7 @@ func (r *reading) resolve(line *rowReader) (bool, error) {
 	switch {
 	case p.State != payment.StateApproved:
 		line.fault(columnPayment, "not_approved", "the payment is not approved, or is being reversed")
-	case capture.State.Over() && capture.State != payment.OperationDone, !capture.Parent.IsZero():
+	case capture.Undone():
 		line.fault(columnPayment, "capture_reversed", "the capture is reversed, or being reversed")
 	case row.amount.Currency != capture.Amount.Currency:
 		line.fault(columnCurrency, "currency_mismatch", "must be the payment's currency")
@@ -157,7 +157,7 @@ func (t *Taker) captures(p *payment.Payment) ([]payment.Operation, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(all, func(o payment.Operation) bool {
-		return o.Kind != payment.OpCapture || !o.Parent.IsZero() || o.State.Over() && o.State != payment.OperationDone
+		return o.Kind != payment.OpCapture || o.Undone()
 	}), nil
 }
 

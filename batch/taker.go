@@ -170,11 +170,11 @@ const (
 func retried(propose func() (payment.BatchAnswer, error)) (answer payment.BatchAnswer, err error) {
 	for range retries {
 		if answer, err = propose(); err == nil {
-			break
+			return answer, nil
 		}
 		time.Sleep(retryPause)
 	}
-	return answer, err
+	return propose()
 }
 
 // fits is how many lines one command carries.

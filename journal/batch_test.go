@@ -92,7 +92,7 @@ func (b *bench) read(id payment.ID) payment.Batch {
 	return x
 }
 
-func (b *bench) person(name string, hash string) error {
+func (b *bench) person(name, hash string) error {
 	return b.do(KindPerson, AppendPersonChange(nil, &payment.PersonChange{Name: name, Hash: []byte(hash), By: "root", Reason: "ticket"})).Err
 }
 
@@ -401,8 +401,12 @@ func TestTags(t *testing.T) {
 		want   int
 		more   bool
 	}{
-		{"show-1", payment.ID{}, 10, 3, false}, {"hall-b", payment.ID{}, 2, 2, true}, {"hall-b", number(2), 2, 1, false},
-		{"show-2", payment.ID{}, 2, 2, false}, {"show", payment.ID{}, 10, 0, false}, {"show-1\nhall-b", payment.ID{}, 10, 0, false},
+		{"show-1", payment.ID{}, 10, 3, false},
+		{"hall-b", payment.ID{}, 2, 2, true},
+		{"hall-b", number(2), 2, 1, false},
+		{"show-2", payment.ID{}, 2, 2, false},
+		{"show", payment.ID{}, 10, 0, false},
+		{"show-1\nhall-b", payment.ID{}, 10, 0, false},
 	} {
 		ids, more, err := ReadTagged(b.disk, "parcels", []byte(c.tag), c.behind, c.limit)
 		if err != nil || len(ids) != c.want || more != c.more {

@@ -91,7 +91,7 @@ func (m *Machine) refundParts(l *life, a *account, op *payment.Operation) (parts
 	take := func(owner payment.ID, of *account) {
 		var capture payment.Operation
 		for _, id := range slices.Backward(of.operations) {
-			if left == 0 || !m.operation(id, &capture) || capture.Kind != payment.OpCapture || givesNothing(&capture) || op.MTI == 0 && capture.Means != payment.MeansFile {
+			if left == 0 || !m.operation(id, &capture) || capture.Kind != payment.OpCapture || capture.Undone() || op.MTI == 0 && capture.Means != payment.MeansFile {
 				continue
 			}
 			if n := min(left, capture.Amount.Value-capture.Refunded); n > 0 {
@@ -108,12 +108,6 @@ func (m *Machine) refundParts(l *life, a *account, op *payment.Operation) (parts
 	m.load(own)
 	take(own, a)
 	return parts, left
-}
-
-// givesNothing says whether a capture gives nothing back: it is undone, or
-// about to be.
-func givesNothing(capture *payment.Operation) bool {
-	return capture.State.Over() && capture.State != payment.OperationDone || !capture.Parent.IsZero()
 }
 
 // correct makes a correction stand: what it charges is a payment that follows,

@@ -133,7 +133,7 @@ func (m *Machine) refusal(l *life, a *account, op, parent *payment.Operation) (p
 	case payment.OpRelease:
 		left = a.Capturable()
 	case payment.OpRefund:
-		if parent.State.Over() && parent.State != payment.OperationDone || !parent.Parent.IsZero() {
+		if parent.Undone() {
 			return payment.RefusedUndone, 0
 		}
 		left = parent.Amount.Value - parent.Refunded
@@ -181,7 +181,7 @@ func asRefund(op, parent *payment.Operation) {
 
 func refusalOfUndoing(parent *payment.Operation) payment.OperationRefusal {
 	switch {
-	case parent.State.Over() && parent.State != payment.OperationDone, !parent.Parent.IsZero():
+	case parent.Undone():
 		return payment.RefusedUndone
 	case parent.Refunded > 0:
 		return payment.RefusedHasRefunds

@@ -6,12 +6,6 @@ import (
 	"authswitch/payment"
 )
 
-// Limits of an authorization's tags; together they are one text of a line each.
-const (
-	MaxTags = 8
-	MaxTag  = 64
-)
-
 func appendTagPrefix[T ~string | ~[]byte](b []byte, merchant T, tag []byte) []byte {
 	b = putText(append(b, tableTags), merchant)
 	h := hashOf(domainTag, []byte(merchant), tag)

@@ -304,10 +304,7 @@ func (c *core) send(p *place, r request, now moment, wall payment.Instant) (*sta
 	if c.table.claim(p, keyOf(p, r.intent)) != nil {
 		return nil, errDuplicate
 	}
-	st.room(len(r.frame) + c.framer.overhead())
-	from := len(st.out)
-	st.out = c.framer.append(st.out, r.frame)
-	p.segment = st.push(from, p.index)
+	p.segment = st.queue(c.framer, r.frame, p.index)
 	p.state, p.appended, p.answer = placeQueued, now, r.answer
 	c.wheel.set(c.timerOf(p), p.sendBy)
 	return st, nil

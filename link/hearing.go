@@ -155,8 +155,7 @@ func (c *core) heartbeat(now moment, st *station) {
 		return
 	}
 	st.heartbeats.answered = now
-	st.push(len(st.out), noPlace)
-	st.out = c.framer.appendHeartbeat(st.out)
+	st.beat(c.framer)
 }
 
 // event steps a station's machine and carries out what it asks for.
@@ -199,8 +198,7 @@ func (c *core) carryOut(now moment, st *station, answer func(dst []byte) ([]byte
 func (c *core) ask(now moment, st *station, f payment.NetworkFunction) {
 	if f == payment.Echo && c.beats {
 		st.heartbeats.ours = true
-		st.push(len(st.out), noPlace)
-		st.out = c.framer.appendHeartbeat(st.out)
+		st.beat(c.framer)
 		return
 	}
 	c.askWith(st, payment.NetworkRequest{Function: f})
@@ -228,7 +226,6 @@ func (c *core) append(st *station, pack func(dst []byte) ([]byte, error)) bool {
 		c.orders = append(c.orders, order{st.index, effect{kind: effectProtect, frame: bytes.Clone(frame)}})
 		return true
 	}
-	st.push(len(st.out), noPlace)
-	st.out = c.framer.append(st.out, frame)
+	st.queue(c.framer, frame, noPlace)
 	return true
 }

@@ -208,8 +208,7 @@ func (x *exchanges) answer(j *exchangeJob, code payment.ResponseCode, check []by
 	err = errUnwritten
 	l.do(func(moment) {
 		if j.station.life == j.life && j.station.machine.state != Down {
-			j.station.push(len(j.station.out), noPlace)
-			j.station.out = l.core.framer.append(j.station.out, frame)
+			j.station.queue(l.core.framer, frame, noPlace)
 			err = nil
 		}
 	})
@@ -359,8 +358,7 @@ func (l *Link) keepProtecting(ctx context.Context) {
 			}
 			l.do(func(moment) {
 				if j.station.life == j.life {
-					j.station.push(len(j.station.out), noPlace)
-					j.station.out = l.core.framer.append(j.station.out, j.frame)
+					j.station.queue(l.core.framer, j.frame, noPlace)
 				}
 			})
 		}

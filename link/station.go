@@ -50,6 +50,21 @@ func (s *station) push(from int, p int32) int32 {
 	return int32(len(s.segments) - 1)
 }
 
+// queue puts a frame behind what waits to be written.
+func (s *station) queue(f *framer, frame []byte, p int32) int32 {
+	s.room(len(frame) + f.overhead())
+	from := len(s.out)
+	s.out = f.append(s.out, frame)
+	return s.push(from, p)
+}
+
+// beat puts a frame of length zero there.
+func (s *station) beat(f *framer) {
+	s.room(f.overhead())
+	s.push(len(s.out), noPlace)
+	s.out = f.appendHeartbeat(s.out)
+}
+
 // room makes place for n more bytes in the outgoing buffer. What it moves away
 // from is wiped: it held card numbers.
 func (s *station) room(n int) {

@@ -187,6 +187,12 @@ const (
 	OperateRefused                   // Refused says why; nothing was done
 )
 
+// Undone says whether a capture came to nothing, or is being undone: nothing of
+// it can be refunded.
+func (o *Operation) Undone() bool {
+	return o.State.Over() && o.State != OperationDone || !o.Parent.IsZero()
+}
+
 // OperationRefusal is why the journal refuses an operation.
 type OperationRefusal uint8
 
@@ -207,15 +213,17 @@ const (
 	RefusedNoDifference                  // a correction to what it comes to already
 	RefusedNoCard                        // a correction that charges, without a stored card
 	RefusedSettled                       // a void after the cut-over, where nothing can refund
+	operationRefusals
 )
 
-var operationRefusalNames = [...]string{
+var operationRefusalNames = [operationRefusals]string{
 	"", "not_found", "not_approved", "amount_too_large", "nothing_left", "currency_mismatch", "captures_over", "capture_reversed", "capture_refunded", "too_many_operations", "whole",
+	"not_captured", "no_difference", "no_stored_card", "capture_settled",
 }
 
 // String is the refusal's code in the API.
 func (r OperationRefusal) String() string {
-	if int(r) >= len(operationRefusalNames) {
+	if r >= operationRefusals {
 		return "invalid"
 	}
 	return operationRefusalNames[r]

@@ -6,7 +6,6 @@
 package people
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
@@ -169,5 +168,5 @@ func matches(kept, secret []byte) (bool, error) {
 	if err != nil || err2 != nil || len(hash) != hashLen {
 		return false, errHash
 	}
-	return subtle.ConstantTimeCompare(hash, argon2.IDKey(bytes.Clone(secret), salt, rounds, memory, lanes, hashLen)) == 1, nil
+	return subtle.ConstantTimeCompare(hash, argon2.IDKey(secret, salt, rounds, memory, lanes, hashLen)) == 1, nil
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 
 	"authswitch/journal"
@@ -14,8 +13,7 @@ import (
 type keyRing struct {
 	current atomic.Pointer[payment.KeyRing]
 
-	mu      sync.Mutex
-	changed chan struct{} // closed at the next change
+	changed notice
 }
 
 // publish makes the ring of what the machine has. It is called with the
@@ -25,12 +23,7 @@ func (k *keyRing) publish(m *journal.Machine) {
 		return
 	}
 	k.current.Store(payment.NewKeyRing(m.Applied(), m.WorkingKeys()))
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.changed != nil {
-		close(k.changed)
-		k.changed = nil
-	}
+	k.changed.tell()
 }
 
 // Ring is the working keys that can be used now. It may be kept for as long as
@@ -39,15 +32,7 @@ func (s *Store) Ring() *payment.KeyRing { return s.replica.ring.current.Load() }
 
 // KeysChange returns a channel that is closed when Ring next changes. Ask for it
 // before Ring: else a change between the two is missed.
-func (s *Store) KeysChange() <-chan struct{} {
-	k := &s.replica.ring
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.changed == nil {
-		k.changed = make(chan struct{})
-	}
-	return k.changed
-}
+func (s *Store) KeysChange() <-chan struct{} { return s.replica.ring.changed.wait() }
 
 // WorkingKeys is every key there is or was, by number. The records must not be
 // changed.
@@ -124,16 +109,9 @@ func (s *Store) CardsBehind(token payment.ID, limit int) (cards []payment.Stored
 
 // ResealCards gives stored cards another envelope and says how many got it: not
 // those that were changed or deleted since theirs was opened.
-func (s *Store) ResealCards(list []payment.CardReseal) (count int, err error) {
+func (s *Store) ResealCards(list []payment.CardReseal) (int, error) {
 	if err := journal.CheckCardReseals(list); err != nil {
 		return 0, err
 	}
-	w := s.batch.waiter(journal.KindCardReseal)
-	w.body = journal.AppendCardReseals(w.body, list)
-	err = s.batch.propose(w, s.cfg.CommitTimeout)
-	if err == nil {
-		count = w.result.Count
-	}
-	s.give(w, err)
-	return count, err
+	return s.count(journal.KindCardReseal, func(b []byte) []byte { return journal.AppendCardReseals(b, list) })
 }

@@ -19,8 +19,8 @@ func (s *Switch) payLink(a *payment.Authorization) error {
 	if a.PaymentLink.IsZero() {
 		return nil
 	}
-	refuse := func(pointer, code, detail string) error {
-		return &payment.Refusal{Kind: payment.RefusedInvalid, Pointer: pointer, Code: code, Detail: detail}
+	if s.Links == nil {
+		return refusalOfLink(payment.OpenLinkUnknown)
 	}
 	k, err := s.Links.PaymentLink(a.PaymentLink)
 	switch {
@@ -29,11 +29,11 @@ func (s *Switch) payLink(a *payment.Authorization) error {
 	case err != nil:
 		return refusalUnavailable()
 	case a.Channel != payment.PayByLink:
-		return refuse("/channel", "not_pay_by_link", "a payment link is paid over channel pay_by_link")
+		return refusalOf("/channel", "not_pay_by_link", "a payment link is paid over channel pay_by_link")
 	case a.Amount != k.Amount:
-		return refuse("/amount", "another_amount", "the payment link is for another amount")
+		return refusalOf("/amount", "another_amount", "the payment link is for another amount")
 	case string(a.Reference) != string(k.Reference):
-		return refuse("/reference", "another_reference", "the payment link has another reference")
+		return refusalOf("/reference", "another_reference", "the payment link has another reference")
 	}
 	return nil
 }

@@ -49,6 +49,11 @@ func refusalNotSent() error {
 	}
 }
 
+// refusalOf is a request that asks for what cannot be, at one of its members.
+func refusalOf(pointer, code, detail string) error {
+	return &payment.Refusal{Kind: payment.RefusedInvalid, Pointer: pointer, Code: code, Detail: detail}
+}
+
 func refusalUnavailable() error {
 	return &payment.Refusal{
 		Kind: payment.RefusedOverloaded, Code: "overloaded", RetryAfter: time.Second,

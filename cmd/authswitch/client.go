@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -27,11 +28,7 @@ const clientTimeout = 60 * time.Second
 // clientFlags adds --api and --key to a command tree.
 func clientFlags(c *cobra.Command, into *client) {
 	f := c.PersistentFlags()
-	api := os.Getenv("AUTHSWITCH_API")
-	if api == "" {
-		api = "http://127.0.0.1:8080"
-	}
-	f.StringVar(&into.api, "api", api, "URL of a node's API (environment AUTHSWITCH_API)")
+	f.StringVar(&into.api, "api", cmp.Or(os.Getenv("AUTHSWITCH_API"), "http://127.0.0.1:8080"), "URL of a node's API (environment AUTHSWITCH_API)")
 	f.StringVar(&into.key, "key", "", "API key, or @FILE to read it from (default: environment AUTHSWITCH_KEY)")
 }
 

@@ -31,17 +31,20 @@ func (n *node) resume() {
 }
 
 // leaveRotation is the first step of a stop that has time: as long as the
-// configuration says the node is not ready and still serves.
-func (n *node) leaveRotation() {
+// configuration says the node is not ready and still serves. Its error is of a
+// part that cannot go on meanwhile.
+func (n *node) leaveRotation() error {
 	if n.cfg.Node.StopAfter <= 0 {
-		return
+		return nil
 	}
 	n.log.Info("out of rotation before the stop", "for", n.cfg.Node.StopAfter)
 	n.shed("SIGTERM")
 	select {
 	case <-time.After(n.cfg.Node.StopAfter):
+		return nil
 	case err := <-n.failed:
-		n.log.Error("a part cannot go on: stopping at once", "error", err)
+		n.log.Error("stopping at once: a part cannot go on", "error", err)
+		return err
 	}
 }
 

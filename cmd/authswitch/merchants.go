@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,12 +182,7 @@ func (k merchantKeeper) Merchants() ([]api.MerchantState, error) {
 		}
 		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b api.MerchantState) int {
-		if a.Document.ID < b.Document.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(all, func(a, b api.MerchantState) int { return cmp.Compare(a.Document.ID, b.Document.ID) })
 	return all, nil
 }
 

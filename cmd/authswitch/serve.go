@@ -46,7 +46,7 @@ func serve(ctx context.Context, path string) error {
 			n.reloadOnSignal()
 			continue
 		case <-ctx.Done():
-			n.leaveRotation()
+			failure = n.leaveRotation()
 			log.Info("stopping")
 		case failure = <-n.failed:
 			log.Error("stopping: a part cannot go on", "error", failure)
