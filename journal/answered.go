@@ -172,8 +172,7 @@ func (m *Machine) answeredOnline(l *life, a *account, op *payment.Operation, o *
 		return
 	}
 	m.drop(l, o)
-	approved := approves(r) && answer.Verdict == payment.AdviceDecided
-	reversal := m.reversalOf(l, op, o, approved, r.ApprovalCode)
+	reversal := m.reversalOf(l, op, o, approves(r), r.ApprovalCode)
 	m.send(reversal, m.now)
 	op.State, op.Seq = payment.OperationReversing, reversal.Seq
 	m.writeOperation(l, op)
@@ -239,7 +238,8 @@ func (m *Machine) answeredStray(l *life, o *owing, answer *payment.Acknowledgeme
 }
 
 // lateOperation takes the answer to an attempt that was given up. An approval
-// must be undone: its reversal learns of it, or is owed again.
+// must be undone: its reversal learns of it, or is owed again, to a person where
+// the link cannot reverse it.
 func (m *Machine) lateOperation(answer *payment.Acknowledgement) bool {
 	if answer.ID.IsZero() {
 		return false
@@ -275,7 +275,11 @@ func (m *Machine) lateOperation(answer *payment.Acknowledgement) bool {
 	}
 	o := m.reversalOf(l, attempt, &owing{Owed: payment.Owed{Link: op.Link}}, true, answer.Response.ApprovalCode)
 	o.Reason = payment.ReversalLate
-	m.send(o, m.now)
+	due := m.now
+	if !attempt.Reversible {
+		o.Exception, due = true, never
+	}
+	m.send(o, due)
 	m.writeOwed(l, payment.EntryReversalOwed, payment.EventLateApproval, o, &answer.Response)
 	return true
 }

@@ -249,6 +249,58 @@ func TestLateRefundApproval(t *testing.T) {
 	}
 }
 
+// TestApprovedAfterDecline: a refund that the acquirer declined and then approved
+// has paid. It is undone; where the link cannot, a person is told and no machine
+// sends anything.
+func TestApprovedAfterDecline(t *testing.T) {
+	for _, reversible := range []bool{true, false} {
+		b, i := approvedBench(t)
+		b.operate(op(1, payment.OpCapture, 600, payment.ID{}))
+		n := uint64(0)
+		b.settleAll(i.Session, &n)
+		refund := op(2, payment.OpRefund, 600, number(1001))
+		refund.Reversible = reversible
+		b.operate(refund)
+		o, _ := b.claimNext(i.Session, n+1)
+		b.answer(&o, payment.AdviceDecided, payment.ActionDecline)
+		b.answer(&o, payment.AdviceDecided, payment.ActionApprove)
+		if got := b.operation(number(1002)); got.State != payment.OperationDeclined {
+			t.Errorf("reversible %v: a decided refund is %s", reversible, got.State)
+		}
+		due := b.m.Due("cb-a", b.now+3600e9, 10, nil)
+		_, _, exceptions := b.m.Owing("cb-a")
+		if undone := len(due) == 1 && due[0].IsReversal() && due[0].Approved && due[0].Original.STAN == o.STAN; undone != reversible || exceptions > 0 != !reversible {
+			t.Errorf("reversible %v: due %+v, %d exceptions", reversible, due, exceptions)
+		}
+	}
+}
+
+// TestSecondAnswerFirst: the second answer of a refund is journalled before the
+// one that it contradicts. Neither decides; the refund is undone, and tried again.
+func TestSecondAnswerFirst(t *testing.T) {
+	b, i := approvedBench(t)
+	b.operate(op(1, payment.OpCapture, 600, payment.ID{}))
+	n := uint64(0)
+	b.settleAll(i.Session, &n)
+	b.operate(op(2, payment.OpRefund, 600, number(1001)))
+	o, _ := b.claimNext(i.Session, n+1)
+	b.answer(&o, payment.AdviceUnknown, payment.ActionApprove)
+	b.answer(&o, payment.AdviceDecided, payment.ActionDecline)
+	if got := b.operation(number(1002)); got.State != payment.OperationReversing {
+		t.Errorf("contradicting answers: %s", got.State)
+	}
+	if due := b.m.Due("cb-a", b.now, 10, nil); len(due) != 1 || !due[0].IsReversal() || !due[0].Approved {
+		t.Errorf("due: %+v", due)
+	}
+	n += 2
+	b.settleAll(i.Session, &n)
+	b.advance(b.now + 10e9)
+	b.settleAll(i.Session, &n)
+	if got := b.operation(number(1002)); got.State != payment.OperationDone || got.Attempt != 2 {
+		t.Errorf("in the end: %s, attempt %d", got.State, got.Attempt)
+	}
+}
+
 // TestAutomaticCapture is in the approval's own entry.
 func TestAutomaticCapture(t *testing.T) {
 	b := newBench(t)

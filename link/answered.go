@@ -1,6 +1,9 @@
 package link
 
-import "authswitch/payment"
+import (
+	"authswitch/iso8583"
+	"authswitch/payment"
+)
 
 // lastAnswered bounds how many answered requests are remembered: a power of
 // two, some tenths of a second of a busy link.
@@ -11,6 +14,7 @@ type answeredRequest struct {
 	key     key
 	id      payment.ID
 	attempt uint8
+	seq     uint64               // of what is owed
 	told    bool                 // its second answer was handed on already
 	code    payment.ResponseCode // DE 39 of its answer
 }
@@ -35,21 +39,28 @@ func (a *answered) note(p *place, code payment.ResponseCode) {
 	if p.key.owed && !r.key.owed && r.key.stan == p.key.stan {
 		return
 	}
-	*r = answeredRequest{key: p.key, id: p.id, attempt: p.attempt, code: code}
+	*r = answeredRequest{key: p.key, id: p.id, attempt: p.attempt, seq: p.seq, code: code}
 }
 
-// second finds the authorization of which e is the second answer, once, and
-// only where it says otherwise than the first: a mere copy tells nothing new,
-// and a peer that sends each answer twice must not fill the journal. DE 11
-// alone is never enough, whatever the dialect's answers echo.
+// second finds the request of which e is the second answer, once, and only
+// where it says otherwise than the first: a mere copy tells nothing new, and a
+// peer that sends each answer twice must not fill the journal. An online refund
+// that is declined and then approved has paid; what is stored and forwarded is
+// over with its answer. DE 11 alone is never enough, whatever the dialect's
+// answers echo.
 func (a *answered) second(e *echoed, r rule) (ghost, bool) {
 	q := a.at(e.stan)
 	more := r.transmitted || r.acquirer || e.rrn != nil || e.terminal != nil
-	if e.stan == 0 || !more || q.told || q.key.owed || q.code == e.code || q.key.differs(e, r) != deNone {
+	if e.stan == 0 || !more || q.told || q.key.owed && !online(e) || q.code == e.code || q.key.differs(e, r) != deNone {
 		return ghost{}, false
 	}
 	q.told = true
-	return ghost{key: q.key, id: q.id, attempt: q.attempt}, true
+	return ghost{key: q.key, id: q.id, attempt: q.attempt, seq: q.seq, second: true}, true
+}
+
+// online says whether an answer is to a request for money.
+func online(e *echoed) bool {
+	return e.mti.Class() != iso8583.ClassReversal && e.mti.Function() == iso8583.FunctionResponse
 }
 
 // has says whether an answer is a further one of its request.

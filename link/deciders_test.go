@@ -258,7 +258,7 @@ func TestTable(t *testing.T) {
 
 // TestSecondAnswers: a request's second answer is handed on once, when it says
 // something else and carries more of the key than DE 11; the newest requests
-// are remembered, and reversals never.
+// are remembered, refunds and increments too, and reversals never.
 func TestSecondAnswers(t *testing.T) {
 	a := newAnswered()
 	request := func(stan payment.STAN) *place {
@@ -276,6 +276,9 @@ func TestSecondAnswers(t *testing.T) {
 	reversal.key.rrn = payment.RRN{'1', '2', '3', '4', '5', '6', '7', '8', '9', '0', '1', '2'}
 	b := newAnswered()
 	b.note(reversal, declined)
+	refund := request(2*lastAnswered - 2)
+	refund.key.owed, refund.key.rrn, refund.seq = true, reversal.key.rrn, 9
+	b.note(refund, declined)
 
 	const newest = 2 * lastAnswered
 	cases := []struct {
@@ -292,13 +295,15 @@ func TestSecondAnswers(t *testing.T) {
 		{"no DE 11", &a, echoed{mti: 0x0110, transmitted: 7, code: approved}, byTime, 0},
 		{"displaced", &a, echoed{mti: 0x0110, stan: newest - lastAnswered, transmitted: 7, code: approved}, byTime, 0},
 		{"a reversal's", &b, echoed{mti: 0x0410, stan: newest - 1, rrn: reversal.key.rrn[:], code: approved}, byTime, 0},
+		{"a refund's", &b, echoed{mti: 0x0110, stan: newest - 2, rrn: refund.key.rrn[:], code: approved}, byTime, newest - 2},
+		{"a refund's third", &b, echoed{mti: 0x0110, stan: newest - 2, rrn: refund.key.rrn[:], code: declined}, byTime, 0},
 		{"the newest", &a, echoed{mti: 0x0110, stan: newest, transmitted: 7, code: approved}, byTime, newest},
 		{"its third", &a, echoed{mti: 0x0110, stan: newest, transmitted: 7, code: approved}, byTime, 0},
 		{"the oldest", &a, echoed{mti: 0x0110, stan: newest - lastAnswered + 1, transmitted: 7, code: approved}, byTime, newest - lastAnswered + 1},
 	}
 	for _, c := range cases {
 		g, ok := c.in.second(&c.e, c.rule)
-		if ok != (c.want != 0) || ok && (g.id != payment.ID{byte(c.want)} || g.attempt != 2 || g.key.stan != c.want) {
+		if ok != (c.want != 0) || ok && (g.id != payment.ID{byte(c.want)} || g.attempt != 2 || g.key.stan != c.want || g.seq == 9 != g.key.owed) {
 			t.Errorf("%s: %v %+v", c.name, ok, g)
 		}
 	}

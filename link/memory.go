@@ -13,6 +13,7 @@ type ghost struct {
 	life       uint32 // of the connection: a later one is another
 	next       int32
 	held       bool
+	second     bool // it had its answer, and this is another
 }
 
 // memory is the bounded table of requests that expired or lost their

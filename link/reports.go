@@ -154,6 +154,9 @@ func (l *Link) tellLateOperation(r *report) {
 		return
 	}
 	a.Verdict = a.Response.Advice
+	if r.ghost.second {
+		a.Verdict = payment.AdviceUnknown // where it is journalled before the first, neither is believed
+	}
 	l.deps.LateOperation(&a)
 }
 
