@@ -157,20 +157,27 @@ func (m *Machine) cancel(l *life, x *cancellation, answer *payment.Cancelled) {
 		l.state = next
 		m.owe(l, payment.EventCancelled, x.reason)
 	case l.state == payment.StateNotSent:
-		// Its key is free again, and must not be used by the cancelled request.
-		// Where another payment has it by now, that one's answer stands.
-		if h, _, ok := m.intentAt(l.id, l.intentAt); ok && len(h.key) > 0 {
-			key := hashOf(domainKey, x.merchant, h.key)
-			var k keyRecord
-			if !m.findKey(x.merchant, key, &k) || m.freed(&k) {
-				m.setKey(x.merchant, key, &keyRecord{kind: keyBarred})
-			}
-		}
-		if len(x.reference) > 0 {
-			m.setKey(x.merchant, hashOf(domainReference, x.merchant, x.reference), &keyRecord{kind: keyBarred})
-		}
+		answer.State = l.state
+		m.barNotSent(l, x)
+		return
 	}
 	answer.State = l.state
+}
+
+// barNotSent keeps the cancelled request from using the key that it gave back.
+// Where another payment has the key by now, that one's answer stands. l is no
+// more its payment's afterwards: the other's was read in its place.
+func (m *Machine) barNotSent(l *life, x *cancellation) {
+	if h, _, ok := m.intentAt(l.id, l.intentAt); ok && len(h.key) > 0 {
+		key := hashOf(domainKey, x.merchant, h.key)
+		var k keyRecord
+		if !m.findKey(x.merchant, key, &k) || m.freed(&k) {
+			m.setKey(x.merchant, key, &keyRecord{kind: keyBarred})
+		}
+	}
+	if len(x.reference) > 0 {
+		m.setKey(x.merchant, hashOf(domainReference, x.merchant, x.reference), &keyRecord{kind: keyBarred})
+	}
 }
 
 // cancelOperated reverses a payment that has operations. One named by its id

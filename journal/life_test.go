@@ -265,7 +265,10 @@ func TestCancelKeepsTheHolder(t *testing.T) {
 		t.Fatalf("the key that was given back: verdict %d", got.Verdict)
 	}
 	b.settle(outcome(&again, payment.EventDeclined))
-	b.do(KindCancel, AppendCancel(nil, &payment.Cancellation{Merchant: i.Merchant, Reference: i.Reference, Reason: payment.ReversalCustomer}))
+	c := b.do(KindCancel, AppendCancel(nil, &payment.Cancellation{Merchant: i.Merchant, Reference: i.Reference, Reason: payment.ReversalCustomer})).Cancelled
+	if c.ID != i.ID || c.Before != payment.StateNotSent || c.State != payment.StateNotSent {
+		t.Errorf("the answer is another payment's: %+v", c)
+	}
 	third := *i
 	third.ID = number(3)
 	if got := b.open(&third); got.Verdict != payment.OpenDecided || got.ID != again.ID {
