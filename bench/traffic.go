@@ -40,8 +40,15 @@ func testCards() []testCard {
 }
 
 // Card is what an authorization is paid with: the members of its body that are
-// about that, channel and card before all, as JSON without the braces.
+// about that, channel and card before all, as JSON without the braces. Where it
+// does not say how its payments are captured, they are not.
 type Card string
+
+// captures says whether a card says itself how its payments are captured.
+func (c Card) captures() bool {
+	v, err := fastjson.Parse("{" + string(c) + "}")
+	return err == nil && v.Exists("capture")
+}
 
 // defaultCards are the test cards in e-commerce.
 func defaultCards() []Card {
@@ -222,7 +229,11 @@ func newTemplate(t target, key, merchant, currency, run string, cards []Card) re
 		body: []byte(`{"merchant":` + strconv.Quote(merchant) + `,"reference":"`),
 	}
 	for _, c := range cards {
-		out.tails = append(out.tails, []byte(`,"currency":`+strconv.Quote(currency)+`},`+string(c)+`,"capture":"manual"}`))
+		capture := `,"capture":"manual"`
+		if c.captures() {
+			capture = ""
+		}
+		out.tails = append(out.tails, []byte(`,"currency":`+strconv.Quote(currency)+`},`+string(c)+capture+`}`))
 	}
 	return out
 }

@@ -73,6 +73,10 @@ func TestReadCards(t *testing.T) {
 	if body != want || !strings.Contains(string(raw), "Content-Length: "+strconv.Itoa(len(want))+"\r\n") {
 		t.Errorf("%s\nwant\n%s", body, want)
 	}
+	sale := newTemplate(target{host: "h"}, "secret", "parcels", "EUR", "bench-0a", []Card{`"channel":"moto","card":{},"capture":"automatic"`})
+	if raw := string(sale.append(nil, &job{number: 7, amount: 1000})); !strings.HasSuffix(raw, `"card":{},"capture":"automatic"}`) || strings.Count(raw, `"capture"`) != 1 {
+		t.Errorf("a line that says how it is captured: %s", raw)
+	}
 	for name, bad := range map[string]string{
 		"nothing": "", "no object": "[1]", "no card": `{"channel":"moto"}`, "no channel": `{"card":{}}`, "an amount": `{"channel":"moto","card":{},"amount":{}}`,
 		"too many": strings.Repeat("{\"channel\":\"moto\",\"card\":{}}\n", 256), "half": counter[:40],

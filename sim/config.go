@@ -23,6 +23,9 @@ type Config struct {
 	Dialect string `yaml:"dialect"` // an embedded dialect's name, or a path to a file
 	Listen  string `yaml:"listen"`
 	Ledger  string `yaml:"ledger"`
+	// Wire is a file of the messages that came and left, described and masked;
+	// empty: none is kept.
+	Wire string `yaml:"wire,omitempty"`
 	// LedgerSync is group (each decision is on disk before its answer leaves;
 	// the default) or none (handed to the kernel: survives a kill of the
 	// simulator, not a power cut; for load runs that do not measure its disk).

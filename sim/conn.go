@@ -26,6 +26,7 @@ type conn struct {
 	pause    time.Duration
 	hangUp   bool
 	signedOn bool
+	kept     bool   // the message being answered is in the wire file
 	stan     uint64 // of our own requests
 
 	check []byte   // value of the key that was taken, for its answer
@@ -151,6 +152,7 @@ func (c *conn) handle(frame []byte) {
 		}
 		return
 	}
+	c.kept = c.wire.received(c.host.now(), m, frame)
 	if m.class() == '8' && c.custody.rules.macOn(m) && !c.custody.authentic(frame, c.headerLen, m) {
 		c.count(&c.stats.badMACs)
 		return
@@ -321,6 +323,9 @@ func (c *conn) frame(a *message, asked bool) bool {
 	}
 	if c.custody.rules.MAC && (a.has(64) || a.has(128)) {
 		c.custody.authenticate(out[start+c.framing.prefixLen():], c.headerLen, c.spoil)
+	}
+	if c.kept && asked {
+		c.wire.sent(c.host.now(), a, out[start+c.framing.prefixLen():])
 	}
 	c.out = c.framing.end(out, start)
 	return true

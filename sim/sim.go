@@ -41,6 +41,7 @@ type Simulator struct {
 	version   byte
 	host      *host
 	ledger    *ledger
+	wire      *wire // nil: none
 	newCodec  func() (codec, error)
 	custody   *custody
 	stats     counters
@@ -93,6 +94,9 @@ func New(config Config, deps Deps) (*Simulator, error) {
 	replay := replayer{book: book, profile: profile}
 	if s.ledger, err = openLedger(config.Ledger, config.LedgerSync == SyncGroup, replay.line); err != nil {
 		return nil, fmt.Errorf("simulator %s: %w", config.Name, err)
+	}
+	if s.wire, err = openWire(config.Wire, dialect); err != nil {
+		return nil, errors.Join(fmt.Errorf("simulator %s: %w", config.Name, err), s.ledger.close())
 	}
 	s.host = &host{
 		config: config, profile: profile, chooser: newChooser(config.Amounts), now: deps.Now, ledger: s.ledger, book: book,
@@ -150,7 +154,7 @@ func (s *Simulator) Run(ctx context.Context) error {
 	s.mu.Unlock()
 	listener, err := s.deps.Listen(ctx, "tcp", s.config.Listen)
 	if err != nil {
-		return errors.Join(fmt.Errorf("simulator %s: %w", s.config.Name, err), s.ledger.close())
+		return errors.Join(fmt.Errorf("simulator %s: %w", s.config.Name, err), s.ledger.close(), s.wire.close())
 	}
 	closed := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer closed()
@@ -165,7 +169,7 @@ func (s *Simulator) Run(ctx context.Context) error {
 	s.mu.Lock()
 	failed := s.failed
 	s.mu.Unlock()
-	return errors.Join(err, failed, s.ledger.close())
+	return errors.Join(err, failed, s.ledger.close(), s.wire.close())
 }
 
 // accept serves connections and returns when all of them have ended.

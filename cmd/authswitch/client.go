@@ -121,7 +121,7 @@ func problemOf(status int, body []byte) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "HTTP %d %s: %s", status, p.Code, p.Detail)
 	for _, e := range p.Errors {
-		fmt.Fprintf(&b, "\n  %s: %s", e.Pointer, e.Detail)
+		fmt.Fprintf(&b, "\n  %s: %s: %s", e.Pointer, e.Code, e.Detail)
 	}
 	return &problemError{status, b.String()}
 }

@@ -86,7 +86,7 @@ func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, err
 		l.info.Links = append(l.info.Links, devLink{Name: string(d.name), Scheme: d.scheme.String(), Dialect: string(d.dialect), Address: address, Ledger: ledger})
 		scenario := filepath.Join(dir, string(d.name)+".yaml")
 		script := map[string]any{
-			"name": string(d.name), "dialect": string(d.dialect), "listen": address, "ledger": ledger,
+			"name": string(d.name), "dialect": string(d.dialect), "listen": address, "ledger": ledger, "wire": wireFile(ledger),
 			"codec": o.simCodec, "late_after": devLateAfter.String(), "remember_reversals": i%2 == 0,
 		}
 		if err := module.secure(&config, &lc, script, dir); err != nil {

@@ -115,8 +115,11 @@ func printPayments(w io.Writer, rows []json.RawMessage) error {
 }
 
 func transactionShow(api *client, asJSON *bool) *cobra.Command {
-	return &cobra.Command{
+	var wire bool
+	c := &cobra.Command{
 		Use: "show ID", Short: "Show a payment and its history", Args: cobra.ExactArgs(1),
+		Long: `Shows a payment, and each step of its history. --wire adds the ISO 8583 messages that went out for it and what was
+answered, masked, as the simulators of authswitch dev saw them (50 requests a second of each link are kept).`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var payment json.RawMessage
 			var events struct {
@@ -135,23 +138,36 @@ func transactionShow(api *client, asJSON *bool) *cobra.Command {
 			if err := printPayments(cmd.OutOrStdout(), []json.RawMessage{payment}); err != nil {
 				return err
 			}
-			return printEvents(cmd.OutOrStdout(), events.Data)
+			if err := printEvents(cmd.OutOrStdout(), events.Data); err != nil || !wire {
+				return err
+			}
+			var p listed
+			if err := json.Unmarshal(payment, &p); err != nil {
+				return fmt.Errorf("read answer: %w", err)
+			}
+			return printWire(cmd.Context(), api, cmd.OutOrStdout(), p.RRN)
 		},
 	}
+	c.Flags().BoolVar(&wire, "wire", false, "and the messages on the wire, masked; simulators only")
+	return c
 }
 
 func printEvents(w io.Writer, events []map[string]any) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nAT\tWHAT\tEVENT\tSTATE\tCODE\tSTAN")
 	for _, e := range events {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(e["at"]), cell(e["kind"]), cell(e["event"]), cell(e["state"]), within(e, "response_code"), within(e, "stan"))
+		what, event := cell(e["kind"]), cell(e["event"])
+		if o, ok := e["operation"].(map[string]any); ok { // which one, and where it stands
+			what, event = cell(o["kind"]), cell(o["state"])
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", cell(e["at"]), what, event, cell(e["state"]), within(e, "response_code"), within(e, "stan"))
 	}
 	return t.Flush()
 }
 
 // within finds a field in whichever part of an event carries it.
 func within(event map[string]any, field string) string {
-	for _, part := range []string{"outcome", "response", "reversal", "attempt"} {
+	for _, part := range []string{"outcome", "response", "operation", "reversal", "attempt"} {
 		if m, ok := event[part].(map[string]any); ok && m[field] != nil {
 			return cell(m[field])
 		}
