@@ -1,27 +1,21 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
-	"authswitch/sim"
+	"authswitch/cmd/authswitch/simcmd"
 )
 
 // wireFile is where a simulator keeps the messages of its wire: beside its
 // ledger.
 func wireFile(ledger string) string { return strings.TrimSuffix(ledger, ".jsonl") + ".wire" }
-
-// maxWireLine is more than a described message takes.
-const maxWireLine = 1 << 20
 
 // errNoWire says that no simulator of the node keeps its wire.
 var errNoWire = errors.New("no link of this node has a simulator that keeps its wire; of a real acquirer, see authswitch message from-pcap")
@@ -36,7 +30,7 @@ func printWire(ctx context.Context, api *client, w io.Writer, rrn string) error 
 		return err
 	}
 	type seen struct {
-		sim.WireLine
+		simcmd.WireLine
 		link string
 	}
 	var all []seen
@@ -46,7 +40,7 @@ func printWire(ctx context.Context, api *client, w io.Writer, rrn string) error 
 			continue
 		}
 		for _, path := range []string{wireFile(l.Ledger) + ".1", wireFile(l.Ledger)} {
-			lines, err := readWire(path, rrn)
+			lines, err := simcmd.ReadWire(path, rrn)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -73,27 +67,6 @@ func printWire(ctx context.Context, api *client, w io.Writer, rrn string) error 
 		}
 	}
 	return nil
-}
-
-// readWire reads the lines about one reference number.
-func readWire(path, rrn string) (lines []sim.WireLine, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the wire: %w", err)
-	}
-	defer f.Close()
-	in := bufio.NewScanner(f)
-	in.Buffer(nil, maxWireLine)
-	for in.Scan() {
-		var l sim.WireLine
-		if json.Unmarshal(in.Bytes(), &l) == nil && l.RRN == rrn { // a last line may be half written
-			lines = append(lines, l)
-		}
-	}
-	if err := in.Err(); err != nil {
-		return nil, fmt.Errorf("read the wire: %w", err)
-	}
-	return lines, nil
 }
 
 func indented(text string) string {
