@@ -30,6 +30,7 @@ func TestNames(t *testing.T) {
 	}{
 		{"scheme", namesOf(Scheme.String, "unknown"), "[ cb visa mastercard amex unionpay jcb discover ancv]"},
 		{"channel", namesOf(Channel.String, "unknown"), "[ ecommerce moto pay_by_link card_present recurring instalment]"},
+		{"priority", namesOf(Priority.String, "unknown"), "[reversal customer merchant batch]"},
 		{"state", namesOf(State.String, "invalid"), "[none open approved declined not_sent reversing reversed exception written_off verified refund_only]"},
 		{"event", namesOf(Event.String, "invalid"), "[opened next_attempt approved declined never_sent unknown approval_refused cancelled session_ended overdue late_approval late_decline reversal_acknowledged original_not_found reversal_exceptional written_off verified credited]"},
 		{"status", namesOf(Status.String, "invalid"), "[none approved partially_approved declined unknown not_sent cancelled]"},

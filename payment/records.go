@@ -45,6 +45,8 @@ type Intent struct {
 	CardScope            string  // with Save: who may pay with the card, see StoredCard; "": Merchant
 	Follows              ID      // the soft decline that this payment tries again, authenticated; zero: none
 	PaymentLink          ID      // that is paid; zero: none
+
+	Priority Priority // while it is on its way; not journalled
 }
 
 // Terms are the merchant's contract with the acquirer, as the wire wants them.

@@ -201,6 +201,7 @@ type Response struct {
 // under. A link fills it in Reserve and takes it back in Exchange or Release.
 type Slot struct {
 	Link        LinkName
+	Priority    Priority // of who asks for the place; Reserve reads it
 	STAN        STAN
 	RRN         RRN
 	Transmitted Transmitted

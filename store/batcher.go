@@ -29,17 +29,20 @@ type batcher struct {
 
 	mu       sync.Mutex
 	ready    sync.Cond // on mu: the queue or inflight changed, or closed
-	queue    []*waiter
-	flights  [][]*waiter // by slot: the batch whose end is not known yet
-	inflight int         // of them
-	began    time.Time   // when the newest batch left
-	size     int         // and its commands
-	pacing   bool        // a slot waits for the next one's moment
+	queue    queue
+	refused  [payment.Priorities]uint64 // that found no room
+	flights  [][]*waiter                // by slot: the batch whose end is not known yet
+	inflight int                        // of them
+	began    time.Time                  // when the newest batch left
+	size     int                        // and its commands
+	pacing   bool                       // a slot waits for the next one's moment
 	closed   bool
 	slots    sync.WaitGroup
 	leave    sync.Once
 	over     chan struct{} // closed when no slot is left
 	expiring sync.WaitGroup
+
+	started time.Time // the queue's clock starts here
 }
 
 type limits struct {
@@ -52,11 +55,13 @@ type limits struct {
 
 // waiter is one command on its way and the caller that waits for it.
 type waiter struct {
-	kind   journal.Kind
-	body   []byte
-	result journal.Result
-	err    error
-	until  time.Time // then the caller leaves
+	kind     journal.Kind
+	priority payment.Priority
+	body     []byte
+	result   journal.Result
+	err      error
+	queued   int64     // on the queue's clock
+	until    time.Time // then the caller leaves
 	// done gets one token from whoever moved state from pending: the result or
 	// expire. A timer of its own, and a select over both, were 7 µs of an
 	// authorization's 87.
@@ -71,7 +76,7 @@ const (
 )
 
 func newBatcher(r *raft.Raft, remote func([]*waiter) (*applied, error), now func() payment.Instant, l limits, m measures, applied *sync.Pool) *batcher {
-	b := &batcher{raft: r, remote: remote, now: now, limits: l, measure: m, applied: applied}
+	b := &batcher{raft: r, remote: remote, now: now, limits: l, measure: m, applied: applied, started: time.Now()}
 	b.ready.L = &b.mu
 	b.over = make(chan struct{})
 	b.flights = make([][]*waiter, l.inflight)
@@ -82,13 +87,15 @@ func newBatcher(r *raft.Raft, remote func([]*waiter) (*applied, error), now func
 	return b
 }
 
-// waiter takes one from the pool; its body is empty and roomy.
+// waiter takes one from the pool; its body is empty and roomy. Its priority is
+// that of what ends what has begun, unless its command begins something.
 func (b *batcher) waiter(kind journal.Kind) *waiter {
 	w, _ := b.pool.Get().(*waiter)
 	if w == nil {
 		w = &waiter{done: make(chan struct{}, 1), body: make([]byte, 0, 1024)}
 	}
 	w.kind, w.body, w.err = kind, w.body[:0], nil
+	w.priority = priorityOf(kind)
 	w.state.Store(pending)
 	return w
 }
@@ -102,7 +109,8 @@ func (b *batcher) propose(w *waiter, limit time.Duration) error {
 	if len(w.body) > journal.MaxCommand {
 		return fmt.Errorf("%w: %s of %d bytes", journal.ErrInvalid, w.kind, len(w.body))
 	}
-	w.until = time.Now().Add(limit)
+	now := time.Now()
+	w.until, w.queued = now.Add(limit), b.sinceStart(now)
 	if err := b.submit(w); err != nil {
 		return err
 	}
@@ -129,10 +137,11 @@ func (b *batcher) submit(w *waiter) error {
 	switch {
 	case b.closed:
 		return payment.ErrUnavailable
-	case len(b.queue) >= b.limits.queue:
+	case b.queue.n >= w.priority.Share(b.limits.queue):
+		b.refused[w.priority]++
 		return payment.ErrBusy
 	}
-	b.queue = append(b.queue, w)
+	b.queue.add(w)
 	b.ready.Signal()
 	return nil
 }
@@ -154,7 +163,9 @@ func (b *batcher) expire() {
 		}
 		now := time.Now()
 		b.mu.Lock()
-		expireAll(b.queue, now)
+		for p := range b.queue.waiting {
+			expireAll(b.queue.waiting[p], now)
+		}
 		for _, batch := range b.flights {
 			expireAll(batch, now)
 		}
@@ -197,8 +208,8 @@ func (b *batcher) take(slot int, batch []*waiter) []*waiter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
-		for len(b.queue) == 0 || b.pacing || b.inflight >= 2 && len(b.queue) > b.limits.deep {
-			if b.closed && len(b.queue) == 0 {
+		for b.queue.n == 0 || b.pacing || b.inflight >= 2 && b.queue.n > b.limits.deep {
+			if b.closed && b.queue.n == 0 {
 				return nil
 			}
 			b.ready.Wait()
@@ -211,12 +222,14 @@ func (b *batcher) take(slot int, batch []*waiter) []*waiter {
 			b.pacing = false
 			b.ready.Signal() // whoever was woken meanwhile went back to sleep
 		}
+		waited := b.age(payment.PriorityMerchant)
 		batch = b.fill(batch)
 		if len(batch) > 0 {
 			b.inflight++
 			b.began, b.size = time.Now(), len(batch)
 			b.flights[slot] = batch
-			if len(b.queue) > 0 {
+			b.measure.wait.Observe(waited.Seconds())
+			if b.queue.n > 0 {
 				b.ready.Signal()
 			}
 			return batch
@@ -239,24 +252,34 @@ func (b *batcher) pace() time.Duration {
 const paceCommands = 20
 
 func (b *batcher) fill(batch []*waiter) []*waiter {
-	bodies, n := 0, 0
-	for _, w := range b.queue {
+	bodies := 0
+	b.queue.take(func(w *waiter) bool {
 		if journal.EntrySize(len(batch)+1, bodies+len(w.body)) > journal.MaxEntry {
-			break
+			return false
 		}
-		n++
 		// An intent whose caller left will never be sent: better not open it.
 		if w.kind == journal.KindOpen && w.state.Load() == abandoned {
-			continue
+			return true
 		}
 		bodies += len(w.body)
 		batch = append(batch, w)
-	}
-	left := copy(b.queue, b.queue[n:])
-	clear(b.queue[left:])
-	b.queue = b.queue[:left]
+		return true
+	})
 	return batch
 }
+
+// age is how long the oldest command has waited for its batch of those that
+// leave before one of this priority, or with it. It takes no lock.
+func (b *batcher) age(p payment.Priority) time.Duration {
+	oldest := b.queue.oldestFor(p)
+	if oldest == 0 {
+		return 0
+	}
+	return max(0, time.Duration(b.sinceStart(time.Now())-oldest))
+}
+
+// sinceStart is the queue's clock, never 0.
+func (b *batcher) sinceStart(t time.Time) int64 { return int64(t.Sub(b.started)) + 1 }
 
 // enqueueLimit is how long Raft may take to accept an entry. Passing it means
 // that nothing was appended.

@@ -30,6 +30,7 @@ func (s *Store) Open(i *payment.Intent) (payment.Opened, error) {
 		return payment.Opened{}, fmt.Errorf("%w: send-by has passed", payment.ErrUnavailable)
 	}
 	w := s.batch.waiter(journal.KindOpen)
+	w.priority = i.Priority
 	w.body = journal.AppendOpen(w.body, i)
 	err := s.batch.propose(w, limit)
 	opened := w.opened(err)

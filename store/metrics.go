@@ -14,6 +14,7 @@ type measures struct {
 	batch   prometheus.Histogram
 	forward prometheus.Histogram
 	write   prometheus.Histogram
+	wait    prometheus.Histogram
 }
 
 func newMeasures() measures {
@@ -33,6 +34,10 @@ func newMeasures() measures {
 		write: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "raft_log_write_seconds", Help: "One synced write of the log.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+		}),
+		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "raft_queue_wait_seconds", Help: "How long the oldest command of a batch had waited for it, those of refund batches not counted.",
+			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16),
 		}),
 	}
 }

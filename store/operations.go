@@ -17,6 +17,7 @@ func (s *Store) Operate(o *payment.Operation) (payment.Operated, error) {
 		return payment.Operated{}, err
 	}
 	w := s.batch.waiter(journal.KindOperate)
+	w.priority = o.Priority()
 	w.body = journal.AppendOperate(w.body, o)
 	err := s.batch.propose(w, s.cfg.CommitTimeout)
 	var operated payment.Operated

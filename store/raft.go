@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // startRaft starts Raft over the log, the snapshots and the replica, and the
@@ -55,7 +54,7 @@ func (s *Store) startRaft(ctx context.Context) error {
 	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock.now, limits{
 		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, pace: s.cfg.BatchPace, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
-	for _, c := range [...]prometheus.Collector{m.commit, m.batch, m.forward, m.write, s.gauges(), newClusterGauges(s)} {
+	for _, c := range append(s.batch.readings(), m.commit, m.batch, m.forward, m.write, m.wait, s.gauges(), newClusterGauges(s)) {
 		if err := s.deps.Registerer.Register(c); err != nil {
 			return fmt.Errorf("metrics: %w", err)
 		}

@@ -38,6 +38,9 @@ func (s *Switch) Authorize(a *payment.Authorization, out *payment.Payment) error
 		// It may have committed. Nothing was written and nothing will be: the
 		// journal reverses it when it is overdue.
 		s.Exchanger.Release(&w.slot)
+		if errors.Is(err, payment.ErrBusy) {
+			return refusalUnavailable() // its queue was full: nothing was proposed
+		}
 		return refusalPending(out.Intent.ID)
 	}
 	w.stages.mark(stageOpen, s.Now())
@@ -142,6 +145,7 @@ func (s *Switch) describe(a *payment.Authorization, w *work, i *payment.Intent) 
 		Reference:  a.Reference,
 		Amount:     a.Amount,
 		Channel:    a.Channel,
+		Priority:   a.Priority(),
 		Capture:    payment.Capturing{Mode: a.Capture},
 		ReceivedAt: a.ReceivedAt,
 		Sealed:     w.sealed,
@@ -218,7 +222,7 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 		return nil, payment.ErrUnavailable
 	}
 	attempt := i.Attempt + 1
-	w.slot = payment.Slot{Link: r.Link}
+	w.slot = payment.Slot{Link: r.Link, Priority: i.Priority}
 	if err := s.Exchanger.Reserve(&w.slot, i.ID, attempt); err != nil {
 		return nil, err
 	}
