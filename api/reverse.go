@@ -129,7 +129,7 @@ func (r *request) cancel(c *payment.Cancellation) {
 	if cancelled.Captured && c.ID.IsZero() {
 		r.problem(problem{
 			status: fasthttp.StatusUnprocessableEntity, code: "capture_settled", title: "Captured and settled",
-			detail: "what was captured of " + cancelled.ID.String() + " was settled at its link's cut-over and nothing was done: refund its captures", finality: notFinal,
+			detail: "what was captured of " + cancelled.ID.String() + " was settled at its link's cut-over, or refunds were made of it, and nothing was done: refund its captures", finality: notFinal,
 		})
 		return
 	}

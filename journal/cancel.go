@@ -113,6 +113,9 @@ func (m *Machine) referred(x *cancellation) *life {
 			m.view.fail(ErrCorrupt)
 			return nil
 		}
+		if l.capture.Mode == payment.CaptureCorrection {
+			continue // it has its payment's reference, and is the switch's own
+		}
 		if bytes.Compare(id[:], newest[:]) > 0 {
 			newest = id
 		}
@@ -152,7 +155,10 @@ func (m *Machine) cancel(l *life, x *cancellation, answer *payment.Cancelled) {
 		m.decide(l, o, next)
 		m.owe(l, payment.EventCancelled, x.reason)
 	case next == payment.StateReversing && l.state != next && m.hasAccount(l.id):
-		m.cancelOperated(l, x, answer)
+		if answer.State = l.state; m.cancelOperated(l, x, answer) {
+			answer.State = next // or will be, when nothing of it is in doubt
+		}
+		return
 	case next == payment.StateReversing && l.state != next:
 		l.state = next
 		m.owe(l, payment.EventCancelled, x.reason)
@@ -181,21 +187,24 @@ func (m *Machine) barNotSent(l *life, x *cancellation) {
 }
 
 // cancelOperated reverses a payment that has operations. One named by its id
-// is known to have been captured, and keeps what it has; one whose gateway never
-// got an answer goes away whole.
-func (m *Machine) cancelOperated(l *life, x *cancellation, answer *payment.Cancelled) {
+// is known to have been captured, and keeps what it has; so does one that was
+// refunded or corrected, because a capture with refunds cannot be undone, and
+// what is captured must stay authorized. One whose gateway never got an answer goes away
+// whole. It says whether the payment is reversed.
+func (m *Machine) cancelOperated(l *life, x *cancellation, answer *payment.Cancelled) bool {
 	a := &m.scratchAccount
 	m.account(l, a)
 	switch {
 	case a.Captured == 0:
 		m.cancelAccount(l, a, x.reason)
-	case x.id.IsZero() && !m.anySettled(a):
+	case x.id.IsZero() && a.Refunded == 0 && len(m.charges(a)) == 0 && !m.anySettled(a):
 		m.cancelCaptured(l, a, x.reason)
 	default:
 		answer.Captured = true
-		return
+		return false
 	}
 	m.setAccount(l, a)
+	return true
 }
 
 // bar remembers what was cancelled before it came.

@@ -148,7 +148,6 @@ func (m *Machine) undoSale(l *life, a *account, capture *payment.Operation) {
 // cancelAccount reverses the whole authorization as soon as nothing of it is in
 // doubt: the next message of a payment leaves only when the one before is over.
 func (m *Machine) cancelAccount(l *life, a *account, reason payment.ReversalReason) {
-	l.state, _ = payment.Step(l.state, payment.EventCancelled)
 	a.cancel = reason
 	m.advance(l, a)
 }

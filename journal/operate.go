@@ -336,6 +336,12 @@ func (m *Machine) advance(l *life, a *account) {
 	if a.cancel != payment.NoReversal {
 		reason := a.cancel
 		a.cancel = payment.NoReversal
+		if a.Captured > 0 {
+			return // a person found that a capture stands, and so must what it was taken of
+		}
+		// Not before: until its reversal is owed the payment is approved, and an
+		// approval that comes again must not send one ahead of what is in doubt.
+		l.state, _ = payment.Step(l.state, payment.EventCancelled)
 		m.owe(l, payment.EventCancelled, reason)
 	}
 }
