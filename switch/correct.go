@@ -156,8 +156,7 @@ func (s *Switch) creditRoute(a *payment.Authorization, w *work, i *payment.Inten
 		i.Local, i.Terms = payment.LocalTimeAt(a.ReceivedAt, r.Contract.TimeZone), r.Contract.Terms
 		i.Capture = payment.Capturing{}
 		s.Exchanger.Release(&w.slot)
-		o.Means, o.MTI, o.Reversible = meansOf(payment.OpRefund, l.Dialect)
-		o.Reversible = o.Reversible && !l.RefundsFinal
+		o.Means, o.MTI, o.Reversible = l.means(payment.OpRefund)
 		return nil
 	}
 	return refusal

@@ -80,10 +80,7 @@ func (s *Switch) shape(o *payment.Operation) error {
 	if l == nil {
 		return refusalOfMeans(o.Kind)
 	}
-	o.Means, o.MTI, o.Reversible = meansOf(o.Kind, l.Dialect)
-	if l.RefundsFinal && (o.Kind == payment.OpRefund || o.Kind == payment.OpVoid) {
-		o.Reversible = false
-	}
+	o.Means, o.MTI, o.Reversible = l.means(o.Kind)
 	switch {
 	case o.Kind == payment.OpCapture && p.Intent.Capture.Means == payment.MeansSale:
 		return refusalOfOperation(o.Kind, &payment.Operated{Refused: payment.RefusedClosed}) // its one message captured it
@@ -104,8 +101,18 @@ func (s *Switch) Means(link payment.LinkName, k payment.OperationKind) (means pa
 	if l == nil {
 		return payment.MeansNone, 0, false, false
 	}
-	means, mti, reversible = meansOf(k, l.Dialect)
+	means, mti, reversible = l.means(k)
 	return means, mti, reversible, means != payment.MeansNone
+}
+
+// means is how a link carries a kind of operation: as its dialect says, unless
+// its acquirer reverses no refunds.
+func (l *lane) means(k payment.OperationKind) (means payment.OperationMeans, mti uint16, reversible bool) {
+	means, mti, reversible = meansOf(k, l.Dialect)
+	if l.RefundsFinal && (k == payment.OpRefund || k == payment.OpVoid) {
+		reversible = false
+	}
+	return means, mti, reversible
 }
 
 // unread refuses an operation on what cannot be read: without its link nobody
