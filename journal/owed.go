@@ -193,6 +193,13 @@ func (m *Machine) applyAcknowledge(c *cursor, r *Result) error {
 		m.view.fail(ErrCorrupt)
 		return nil
 	}
+	if a.Verdict == payment.AdviceSilent {
+		if m.now < o.Due { // the clock of who says so is ahead: its message may not have left yet
+			r.Err = payment.ErrBusy
+			return nil
+		}
+		a.Verdict = payment.AdviceUnknown
+	}
 	o.LastCode = a.Response.Code
 	if !o.Operation.IsZero() {
 		m.answered(l, o, a)

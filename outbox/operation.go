@@ -14,9 +14,10 @@ const overdueMargin = payment.Instant(2 * time.Second)
 // it; the journal decides what that means.
 func (s *Carrier) operate(o *payment.Owed, p *payment.Payment) (rest time.Duration) {
 	if o.Online() && o.Tries > 0 {
-		// Whoever claimed it did not live to tell: no answer can come any more.
-		s.answered(o, nil, payment.AdviceUnknown)
-		return 0
+		// Whoever claimed it did not live to tell: no answer can come any more. By
+		// this node's clock; the journal goes by its own.
+		s.answered(o, nil, payment.AdviceSilent)
+		return unavailablePause
 	}
 	if o.STAN == 0 && o.IsReversal() && s.Dialect.SameSTAN() {
 		o.STAN = original(o, &p.Intent)

@@ -177,6 +177,7 @@ const (
 	AdviceUnknown                           // of an online request: no usable answer, and none can come
 	AdviceNotSent                           // proof that the claimed message never left
 	AdviceDecided                           // of an online request: the response's verdict decides
+	AdviceSilent                            // of an online request: whoever claimed it has not told in its time
 )
 
 // Response is what a decoded answer says. It holds no slices, so that it can
