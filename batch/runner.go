@@ -71,7 +71,7 @@ func (r *Runner) Run(ctx context.Context) {
 		}
 		rest := idlePause
 		if r.journal.Leads() {
-			rest = r.round(ctx)
+			rest = r.Round(ctx)
 		}
 		timer.Reset(rest)
 	}
@@ -92,9 +92,10 @@ func (r *Runner) sweep() {
 	}
 }
 
-// round starts what the links have room for, oldest batch first, and says how
-// long to rest.
-func (r *Runner) round(ctx context.Context) time.Duration {
+// Round starts what the links have room for, oldest batch first, and says how
+// long to rest. Run calls it; a simulation, which has no clock to wait by, calls
+// it as it is.
+func (r *Runner) Round(ctx context.Context) time.Duration {
 	rest := idlePause
 	for _, b := range r.journal.RunningBatches() {
 		if b.State != payment.BatchReleased {

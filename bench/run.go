@@ -221,9 +221,9 @@ func (r *runner) draw(number uint32, due time.Duration, targets int) *job {
 }
 
 func (r *runner) offer(j *job) {
-	r.tally.offer(j.intended)
+	r.tally.offer()
 	if r.tally.open() > int64(r.o.MaxOpen) || !r.pool.submit(j) {
-		r.tally.giveUp(kindShed, r.elapsed())
+		r.tally.giveUp(kindShed)
 	}
 }
 
@@ -241,8 +241,7 @@ func (r *runner) asked(j *job, a *answer, kind string, body []byte) {
 			r.answers.add(r.keyOf(j), j, a, body, r.o.Now())
 		}
 		if a.final {
-			now := r.elapsed()
-			r.tally.finish(a, now, now-j.intended)
+			r.tally.finish(a, r.elapsed()-j.intended)
 			return
 		}
 		kind = a.outcome
@@ -287,10 +286,10 @@ func (r *runner) retryDue(now time.Duration) (next time.Duration) {
 // giveUp ends a payment that has no final answer.
 func (r *runner) giveUp(j *job) {
 	if j.attempt == 0 { // it waited for a connection and nothing was ever sent
-		r.tally.giveUp(kindShed, r.elapsed())
+		r.tally.giveUp(kindShed)
 		return
 	}
-	r.tally.giveUp(outcomeUnanswered, r.elapsed())
+	r.tally.giveUp(outcomeUnanswered)
 	if r.answers != nil {
 		r.answers.add(r.keyOf(j), j, &answer{outcome: outcomeUnanswered}, nil, r.o.Now())
 	}

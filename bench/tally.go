@@ -51,7 +51,6 @@ type tally struct {
 	offered, sent, answered, retried  int64
 	approved, declined, unknown, shed int64
 	openJobs                          int64
-	silence                           silence
 }
 
 func newTally() *tally {
@@ -61,10 +60,9 @@ func newTally() *tally {
 	}
 }
 
-// offer counts a payment whose time has come, due that long after the start.
-func (t *tally) offer(due time.Duration) {
+// offer counts a payment whose time has come.
+func (t *tally) offer() {
 	t.mu.Lock()
-	t.silence.offered(due, t.openJobs)
 	t.offered++
 	t.openJobs++
 	t.second.Offered++
@@ -92,12 +90,11 @@ func (t *tally) fail(kind string) {
 	t.mu.Unlock()
 }
 
-// finish counts a final answer that came that long after the start.
-func (t *tally) finish(a *answer, now, latency time.Duration) {
+// finish counts a final answer.
+func (t *tally) finish(a *answer, latency time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.openJobs--
-	t.silence.answered(now, t.openJobs)
 	t.answered++
 	t.second.Answered++
 	t.outcomes[a.outcome]++
@@ -115,15 +112,11 @@ func (t *tally) finish(a *answer, now, latency time.Duration) {
 	}
 }
 
-// giveUp counts a payment that never got a final answer; now is when it was
-// given up.
-func (t *tally) giveUp(kind string, now time.Duration) {
+// giveUp counts a payment that never got a final answer.
+func (t *tally) giveUp(kind string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.openJobs--
-	if kind != kindShed {
-		t.silence.ended(now)
-	}
 	t.errors[kind]++
 	if kind == kindShed {
 		t.shed++

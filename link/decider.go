@@ -163,6 +163,7 @@ func (d *Decider) Cut(received []byte) (frame []byte, size int, err error) {
 type Heard struct {
 	Late     bool         // Answer is set
 	Owed     bool         // it acknowledges Seq, else it answers an authorization
+	Advice   bool         // with Owed: of an operation's own message, not of a reversal
 	Seq      uint64       // of what is owed
 	Answer   payment.Late // Answer.Response is decoded
 	Unsigned bool         // the frame told nothing that could be used
@@ -207,7 +208,10 @@ func (d *Decider) Hear(at time.Duration, wall payment.Instant, connection int, f
 func (d *Decider) late(g ghost) (h Heard) {
 	h = Heard{Owed: g.key.owed, Seq: g.seq, Answer: payment.Late{ID: g.id, Attempt: g.attempt, Link: d.core.cfg.Name}}
 	decode := d.dialect.DecodeAuthorization
-	if h.Owed {
+	switch h.Advice = h.Owed && g.key.class != iso8583.ClassReversal; {
+	case h.Advice:
+		decode = d.dialect.DecodeAdvice
+	case h.Owed:
 		decode = d.dialect.DecodeReversal
 	}
 	h.Late = decode(&d.message, &h.Answer.Response) == nil

@@ -40,6 +40,13 @@ type checks struct {
 
 	accepted map[wireKey]bool // reversals that the acquirer accepted
 	missed   map[wireKey]bool // and those whose original it did not know
+
+	newest     map[payment.ID]*intended // the last attempt
+	ops        map[payment.ID]*moving
+	opOrder    []payment.ID
+	opsOf      map[payment.ID][]payment.ID // by payment, in their order
+	batchLines map[string]payment.ID
+	returned   []returned
 }
 
 // wireKey names a message on a link.
@@ -64,19 +71,12 @@ type intended struct {
 	undone   bool // its reversal is acknowledged
 }
 
-type claimed struct {
-	id          payment.ID
-	attempt     uint8
-	tries       uint16
-	first       bool                           // it left with the first MTI
-	transmitted map[payment.Transmitted]uint16 // tries, by DE 7
-}
-
 func newChecks(w *world) *checks {
 	c := &checks{
 		w: w, disk: newDisk(), sums: []uint64{0}, intents: map[wireKey]*intended{}, attempt: map[attemptKey]*intended{},
 		byRRN: map[payment.RRN]payment.ID{}, claims: map[wireKey]*claimed{}, written: map[wireKey]payment.ID{}, keys: map[string][]*intended{},
 		lines: map[payment.ID]int{}, decided: map[payment.ID]answer{}, accepted: map[wireKey]bool{}, missed: map[wireKey]bool{},
+		newest: map[payment.ID]*intended{}, ops: map[payment.ID]*moving{}, opsOf: map[payment.ID][]payment.ID{}, batchLines: map[string]payment.ID{},
 	}
 	c.machine = journal.New(c.disk)
 	if err := c.machine.Load(); err != nil {
@@ -124,6 +124,9 @@ func (c *checks) commit(e *entry, index int) {
 	for _, id := range t.ids {
 		c.judge(id)
 	}
+	for _, id := range t.ids {
+		c.balance(id)
+	}
 }
 
 // touching notes which payments a flush writes lines of.
@@ -169,7 +172,11 @@ func (c *checks) line(id payment.ID, e *payment.Entry) {
 		} else if a := c.attempt[attemptKey{id, 1}]; a != nil {
 			rrn = a.intent.RRN
 		}
-		c.w.tracef("        journal %d: rrn %s %s %s -> %s", (c.machine.Now()-c.w.base)/1e6, rrn, e.Kind, e.Event, e.State)
+		what := ""
+		if o := e.Operation; o != nil {
+			what = fmt.Sprintf("%s %s of %d by %s %s", o.Kind, o.ID, o.Amount.Value, o.Means, o.State)
+		}
+		c.w.tracef("        journal %d: rrn %s %s %s -> %s %s", (c.machine.Now()-c.w.base)/1e6, rrn, e.Kind, e.Event, e.State, what)
 	}
 	switch e.Kind {
 	case payment.EntryIntent:
@@ -179,13 +186,20 @@ func (c *checks) line(id payment.ID, e *payment.Entry) {
 	case payment.EntryReversalSent:
 		c.claim(e.Owed)
 	case payment.EntryReversalEnded:
-		c.reversed(id, e)
+		if e.Owed.Operation.IsZero() {
+			c.reversed(id, e)
+		} else {
+			c.attemptEnded(id, e)
+		}
+	case payment.EntryOperation:
+		c.operation(id, e)
 	}
 }
 
 func (c *checks) intend(i *payment.Intent) {
 	a := &intended{intent: *i}
 	c.attempt[attemptKey{i.ID, i.Attempt}] = a
+	c.newest[i.ID] = a
 	c.intents[wireKey{i.Link, i.STAN.String()}] = a
 	if other, taken := c.byRRN[i.RRN]; taken && other != i.ID {
 		c.fail("I14", "RRN %s is %s's and %s's", i.RRN, other, i.ID)
@@ -242,7 +256,7 @@ func (c *checks) claim(o *payment.Owed) {
 	k := wireKey{o.Link, o.STAN.String()}
 	x := c.claims[k]
 	if x == nil {
-		x = &claimed{id: o.ID, attempt: o.Attempt, transmitted: map[payment.Transmitted]uint16{}}
+		x = &claimed{id: o.ID, attempt: o.Attempt, op: o.Operation, original: o.Original, transmitted: map[payment.Transmitted]uint16{}}
 		c.claims[k] = x
 	}
 	if x.id != o.ID || x.attempt != o.Attempt {
@@ -296,8 +310,12 @@ func (c *checks) leaves(x *wire, frame []byte) {
 	k := wireKey{linkName(x.link), m.fields[11]}
 	switch m.mti {
 	case "0800":
-	case "0100":
-		c.requestLeaves(k, m)
+	case "0100", "0200", "0220", "0221":
+		if x := c.claims[k]; x != nil || c.intents[k] == nil && m.mti[1] == '2' {
+			c.operationLeaves(k, m)
+		} else {
+			c.requestLeaves(k, m)
+		}
 	case "0420", "0421":
 		c.reversalLeaves(k, m)
 	default:
@@ -309,7 +327,7 @@ func (c *checks) requestLeaves(k wireKey, m *message) {
 	a := c.intents[k]
 	switch {
 	case a == nil || a.intent.RRN.String() != m.fields[37] || a.intent.Transmitted.String() != m.fields[7]:
-		c.fail("I7", "a 0100 with STAN %s leaves on %s without its intent", k.stan, k.link)
+		c.fail("I7", "a %s with STAN %s leaves on %s without its intent", m.mti, k.stan, k.link)
 		return
 	case fmt.Sprintf("%012d", a.intent.Amount.Value) != m.fields[4]:
 		c.fail("I7", "STAN %s on %s leaves with amount %s, not %d", k.stan, k.link, m.fields[4], a.intent.Amount.Value)
@@ -324,7 +342,9 @@ func (c *checks) requestLeaves(k wireKey, m *message) {
 			c.fail("I5", "%s attempt %d leaves while %s attempt %d lives", a.intent.ID, a.intent.Attempt, earlier.intent.ID, earlier.intent.Attempt)
 		}
 	}
-	c.keys[key] = append(c.keys[key], a)
+	if len(a.intent.Key) > 0 {
+		c.keys[key] = append(c.keys[key], a)
+	}
 }
 
 // numbered: I14, a trace number is one payment's.
@@ -342,9 +362,19 @@ func (c *checks) reversalLeaves(k wireKey, m *message) {
 		return
 	}
 	a := c.attempt[attemptKey{x.id, x.attempt}]
+	if a == nil {
+		a = c.newest[x.id]
+	}
 	i := &a.intent
 	c.numbered(k, x.id)
-	original := fmt.Sprintf("0100%s%s%011s", i.STAN, i.Transmitted, i.Terms.Acquirer)
+	named := payment.Message{MTI: i.MTI, STAN: i.STAN, Transmitted: i.Transmitted}
+	if x.original.STAN != 0 {
+		named = x.original
+	}
+	original := fmt.Sprintf("%04X%s%s%011s", named.MTI, named.STAN, named.Transmitted, i.Terms.Acquirer)
+	if y := c.ops[x.op]; y != nil && y.op.Means == payment.MeansReversal {
+		y.written = true
+	}
 	at, _ := fmt.Sscan(m.fields[7], new(uint32))
 	tries := uint16(0)
 	for t, n := range x.transmitted {
@@ -368,20 +398,25 @@ func (c *checks) reversalLeaves(k wireKey, m *message) {
 // landed: an original's bytes reached the acquirer's decision, or never will.
 func (c *checks) landed(host int, frame []byte) {
 	m, err := parse(frame)
-	if err != nil || m.mti != "0100" {
+	if err != nil || m.mti != "0100" && m.mti != "0200" {
 		return
 	}
-	if a := c.intents[wireKey{linkName(host), m.fields[11]}]; a != nil {
+	k := wireKey{linkName(host), m.fields[11]}
+	if a := c.intents[k]; a != nil {
 		a.flying = false
+	}
+	if x := c.claims[k]; x != nil {
+		x.flying = false
 	}
 }
 
 // delivered is an answer that reaches a node: what it says is known there.
 func (c *checks) delivered(x *wire, frame []byte) {
 	m, err := parse(frame)
-	if err != nil || m.mti != "0110" {
+	if err != nil || m.mti != "0110" && m.mti != "0210" {
 		return
 	}
+	c.operationAnswered(wireKey{linkName(x.link), m.fields[11]}, m)
 	c.w.tracef("%s < %s %s stan %s %s", x.n.id, linkName(x.link), m.mti, m.fields[11], m.fields[39])
 	a := c.intents[wireKey{linkName(x.link), m.fields[11]}]
 	if a == nil || a.intent.RRN.String() != m.fields[37] || a.intent.Terms.Terminal != m.fields[41] {
@@ -403,6 +438,9 @@ func (c *checks) acknowledges(host int, m *message, code string) {
 	switch code {
 	case "00", "94":
 		c.accepted[k] = true
+		if x := c.claims[k]; x != nil && c.ops[x.op] != nil && c.ops[x.op].op.Means != payment.MeansOnline {
+			c.ops[x.op].accepted = true
+		}
 	case "25":
 		c.missed[k] = true
 	}
@@ -434,7 +472,7 @@ func (c *checks) once(cl *client, x answer) {
 }
 
 func (c *checks) cancelled(cl *client, r payment.Cancelled) {
-	cl.cancelled = true
+	cl.cancelled = !r.Captured // what a cut-over settled stays
 	if !r.Found && !r.Conflict {
 		cl.barred = true
 	}

@@ -20,6 +20,8 @@ type client struct {
 	reference []byte
 	amount    int64
 	partial   bool
+	automatic bool // its capture
+	saves     bool // the card
 	over      bool
 	final     answer
 	tries     int
@@ -45,6 +47,7 @@ func (w *world) schedule() {
 		c := &client{
 			w: w, number: i, merchant: []payment.MerchantID{"parcels", "museum"}[w.r.IntN(2)], key: fmt.Appendf(nil, "key-%d", i),
 			reference: fmt.Appendf(nil, "order-%d", i), amount: 1000 + w.r.Int64N(90_000), partial: w.r.IntN(4) == 0,
+			automatic: w.r.IntN(4) == 0, saves: w.r.IntN(3) == 0,
 		}
 		w.clients = append(w.clients, c)
 		at := w.between(300*time.Millisecond, w.plan.active)
@@ -60,6 +63,9 @@ func (w *world) schedule() {
 		if w.r.IntN(40) == 0 { // the cancellation overtakes
 			w.after(max(0, at-w.between(0, time.Second)), evClient, c.cancel)
 		}
+	}
+	if w.plan.batch {
+		w.after(w.between(w.plan.active/2, w.plan.active), evClient, w.refundInBatch)
 	}
 	w.scheduleFaults()
 }
@@ -81,6 +87,10 @@ func (c *client) request(n *node, amount int64) *payment.Authorization {
 		Amount: payment.Amount{Value: amount, Currency: 978}, Channel: payment.Ecommerce, AcceptsPartial: c.partial,
 		ReceivedAt: n.wall(), Deadline: n.wall() + payment.Instant(8*time.Second),
 	}
+	if c.automatic {
+		a.Capture = payment.CaptureAutomatic
+	}
+	a.SaveCard = c.saves
 	var err error
 	if a.Card.PAN, err = card.ParsePAN([]byte("4111111111111111")); err != nil {
 		panic(err)
@@ -164,6 +174,9 @@ func (c *client) end(x answer) {
 	}
 	c.over, c.final = true, x
 	c.w.tracef("client %d has %s %s rrn %s", c.number, x.status, x.code, x.rrn)
+	if x.status.Approved() {
+		c.operate(x.id)
+	}
 	if c.w.r.IntN(4) == 0 { // it asks again all the same
 		c.w.after(c.w.between(0, 5*time.Second), evClient, c.repeat)
 	}

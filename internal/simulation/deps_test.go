@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io/fs"
+	"strings"
 	"sync"
+	"testing/fstest"
 	"time"
 
 	"authswitch/iso8583"
@@ -200,22 +203,58 @@ func (d deps) Exchange(s *payment.Slot, i *payment.Intent, frame []byte, answer 
 
 // commons are what every node of every world shares and nobody changes.
 type commons struct {
-	dialect *iso8583.Dialect
-	table   *routing.Table
-	keys    []byte
+	dialects [styles]*iso8583.Dialect
+	table    *routing.Table
+	keys     []byte
 }
 
-var shared = sync.OnceValue(func() *commons {
-	d, err := iso8583.Load(dialects.FS, "ascii87")
+// style is what an acquirer takes for captures and refunds.
+type style int
+
+const (
+	styleDual   style = iota // captures by advice, refunds by request
+	styleFinal               // the same, and no refund can be reversed
+	styleAdvice              // refunds are advices as well
+	styleSingle              // a sale is one message; what was authorized is completed by a request
+	styles
+)
+
+// dialectFiles are the project's, and one that differs in how it refunds.
+func dialectFiles() fs.FS {
+	files := fstest.MapFS{"ascii87-advice.yaml": {Data: []byte(strings.Join([]string{
+		"name: ascii87-advice", "extends: ascii87", "status: complete for tests", "about: ascii87, whose refunds are advices", `payments: {refund: "0220"}`, "",
+	}, "\n"))}}
+	names, err := fs.Glob(dialects.FS, "*.yaml")
 	if err != nil {
 		panic(err)
 	}
-	c := &commons{dialect: d}
+	for _, name := range names {
+		data, err := fs.ReadFile(dialects.FS, name)
+		if err != nil {
+			panic(err)
+		}
+		files[name] = &fstest.MapFile{Data: data}
+	}
+	return files
+}
+
+// captureWithin is after how long a museum's authorization is given back.
+const captureWithin = 12 * time.Second
+
+var shared = sync.OnceValue(func() *commons {
+	c, files := &commons{}, dialectFiles()
+	var err error
+	for i, name := range [styles]string{"ascii87", "ascii87", "ascii87-advice", "ascii87-single"} {
+		if c.dialects[i], err = iso8583.Load(files, name); err != nil {
+			panic(err)
+		}
+	}
 	var contracts []routing.Contract
 	for i, m := range []payment.MerchantID{"parcels", "museum"} {
 		links := []payment.LinkName{linkName(i), linkName(1 - i)}
 		contracts = append(contracts, routing.Contract{
 			Merchant: m, Scheme: payment.Visa, Links: links, Currencies: []payment.Currency{978}, PartialApproval: i == 1,
+			CaptureWithin: time.Duration(i) * captureWithin,
 			Terms: payment.Terms{
 				Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS/PARIS/FR", MCC: "9402", Acquirer: "497010", Country: "250",
 			},

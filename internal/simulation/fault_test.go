@@ -3,6 +3,7 @@ package simulation_test
 import (
 	"time"
 
+	"authswitch/journal"
 	"authswitch/payment"
 )
 
@@ -52,6 +53,17 @@ func (w *world) scheduleFaults() {
 				}
 			}
 			w.after(d, evFault, func() { h.down = false })
+		}
+	})
+	often(w.plan.cutOvers, func() {
+		i := w.r.IntN(len(w.hosts))
+		if n := w.someNode(); n != nil {
+			open, _, err := journal.ReadOpenClearing(n.disk, linkName(i))
+			if err != nil {
+				w.check.fail("N", "%s cannot read the open batch: %v", n.id, err)
+			}
+			w.tracef("%s cuts over", linkName(i))
+			n.spare(journal.KindCutOver, journal.AppendCutOver(nil, &payment.DayEnd{Link: linkName(i), Number: open.Number, By: "acquirer"}))
 		}
 	})
 	often(w.plan.clockJumps, func() {

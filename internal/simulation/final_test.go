@@ -1,8 +1,6 @@
 package simulation_test
 
 import (
-	"fmt"
-
 	"authswitch/journal"
 	"authswitch/payment"
 )
@@ -44,7 +42,7 @@ func (c *checks) finalClient(cl *client) {
 		}
 	case cl.barred:
 		c.fail("bar", "client %d's cancellation found nothing, and then it was told %s", cl.number, cl.final.status)
-	case cl.cancelled && p.State == payment.StateApproved:
+	case cl.cancelled && p.State == payment.StateApproved && !c.keptByPerson(p.Intent.ID):
 		c.fail("bar", "client %d's cancellation was answered, and it stays approved", cl.number)
 	case err != nil || p.Outcome.Status != cl.final.status:
 		c.fail("I1", "client %d was told %s; the journal says %s, %v", cl.number, cl.final.status, p.Outcome.Status, err)
@@ -53,7 +51,7 @@ func (c *checks) finalClient(cl *client) {
 
 // finalHold: I2, nobody's money is held without a payment that says so.
 func (c *checks) finalHold(host int, d *hold, held map[attemptKey]*hold) {
-	if !d.approved || d.reversed {
+	if !d.live() || d.kind != holdAuthorization && d.kind != holdSale {
 		return
 	}
 	var rrn payment.RRN
@@ -62,8 +60,8 @@ func (c *checks) finalHold(host int, d *hold, held map[attemptKey]*hold) {
 	p, err := journal.ReadPayment(c.disk, id)
 	if err == nil && p.State == payment.StateApproved && p.Intent.Link == linkName(host) {
 		held[attemptKey{id, p.Intent.Attempt}] = d
-		if want := fmt.Sprintf("%012d", p.Outcome.Amount.Value); want != d.amount {
-			c.fail("I3", "%s is approved for %s; the acquirer holds %s", id, want, d.amount)
+		if want := p.Outcome.Amount.Value; want != d.value {
+			c.fail("I3", "%s is approved for %d; the acquirer holds %d", id, want, d.value)
 		}
 		return
 	}
@@ -73,7 +71,7 @@ func (c *checks) finalHold(host int, d *hold, held map[attemptKey]*hold) {
 	if d.whispered && !c.calm() {
 		return
 	}
-	c.fail("I2", "%s holds %s for %s, rrn %s, which is %s: %v", linkName(host), d.amount, id, d.rrn, p.State, err)
+	c.fail("I2", "%s holds %d for %s, rrn %s, which is %s: %v", linkName(host), d.value, id, d.rrn, p.State, err)
 }
 
 // calm says that no answer of an acquirer can have been lost in this run.
@@ -94,8 +92,65 @@ func (c *checks) finalPayment(id payment.ID, held map[attemptKey]*hold) {
 		if held[attemptKey{id, p.Intent.Attempt}] == nil {
 			c.fail("I3", "%s is approved, and no acquirer holds it", id)
 		}
-	case payment.StateDeclined, payment.StateNotSent, payment.StateReversed, payment.StateException:
+	case payment.StateDeclined, payment.StateNotSent, payment.StateReversed, payment.StateException, payment.StateWrittenOff:
 	default:
 		c.fail("I6", "%s ends as %s", id, p.State)
 	}
+	c.finalMoney(&p)
+}
+
+// finalMoney: each operation is over, and its acquirer has what the journal says
+// of it: once and whole, or not at all.
+func (c *checks) finalMoney(p *payment.Payment) {
+	id := p.Intent.ID
+	strange := false
+	for _, op := range c.opsOf[id] {
+		x := c.ops[op]
+		o := &x.op
+		if !o.State.Over() {
+			c.fail("I6", "the %s %s, rrn %s, ends as %s", o.Kind, op, p.Intent.RRN, o.State)
+			continue
+		}
+		want := 0
+		if o.State == payment.OperationDone && (o.Means == payment.MeansAdvice || o.Means == payment.MeansOnline || o.Kind == payment.OpRelease) {
+			want = 1
+		}
+		live, whispered := 0, false
+		for _, h := range c.w.hosts {
+			for _, d := range c.takenFor(h, op) {
+				whispered = whispered || d.whispered
+				if !d.live() {
+					continue
+				}
+				live++
+				if d.kind != holdRelease && d.value != o.Amount.Value {
+					c.fail("I11", "the %s %s is %s for %d; the acquirer has %d", o.Kind, op, o.State, o.Amount.Value, d.value)
+				}
+			}
+		}
+		strange = strange || whispered
+		if live != want && (!whispered || c.calm()) {
+			c.fail("I2", "the %s %s of %d, rrn %s, is %s; %s has it %d times", o.Kind, op, o.Amount.Value, p.Intent.RRN, o.State, o.Link, live)
+		}
+	}
+	a := c.w.hosts[c.linkIndex(p.Intent.Link)].accounts[p.Intent.RRN.String()]
+	switch {
+	case strange || a == nil || a.base == nil || a.base.whispered:
+	case p.State == payment.StateApproved:
+		if want := p.Account.Authorized + p.Account.Incremented - p.Account.Released; a.held() != want {
+			c.fail("I11", "%s, rrn %s, is authorized for %d; the acquirer: %s", id, p.Intent.RRN, want, a)
+		}
+	case p.State == payment.StateReversed && (a.sum(holdCapture) != 0 || a.sum(holdRefund) != 0):
+		c.fail("I11", "%s, rrn %s, is reversed; the acquirer: %s", id, p.Intent.RRN, a)
+	}
+}
+
+// keptByPerson says that a capture stands because its acquirer would not undo it.
+func (c *checks) keptByPerson(id payment.ID) bool {
+	for _, op := range c.opsOf[id] {
+		if o := &c.ops[op].op; o.Kind == payment.OpVoid && o.State == payment.OperationFailed {
+			return true
+		}
+	}
+	return false
 }

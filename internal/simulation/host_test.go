@@ -18,18 +18,24 @@ type host struct {
 	cut       [maxNodes]bool // no byte passes between a node and this host
 	book      map[original]*hold
 	order     []*hold
-	refused   map[original]bool // reversed before they came
+	refused   map[original]bool   // reversed before they came
+	accounts  map[string]*account // by DE 37
+	advices   map[string]*hold    // by DE 11 and 37, whichever transmission
 }
 
 // original is how a reversal names its original: DE 90's first three parts, and
 // DE 41.
 type original struct{ mti, stan, at, terminal string }
 
-// hold is what the acquirer holds of one request.
+// hold is what the acquirer holds of one message.
 type hold struct {
-	rrn, amount string
-	approved    bool
-	reversed    bool
+	kind     holdKind
+	rrn      string
+	stan     string
+	value    int64
+	approved bool
+	reversed bool
+	odd      bool // done for another amount than asked
 	// whispered: it was approved by one answer, declined by another, and the first
 	// may have been lost. Nobody can know of it then.
 	whispered bool
@@ -38,6 +44,7 @@ type hold struct {
 func newHost(w *world, i int) *host {
 	return &host{
 		w: w, index: i, remembers: w.plan.remembers[i], honest: w.plan.honest[i], book: map[original]*hold{}, refused: map[original]bool{},
+		accounts: map[string]*account{}, advices: map[string]*hold{},
 	}
 }
 
@@ -58,13 +65,15 @@ func (h *host) hear(s *socket, frame []byte) {
 		}
 		r := m.response("00", 7, 11, 70)
 		s.answer(r.bytes()[2:])
-	case "0100":
+	case "0100", "0200":
 		d := w.between(time.Millisecond, 40*time.Millisecond)
 		if h.mischief(w.plan.hostMischief / 4) {
 			d = w.between(40*time.Millisecond, latestOriginal)
 		}
 		w.after(d, evHost, func() { h.authorize(s, m, frame) })
-	case "0400", "0401", "0420", "0421":
+	case "0220", "0221":
+		w.after(w.between(time.Millisecond, 15*time.Millisecond), evHost, func() { h.advise(s, m) })
+	case "0420", "0421":
 		w.after(w.between(time.Millisecond, 15*time.Millisecond), evHost, func() { h.reverse(s, m) })
 	default:
 		w.check.fail("wire", "%s was sent a %s", linkName(h.index), m.mti)
@@ -82,9 +91,7 @@ func (h *host) authorize(s *socket, m *message, frame []byte) {
 		w.check.fail("I5", "%s got %+v twice", linkName(h.index), key)
 		return
 	}
-	d := &hold{rrn: m.fields[37], amount: m.fields[4]}
-	h.book[key] = d
-	h.order = append(h.order, d)
+	d := h.enter(key, m)
 	if h.refused[key] {
 		s.answer(m.response("05", echoed...).bytes()[2:])
 		return
@@ -94,6 +101,7 @@ func (h *host) authorize(s *socket, m *message, frame []byte) {
 		code = "00"
 	}
 	d.approved = code == "00"
+	defer h.moved(d)
 	r := m.response(code, echoed...)
 	if d.approved {
 		r.fields[38] = fmt.Sprintf("%06d", w.r.IntN(1e6))
@@ -122,13 +130,13 @@ func (h *host) misbehave(s *socket, m, r *message, d *hold) {
 			if r.fields[4] == m.fields[4] {
 				r.fields[4] = "000000000001"
 			}
-			d.amount = r.fields[4]
+			d.other(r)
 		}
 		tell(r)
 	case 5: // in part
 		if d.approved {
 			r.fields[39], r.fields[4] = "10", fmt.Sprintf("%012d", 1+w.r.IntN(999))
-			d.amount = r.fields[4]
+			d.other(r)
 		}
 		tell(r)
 	case 6: // another's trace number, reference or terminal
@@ -160,7 +168,7 @@ func (h *host) misbehave(s *socket, m, r *message, d *hold) {
 	}
 }
 
-// reverse takes one transmission of a reversal.
+// reverse takes one transmission of a reversal, of the whole or of a part.
 func (h *host) reverse(s *socket, m *message) {
 	w := h.w
 	o := m.fields[90]
@@ -168,13 +176,31 @@ func (h *host) reverse(s *socket, m *message) {
 	d := h.book[key]
 	code := "00"
 	repeat := m.mti[3] == '1'
+	part := m.fields[95] != ""
 	switch {
 	case d == nil || !d.approved && w.r.IntN(2) == 0:
 		code = "25"
-	case d.reversed && repeat && w.r.IntN(2) == 0:
+	case (d.reversed || part && h.advices[m.fields[11]+m.fields[37]] != nil) && repeat && w.r.IntN(2) == 0:
 		code = "94"
 	}
-	if h.mischief(w.plan.reversalMischief) {
+	if d != nil && d.kind == holdRefund && w.plan.styles[h.index] == styleFinal {
+		w.check.fail("final", "%s is asked to reverse a refund, rrn %s", linkName(h.index), d.rrn)
+	}
+	do := func() {
+		if part {
+			h.release(m, d)
+		} else {
+			h.undo(key, d)
+		}
+	}
+	h.perhaps(w.plan.reversalMischief, s, m, code, do)
+}
+
+// perhaps does what a message says and answers it, or misbehaves in one of the
+// ways in which acquirers do that with what is stored and forwarded.
+func (h *host) perhaps(mischief int, s *socket, m *message, code string, do func()) {
+	w := h.w
+	if h.mischief(mischief) {
 		switch w.r.IntN(8) {
 		case 0, 1: // heard nothing
 			return
@@ -185,10 +211,10 @@ func (h *host) reverse(s *socket, m *message) {
 			h.told(s, m, "96")
 			return
 		case 4: // done, and says nothing
-			h.undo(key, d)
+			do()
 			return
 		case 5: // done, and says it late
-			h.undo(key, d)
+			do()
 			w.after(w.between(answerTimeout, 2*answerTimeout), evHost, func() { h.told(s, m, code) })
 			return
 		case 6: // the line breaks
@@ -201,7 +227,7 @@ func (h *host) reverse(s *socket, m *message) {
 			}
 		}
 	}
-	h.undo(key, d)
+	do()
 	h.told(s, m, code)
 }
 
@@ -210,6 +236,7 @@ func (h *host) undo(key original, d *hold) {
 	switch {
 	case d != nil:
 		d.reversed = true
+		h.moved(d)
 	case h.remembers:
 		h.refused[key] = true
 	}
@@ -217,5 +244,5 @@ func (h *host) undo(key original, d *hold) {
 
 func (h *host) told(s *socket, m *message, code string) {
 	h.w.check.acknowledges(h.index, m, code)
-	s.answer(m.response(code, 3, 4, 7, 11, 37, 41, 42, 49).bytes()[2:])
+	s.answer(m.response(code, echoed...).bytes()[2:])
 }

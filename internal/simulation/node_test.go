@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"authswitch/batch"
 	"authswitch/journal"
 	"authswitch/outbox"
 	"authswitch/payment"
@@ -41,6 +42,8 @@ type node struct {
 	wires   []*wire
 	sw      *switching.Switch
 	minter  *payment.Minter
+	runner  *batch.Runner
+	running bool // the runner is in a round
 	scratch []journal.Result
 	// unflushed counts entries applied and not flushed.
 	unflushed int
@@ -70,7 +73,7 @@ func (n *node) boot() {
 	}
 	n.applied, n.unflushed = int(n.m.Applied()), 0
 	n.clock.Start(n.m.Now(), n.steady())
-	n.queue, n.flights, n.session, n.renewal, n.claims = nil, 0, 0, false, 0
+	n.queue, n.flights, n.session, n.renewal, n.claims, n.running = nil, 0, 0, false, 0, false
 	n.awaits = map[payment.ID][]func(){}
 	n.build()
 	w.tracef("%s starts, state at %d of %d", n.id, n.applied, len(w.order.log))
@@ -187,6 +190,9 @@ func (n *node) keep() {
 		if n.m.Overdue(n.clock.Stamp(n.wall(), n.steady()), overdueMargin) {
 			n.spare(journal.KindSweep, journal.AppendSweep(nil, overdueMargin))
 		}
+	}
+	if o.leader == n.index && n.serving && w.r.IntN(8) == 0 {
+		n.duties()
 	}
 	if n.serving {
 		for _, x := range n.wires {
@@ -317,7 +323,7 @@ func (n *node) flush() {
 	if !n.up || n.flights >= 2 || len(n.queue) == 0 {
 		return
 	}
-	b := &batch{n: n, life: n.life, began: n.w.now}
+	b := &proposal{n: n, life: n.life, began: n.w.now}
 	for _, c := range n.queue {
 		if c.done && c.kind == journal.KindOpen {
 			continue // its caller left: better not open it
@@ -338,7 +344,7 @@ func (n *node) build() {
 	var lanes []switching.Lane
 	for i := range w.plan.links {
 		n.wires = append(n.wires, newWire(n, i))
-		lanes = append(lanes, switching.Lane{Name: linkName(i), Dialect: shared().dialect})
+		lanes = append(lanes, switching.Lane{Name: linkName(i), Dialect: w.dialect(i), RefundsFinal: w.plan.styles[i] == styleFinal})
 	}
 	minter, err := payment.NewMinter(n.wall, &reader{w})
 	if err != nil {
@@ -351,13 +357,18 @@ func (n *node) build() {
 	var table atomic.Pointer[routing.Table]
 	table.Store(shared().table)
 	n.sw, err = switching.New(switching.Deps{
-		Journal: deps{n}, Canceller: deps{n}, Records: deps{n}, Exchanger: deps{n}, Sealer: cards{w.vault}, Table: &table, Lanes: lanes,
+		Journal: deps{n}, Canceller: deps{n}, Records: deps{n}, Operations: deps{n}, Moves: deps{n}, Cards: deps{n}, Opener: cards{w.vault}, Exchanger: deps{n}, Sealer: cards{w.vault}, Table: &table, Lanes: lanes,
 		Node: n.id, Session: func() payment.Session { return n.session }, Now: n.wall, Mint: func() payment.ID { return n.minter.Mint() },
 		Log: slog.New(slog.DiscardHandler), Registerer: unregistered{},
 	})
 	if err != nil {
 		panic(err)
 	}
+	// The rate is the real clock's business: here lines follow at once.
+	means := func(l payment.LinkName) (payment.OperationMeans, uint16, bool, bool) {
+		return n.sw.Means(l, payment.OpRefund)
+	}
+	n.runner = batch.NewRunner(batch.Config{Rate: 1 << 40, LinkWindow: 4, Step: 2}, deps{n}, means, slog.New(slog.DiscardHandler))
 }
 
 // unregistered keeps metrics to themselves.
@@ -370,7 +381,7 @@ func (unregistered) Unregister(prometheus.Collector) bool { return true }
 // carrier is one line's carrier; each of a lane's senders has its own.
 func (n *node) carrier(x *wire) *outbox.Carrier {
 	c, err := outbox.NewCarrier(outbox.Deps{
-		Link: linkName(x.link), Dialect: shared().dialect, Journal: deps{n}, Sender: deps{n}, Vault: cards{n.w.vault}, Now: n.wall,
+		Link: linkName(x.link), Dialect: n.w.dialect(x.link), Journal: deps{n}, Operations: deps{n}, Sender: deps{n}, Vault: cards{n.w.vault}, Now: n.wall,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -21,14 +21,14 @@ type order struct {
 
 type entry struct {
 	data    []byte
-	batch   *batch // who waits for its results; nil nobody
+	batch   *proposal // who waits for its results; nil nobody
 	term    int
 	results []journal.Result
 }
 
-// batch is the commands that one node proposes together, until it knows what
+// proposal is the commands that one node proposes together, until it knows what
 // became of them.
-type batch struct {
+type proposal struct {
 	n        *node
 	life     uint32
 	commands []*command
@@ -130,7 +130,7 @@ func (o *order) kick() {
 }
 
 // arrive is a batch at whom its node took for the leader.
-func (o *order) arrive(b *batch, leader, term int) {
+func (o *order) arrive(b *proposal, leader, term int) {
 	w := o.w
 	if o.leader != leader || o.term != term || !w.nodes[leader].up {
 		return
@@ -210,7 +210,7 @@ func (w *world) lossy(n int) int {
 
 // send proposes a batch until it is known what became of it or its callers are
 // gone.
-func (b *batch) send() {
+func (b *proposal) send() {
 	w, n := b.n.w, b.n
 	if b.landed || n.life != b.life || !n.up {
 		return
@@ -247,7 +247,7 @@ func (b *batch) send() {
 	w.after(w.between(250*time.Millisecond, 600*time.Millisecond), evBatch, b.send)
 }
 
-func (b *batch) land(results []journal.Result) {
+func (b *proposal) land(results []journal.Result) {
 	if b.landed || b.n.life != b.life || !b.n.up {
 		return
 	}
@@ -262,7 +262,7 @@ func (b *batch) land(results []journal.Result) {
 	})
 }
 
-func (b *batch) end(each func(*command)) {
+func (b *proposal) end(each func(*command)) {
 	b.landed = true
 	b.n.flights--
 	for _, c := range b.commands {

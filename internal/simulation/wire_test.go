@@ -56,7 +56,7 @@ func newWire(n *node, i int) *wire {
 		MaxOriginalLife: maxOriginalLife, UserTimeout: userTimeout, DialTimeout: dialTimeout, SignOnTimeout: 2 * time.Second,
 		EchoEvery: 10 * time.Second, EchoTimeout: 2 * time.Second, BackoffLongest: 2 * time.Second, DrainTimeout: 3 * time.Second,
 		RemembersReversals: w.plan.remembers[i],
-	}, shared().dialect, w.r.Uint64)
+	}, w.dialect(i), w.r.Uint64)
 	if err != nil {
 		panic(err)
 	}
@@ -235,8 +235,15 @@ func (s *socket) answer(frame []byte) {
 func (x *wire) late(h link.Heard) {
 	n, w := x.n, x.n.w
 	w.spawn(n, func(t *task) {
-		if !h.Owed {
+		switch {
+		case !h.Owed:
 			n.sw.Late(h.Answer)
+			return
+		case h.Advice:
+			a := payment.Acknowledgement{Link: linkName(x.link), Seq: h.Seq, ID: h.Answer.ID, Verdict: h.Answer.Response.Advice, Response: h.Answer.Response}
+			if a.Verdict != payment.AdviceRepeat {
+				_ = deps{n}.Answer(&a)
+			}
 			return
 		}
 		if r := h.Answer.Response; r.Advice != payment.AdviceRepeat {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"authswitch/iso8583"
+	"authswitch/journal"
 	"authswitch/payment"
 	"authswitch/vault"
 )
@@ -53,6 +55,8 @@ type world struct {
 	order   *order
 	hosts   []*host
 	clients []*client
+	movers  []*mover
+	files   []*file
 	check   *checks
 	healed  bool
 	cut     [maxNodes][maxNodes]bool // cut[a][b]: what a sends does not reach b
@@ -82,6 +86,11 @@ type profile struct {
 	lostAnswers       int // of 100 answers to a gateway
 	slowWire          time.Duration
 	remembers, honest [maxLinks]bool
+	styles            [maxLinks]style
+	moves             int // at most, of one approved payment
+	adviceMischief    int // of 100 messages of operations
+	cutOvers          int
+	batch             bool
 }
 
 func newProfile(r *rand.Rand) profile {
@@ -101,8 +110,14 @@ func newProfile(r *rand.Rand) profile {
 	for i := range p.remembers {
 		p.remembers[i], p.honest[i] = r.IntN(2) == 0, r.IntN(6) == 0
 	}
+	p.moves, p.adviceMischief, p.cutOvers, p.batch = some(4, 8), some(4, 50), some(2, 2), r.IntN(2) == 0
+	for i := range p.styles {
+		p.styles[i] = style(r.IntN(int(styles)))
+	}
 	return p
 }
+
+func (w *world) dialect(link int) *iso8583.Dialect { return shared().dialects[w.plan.styles[link]] }
 
 // newWorld builds a world. What comes of it depends on the seed alone.
 func newWorld(seed uint64, trace bool) *world {
@@ -246,7 +261,7 @@ func (w *world) live() []violation {
 			continue
 		}
 		next = w.now + time.Second
-		if w.quiet() {
+		if w.quiet() && !w.person() && w.pendingFile() == "" {
 			break
 		}
 		if w.now > deadline {
@@ -273,8 +288,18 @@ func (w *world) quiet() bool {
 		return false
 	}
 	for i := range w.hosts {
-		if count, _, exceptions := w.check.machine.Owing(linkName(i)); count > exceptions {
+		if count, _, exceptions := w.check.machine.Owing(linkName(i)); count+w.check.machine.OwingOperations(linkName(i)) > exceptions {
 			return false
+		}
+	}
+	if due, err := journal.ReadDue(w.check.disk, w.check.machine.Now()+payment.Instant(time.Minute), 1); err != nil || len(due) > 0 {
+		return false
+	}
+	for _, m := range w.movers {
+		for _, x := range m.moves {
+			if !x.over {
+				return false
+			}
 		}
 	}
 	for _, n := range w.nodes {
@@ -294,8 +319,17 @@ func (w *world) pending() string {
 	}
 	for i := range w.hosts {
 		count, _, exceptions := w.check.machine.Owing(linkName(i))
-		fmt.Fprintf(&b, "%s owes %d, %d exceptions; ", linkName(i), count, exceptions)
+		fmt.Fprintf(&b, "%s owes %d and %d of operations, %d exceptions; ", linkName(i), count, w.check.machine.OwingOperations(linkName(i)), exceptions)
 	}
+	for _, m := range w.movers {
+		for _, x := range m.moves {
+			if !x.over {
+				fmt.Fprintf(&b, "client %d's %s without an answer (%s); ", m.c.number, x.kind, x.why)
+			}
+		}
+	}
+	due, err := journal.ReadDue(w.check.disk, w.check.machine.Now()+payment.Instant(time.Minute), 10)
+	fmt.Fprintf(&b, "due: %d, %v; %s; ", len(due), err, w.pendingFile())
 	fmt.Fprintf(&b, "open: %v; journal's time %d s before the wall clocks", w.check.machine.Overdue(1<<62, 0),
 		(w.base+payment.Instant(w.now)-w.check.machine.Now())/1e9)
 	for _, n := range w.nodes {
