@@ -146,8 +146,12 @@ func (m *Machine) runLine(b *payment.Batch, line *payment.BatchLine, x *payment.
 		Reason: payment.ReversalCustomer, Means: x.Means, MTI: x.MTI, Reversible: x.Reversible, Batch: b.ID, Line: line.Number,
 	}
 	b.Started++
-	var done payment.Operated
-	m.operate(&op, &done)
+	var answer Result
+	m.operate(&op, &answer)
+	done := &answer.Operated
+	if answer.Err != nil { // a capture that a restored state does not know
+		done.Verdict, done.Refused = payment.OperateRefused, payment.RefusedUnknown
+	}
 	if done.Verdict == payment.OperateRefused {
 		b.Refused++
 		m.keyA = appendLineRefusalKey(m.keyA[:0], b.ID, line.Number)

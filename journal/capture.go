@@ -63,6 +63,10 @@ func (m *Machine) applyExpire(c *cursor, r *Result) error {
 	if err := c.end(); err != nil {
 		return err
 	}
+	if m.at(versionMarks) && m.fence.on { // it may have been captured since the backup
+		r.Err = payment.ErrUnavailable
+		return nil
+	}
 	for i := range list {
 		if list[i].Due <= m.now && (m.expireCapture(&list[i]) || m.expireCorrection(&list[i])) {
 			r.Count++

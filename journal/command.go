@@ -38,6 +38,8 @@ const (
 	KindEndSession Kind = 100 // a session whose node fell silent ends
 	KindForgetNode Kind = 101 // a node left, or lost its disk
 	KindRelease    Kind = 102 // a lane of a restored state is let go
+	KindVersion    Kind = 103 // every member can apply more than before
+	KindMarks      Kind = 104 // how far members' disks have the log
 )
 
 // String is the kind's name in logs and tests.
@@ -45,7 +47,7 @@ func (k Kind) String() string {
 	names := [...]string{
 		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card", "card-reseal",
 		KindMerchant: "merchant", KindPaymentLink: "payment-link",
-		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindKeyMark: "key-mark", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release",
+		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindKeyMark: "key-mark", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release", KindVersion: "version", KindMarks: "marks",
 	}
 	if int(k) >= len(names) || names[k] == "" {
 		return cmp.Or(batchKinds()[k], "unknown")

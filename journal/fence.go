@@ -27,6 +27,14 @@ type fence struct {
 
 func (f *fence) holds(link string) bool { return f.on && !f.released[link] }
 
+// fencesOperation says whether nothing may be done about a payment: it may have
+// been done after the backup. What a restored state does not know at all may
+// have been made after it, so nothing is called unknown before the last lane is
+// released.
+func (m *Machine) fencesOperation(l *life) bool {
+	return m.at(versionMarks) && (l == nil && m.fence.on || l != nil && m.fence.holds(l.link))
+}
+
 // AppendRelease writes a KindRelease command.
 func AppendRelease(b []byte, lane payment.LinkName) []byte {
 	return putText(append(b, commandVersion), lane)
@@ -116,7 +124,18 @@ func Fence(state Reader, b Batch) error {
 			return err
 		}
 	}
-	return b.Set([]byte{tableFence}, (&fence{}).append(nil))
+	// Nobody older is a member of the new cluster, and the fence is this
+	// version's. Nor does anybody of it have a log yet.
+	if m.version < NewestVersion {
+		m.version = NewestVersion
+	}
+	if err := b.DeleteRange([]byte{tableMarks}, []byte{tableMarks + 1}); err != nil {
+		return err
+	}
+	if err := b.Set([]byte{tableFence}, (&fence{}).append(nil)); err != nil {
+		return err
+	}
+	return m.Flush(m.applied, b)
 }
 
 // Summary is what an operator wants to know of a state.
@@ -166,6 +185,7 @@ func (m *Machine) applyForgetNode(c *cursor, r *Result) error {
 	if err := c.end(); err != nil {
 		return err
 	}
+	m.forgetMark(payment.NodeID(node))
 	s, known := m.nodes[node]
 	if !known {
 		return nil

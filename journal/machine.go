@@ -21,6 +21,9 @@ type Machine struct {
 	last    payment.Session // the newest session ever begun
 	nodes   map[string]payment.Session
 	fence   fence
+	version Version // of the state
+	newest  Version // that this program can apply
+	marks   map[payment.NodeID]uint64
 	begun   map[string]begun // by which process, for those in nodes that said so
 	numbers map[string]*numbers
 	days    []uint32 // generations of idempotency keys, oldest first
@@ -55,6 +58,7 @@ func New(state Reader) *Machine {
 	return &Machine{
 		view: view{state: state, writes: newWrites()}, names: names{},
 		nodes: map[string]payment.Session{}, begun: map[string]begun{}, numbers: map[string]*numbers{}, lanes: map[string]*lane{},
+		version: FirstVersion, newest: NewestVersion, marks: map[payment.NodeID]uint64{},
 		open: map[payment.ID]*life{}, ids: heap[payment.ID]{less: func(a, b *payment.ID) bool { return bytes.Compare(a[:], b[:]) < 0 }},
 		keys: newRecent(RecentKeys), batches: newBatches(),
 	}
@@ -174,11 +178,20 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyForgetNode(&c, r)
 	case KindRelease:
 		return m.applyRelease(&c, r)
+	case KindVersion:
+		return m.applyVersion(&c, r)
+	case KindMarks:
+		return m.applyMarks(&c, r)
 	}
-	return ErrCorrupt
+	return fmt.Errorf("%w: a command of kind %d", ErrNewer, kind)
 }
 
-const metaVersion = 1
+// The meta record. From version 2 of the record on, the journal's version is
+// what comes first, so that every later program's is refused by its name.
+const (
+	metaVersion      = 1
+	metaVersionFirst = 2
+)
 
 // Flush writes everything since the last flush, and index with it: a state and
 // its applied index are never apart.
@@ -186,6 +199,9 @@ func (m *Machine) Flush(index uint64, b Batch) error {
 	m.applied = index
 	oldest := m.oldestOpen()
 	v := append(m.value[:0], metaVersion)
+	if m.at(versionMarks) {
+		v = put16(append(v[:0], metaVersionFirst), uint16(m.version))
+	}
 	v = put64(v, index)
 	v = putTime(v, m.now)
 	v = putTime(v, m.step)
@@ -247,7 +263,7 @@ func (m *Machine) Load() error {
 		return err
 	}
 	for _, load := range [...]func() error{
-		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys, m.loadBatches, m.loadFence, m.loadMerchants,
+		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys, m.loadBatches, m.loadFence, m.loadMarks, m.loadMerchants,
 	} {
 		if err := load(); err != nil {
 			return err
@@ -265,7 +281,16 @@ func (m *Machine) loadMeta() (oldest payment.ID, err error) {
 		return oldest, err
 	}
 	c := cursor{b: value}
-	c.version(metaVersion)
+	switch record := c.u8(); {
+	case record >= metaVersionFirst:
+		m.version = Version(c.u16())
+		if err := m.understands(m.version); err != nil {
+			return oldest, err
+		}
+		c.broken = c.broken || record > metaVersionFirst
+	case record != metaVersion:
+		c.broken = true
+	}
 	m.applied = c.u64()
 	m.now = c.time()
 	m.step = c.time()

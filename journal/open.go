@@ -223,6 +223,8 @@ func (m *Machine) applyNext(body []byte, r *Result) error {
 	switch {
 	case took || !ok || !m.alive(h.session):
 		m.stored(l, &r.Settled)
+	case m.at(versionMarks) && m.fence.holds(string(h.link)):
+		r.Err = payment.ErrUnavailable
 	case l.attempt != o.Attempt || h.attempt != o.Attempt+1 || h.id != o.ID || h.session != l.session:
 		r.Err = ErrInvalid // must not look as if it had taken
 	case o.Event != payment.EventNeverSent && o.Event != payment.EventDeclined || o.Reversal != payment.NoReversal:

@@ -14,11 +14,12 @@ func (m *Machine) applyOperate(c *cursor, r *Result) error {
 	if err := c.end(); err != nil {
 		return err
 	}
-	m.operate(op, &r.Operated)
+	m.operate(op, r)
 	return nil
 }
 
-func (m *Machine) operate(op *payment.Operation, r *payment.Operated) {
+func (m *Machine) operate(op *payment.Operation, answer *Result) {
+	r := &answer.Operated
 	if m.operation(op.ID, &r.Operation) { // proposed twice
 		r.Verdict = payment.OperateAgain
 		return
@@ -32,6 +33,10 @@ func (m *Machine) operate(op *payment.Operation, r *payment.Operated) {
 	}
 	var parent payment.Operation
 	l := m.operated(op, &parent)
+	if m.fencesOperation(l) {
+		answer.Err = payment.ErrUnavailable
+		return
+	}
 	if l == nil {
 		r.Verdict, r.Refused = payment.OperateRefused, payment.RefusedUnknown
 		return

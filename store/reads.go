@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"authswitch/journal"
@@ -135,7 +136,13 @@ func (s *Store) look(f func(journal.Reader) error) error {
 		}
 	}
 	err := s.replica.read(f)
-	if !errors.Is(err, payment.ErrNotFound) || s.alone() {
+	if !errors.Is(err, payment.ErrNotFound) {
+		return err
+	}
+	if s.fenced() {
+		return fmt.Errorf("%w: this journal comes from a backup, and what was made after it is not known", payment.ErrUnavailable)
+	}
+	if s.alone() {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readWithin)
@@ -144,6 +151,12 @@ func (s *Store) look(f func(journal.Reader) error) error {
 		return err
 	}
 	return s.replica.read(f)
+}
+
+// fenced says whether a lane of a restored state is not released yet.
+func (s *Store) fenced() (on bool) {
+	s.replica.withMachine(func(m *journal.Machine) { on, _ = m.Fenced() })
+	return on
 }
 
 // Fresh is the store for those who show how a payment stands: they are not

@@ -1,0 +1,78 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Version says which commands a cluster's journal may hold, and which rules
+// apply to them. It is part of the state and only grows, by a command that the
+// leader proposes when every member has said that it can apply what comes with
+// it. So programs of two versions work in one cluster, and the same log gives
+// the same state with both.
+//
+// A new kind of command, a new version of one's body, a new form of a record
+// and a rule that changes what an old command does take a new Version: needs
+// has a row for the first two, the others ask Machine.at.
+type Version uint16
+
+const (
+	// FirstVersion is that of a journal that says nothing about it.
+	FirstVersion Version = 1
+	// NewestVersion is what this program can apply.
+	NewestVersion = versionMarks
+	// versionMarks brings the version itself, the members' marks, and a fence
+	// that holds operations and schedules, too.
+	versionMarks Version = 2
+)
+
+// ErrNewer means that bytes were written by a newer program: this one may not
+// go on with them, and is not damaged.
+var ErrNewer = errors.New("written by a newer program than this one")
+
+// Needs is the version that a cluster must have before a command may be
+// proposed to it.
+func Needs(kind Kind, _ []byte) Version {
+	if kind == KindMarks {
+		return versionMarks
+	}
+	return FirstVersion // KindVersion, too: who proposes it has asked every member
+}
+
+// Version is the state's.
+func (m *Machine) Version() Version { return m.version }
+
+// at says whether the rules of a version apply.
+func (m *Machine) at(v Version) bool { return m.version >= v }
+
+// Limit makes this machine one of an older program, for tests: it refuses what
+// is newer.
+func (m *Machine) Limit(v Version) { m.newest = v }
+
+// AppendVersion writes a KindVersion command.
+func AppendVersion(b []byte, v Version) []byte {
+	return put16(append(b, commandVersion), uint16(v))
+}
+
+func (m *Machine) applyVersion(c *cursor, r *Result) error {
+	c.version(commandVersion)
+	v := Version(c.u16())
+	if err := c.end(); err != nil {
+		return err
+	}
+	if err := m.understands(v); err != nil {
+		return err
+	}
+	if v > m.version {
+		m.version = v
+		r.Count = 1
+	}
+	return nil
+}
+
+func (m *Machine) understands(v Version) error {
+	if v > m.newest {
+		return fmt.Errorf("%w: the journal is at version %d, this program goes to %d", ErrNewer, v, m.newest)
+	}
+	return nil
+}
