@@ -26,6 +26,7 @@ type batcher struct {
 	measure measures
 	pool    sync.Pool // *waiter
 	applied *sync.Pool
+	allows  func(journal.Kind, []byte) error // what every member can apply
 
 	mu       sync.Mutex
 	ready    sync.Cond // on mu: the queue or inflight changed, or closed
@@ -108,6 +109,9 @@ func (b *batcher) release(w *waiter) { b.pool.Put(w) }
 func (b *batcher) propose(w *waiter, limit time.Duration) error {
 	if len(w.body) > journal.MaxCommand {
 		return fmt.Errorf("%w: %s of %d bytes", journal.ErrInvalid, w.kind, len(w.body))
+	}
+	if err := b.allows(w.kind, w.body); err != nil {
+		return err
 	}
 	now := time.Now()
 	w.until, w.queued = now.Add(limit), b.sinceStart(now)

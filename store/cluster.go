@@ -122,14 +122,15 @@ func (s *Store) connect() (raft.Transport, error) {
 		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: raftLogger(s.deps.Log, "WARN"),
 	})
 	s.network = network
+	s.witness = newWitness(t, s.lessLog)
 	s.close = func() error {
-		err := t.Close()
+		err := s.witness.Close()
 		if closeErr := network.Close(); err == nil {
 			err = closeErr
 		}
 		return err
 	}
-	return t, nil
+	return s.witness, nil
 }
 
 // rpcTimeout bounds one RPC, and a snapshot by as much for every 256 KiB of it.

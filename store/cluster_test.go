@@ -139,14 +139,20 @@ type trio struct {
 	f      *fabric
 	stores []*Store
 	disks  []*vfs.MemFS
+	// versions are those of the members' programs.
+	versions [3]journal.Version
+	// expected takes a member's failure where there must be one.
+	expected [3]chan error
 }
 
-func startTrio(t *testing.T) *trio {
+func startTrio(t *testing.T) *trio { return startTrioAt(t, journal.NewestVersion) }
+
+func startTrioAt(t *testing.T, v journal.Version) *trio {
 	t.Helper()
-	c := &trio{t: t, f: newFabric(), stores: make([]*Store, 3)}
+	c := &trio{t: t, f: newFabric(), stores: make([]*Store, 3), versions: [3]journal.Version{v, v, v}}
 	var group sync.WaitGroup
 	for range c.stores {
-		c.disks = append(c.disks, vfs.NewMem())
+		c.disks = append(c.disks, vfs.NewCrashableMem())
 	}
 	for n := range c.stores {
 		group.Go(func() { c.start(n) })
@@ -169,6 +175,7 @@ func trioName(n int) payment.NodeID { return payment.NodeID(fmt.Sprintf("n%d", n
 
 func (c *trio) config(n int) Config {
 	cfg := testConfig("node")
+	cfg.Version = c.versions[n]
 	cfg.Node, cfg.Address, cfg.HeartbeatTimeout, cfg.StartTimeout = trioName(n), string(trioName(n)), 300*time.Millisecond, 60*time.Second
 	for m := range c.stores {
 		cfg.Members = append(cfg.Members, Member{trioName(m), string(trioName(m))})
@@ -178,8 +185,14 @@ func (c *trio) config(n int) Config {
 
 func (c *trio) deps(n int) Deps {
 	return Deps{
-		Now: wallClock, FS: c.disks[n], Connect: c.f.connect(string(trioName(n))),
-		Fail: func(err error) { c.t.Errorf("%s failed: %v", trioName(n), err) },
+		Now: wallClock, FS: c.disks[n], Connect: c.f.connect(string(trioName(n))), Build: "test",
+		Fail: func(err error) {
+			if c.expected[n] == nil {
+				c.t.Errorf("%s failed: %v", trioName(n), err)
+				return
+			}
+			c.expected[n] <- err
+		},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"authswitch/journal"
 	"authswitch/payment"
 )
 
@@ -19,6 +20,9 @@ type Config struct {
 	// Join says that this node is to be added to a cluster that exists: it never
 	// begins one of its own, and waits to be added.
 	Join bool `yaml:"-"`
+	// Version is the journal's that this program can apply; a test makes it an
+	// older program's.
+	Version journal.Version `yaml:"-"`
 
 	HeartbeatTimeout time.Duration `yaml:"heartbeat_timeout"` // 150 ms without a word from the leader, then a member stands for election
 	CommitTimeout    time.Duration `yaml:"commit_timeout"`    // 5 s: then a caller is told that the outcome is pending
@@ -121,6 +125,7 @@ func (c Config) withDefaults() Config {
 	set(&c.SnapshotBytes, 32<<20)
 	set(&c.TrailingLogs, 2_048)
 	set(&c.SnapshotEvery, 30*time.Second)
+	set(&c.Version, journal.NewestVersion)
 	return c
 }
 

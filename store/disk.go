@@ -12,6 +12,9 @@ import (
 
 // openDisk opens the two Pebbles: one shared by log and state had worse tails.
 func (s *Store) openDisk() error {
+	if err := s.preparedDisk(); err != nil {
+		return err
+	}
 	fs, dir := s.deps.FS, s.cfg.Dir
 	for _, sub := range [...]string{"", "log", stateDir, "snapshots"} {
 		if err := fs.MkdirAll(fs.PathJoin(dir, sub), 0o700); err != nil {
@@ -30,7 +33,7 @@ func (s *Store) openDisk() error {
 	}
 	s.logDB = logDB
 	s.log = newRaftLog(logDB, int(s.cfg.LogCacheBytes))
-	s.replica = &replica{began: s.began, fs: fs, dir: dir, fail: s.fail, open: func(dir string) (*pebble.DB, error) {
+	s.replica = &replica{began: s.began, limit: s.cfg.Version, fs: fs, dir: dir, fail: s.fail, open: func(dir string) (*pebble.DB, error) {
 		return pebble.Open(dir, s.stateOptions())
 	}}
 	state, err := s.replica.open(fs.PathJoin(dir, stateDir))

@@ -198,7 +198,7 @@ func TestMetrics(t *testing.T) {
 	got := gather(t, registry)
 	for name, want := range map[string]float64{
 		"raft_leader": 1, "reversals_owed": 1, "reversals_owed_by_link{cb-a}": 1, "reversal_exceptions{cb-a}": 1,
-		"raft_commit_seconds": 4, "raft_batch_commands": 4, // session, open, reverse, acknowledge
+		"raft_commit_seconds": 5, "raft_batch_commands": 5, // version, session, open, reverse, acknowledge
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %v, want %v", name, got[name], want)

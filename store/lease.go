@@ -161,6 +161,7 @@ func (s *Store) keepAlive(ctx context.Context, sent session.Moment) {
 	s.publish()
 	s.own.mu.Unlock()
 	s.judgeClock(answer.deviation)
+	s.announce(ctx)
 	if answer.Ended {
 		s.lose("the others ended it")
 		s.renew()
@@ -271,6 +272,8 @@ func (s *Store) leadSessions(ctx context.Context) {
 		for _, silent := range s.silent() {
 			s.endSession(silent)
 		}
+		s.raise()
+		s.mark()
 	}
 }
 

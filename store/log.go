@@ -29,7 +29,10 @@ const (
 	keyStable = 's'
 )
 
-var errBadLog = errors.New("raft log: record does not decode")
+var (
+	errBadLog = errors.New("raft log: record does not decode")
+	errGap    = errors.New("raft log: an entry is missing")
+)
 
 func newRaftLog(db *pebble.DB, cacheBytes int) *raftLog {
 	l := &raftLog{db: db, began: time.Now()}

@@ -32,6 +32,9 @@ type MemberStatus struct {
 	Voter   bool            `json:"voter"`
 	Leader  bool            `json:"leader"`
 	Session payment.Session `json:"session"` // 0: none alive
+	// Version and Build are what the member announced last; zero, nothing.
+	Version journal.Version `json:"version,omitempty"`
+	Build   string          `json:"build,omitempty"`
 }
 
 // Status is the cluster as this node sees it.
@@ -45,6 +48,7 @@ type Status struct {
 	SnapshotIndex uint64             `json:"snapshot_index"`
 	Session       payment.Session    `json:"session"`
 	MayWrite      bool               `json:"may_write"`
+	Version       journal.Version    `json:"version"`
 	Fenced        bool               `json:"fenced"`
 	Released      []payment.LinkName `json:"released,omitempty"`
 	Members       []MemberStatus     `json:"members"`
@@ -68,6 +72,7 @@ func (s *Store) Status() (Status, error) {
 			sessions[n.Node] = n.Session
 		}
 		status.Fenced, status.Released = m.Fenced()
+		status.Version = m.Version()
 	})
 	future := s.raft.GetConfiguration()
 	if err := future.Error(); err != nil {
@@ -75,7 +80,9 @@ func (s *Store) Status() (Status, error) {
 	}
 	for _, server := range future.Configuration().Servers {
 		node := payment.NodeID(server.ID)
+		announced := s.announcementOf(node)
 		status.Members = append(status.Members, MemberStatus{
+			Version: announced.version, Build: announced.build,
 			Node: node, Address: string(server.Address), Voter: server.Suffrage == raft.Voter, Leader: node == status.Leader, Session: sessions[node],
 		})
 	}
@@ -107,6 +114,9 @@ func (s *Store) Join(ctx context.Context, node payment.NodeID, address string, v
 		return ErrNotLeader
 	}
 	known, member := s.member(node)
+	if !member {
+		s.witness.forget(node)
+	}
 	if member && known.Address != address {
 		return fmt.Errorf("%s is a member at %s: remove it first", node, known.Address)
 	}
@@ -164,6 +174,10 @@ func (s *Store) Remove(ctx context.Context, node payment.NodeID) error {
 			return fmt.Errorf("remove %s: %w", node, err)
 		}
 	}
+	s.said.changing.Lock()
+	defer s.said.changing.Unlock()
+	s.witness.forget(node)
+	s.said.forget(node)
 	w := s.batch.waiter(journal.KindForgetNode)
 	w.body = journal.AppendForgetNode(w.body, node)
 	err := s.batch.propose(w, s.cfg.CommitTimeout)
@@ -230,8 +244,10 @@ func (s *Store) introduce(ctx context.Context) (bootstrap bool, err error) {
 			switch {
 			case err != nil:
 				continue
+			case i.knowsYou && s.rebuilding:
+				continue // it has not heard yet that this node was removed
 			case i.knowsYou:
-				return false, fmt.Errorf("%w: run `authswitch cluster replace` for %s", ErrWiped, s.cfg.Node)
+				return false, fmt.Errorf("%w: %s", ErrWiped, s.advice())
 			case i.hasState:
 				return false, nil // the leader sends it to us
 			}
@@ -249,25 +265,11 @@ func (s *Store) introduce(ctx context.Context) (bootstrap bool, err error) {
 }
 
 func (s *Store) askIntroduction(ctx context.Context, m Member) (i introduction, err error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	conn, err := s.network.Dial(ctx, StreamCommands, m.Address)
+	payload, err := s.askOnce(ctx, m, askIntroduction, []byte(s.cfg.Node))
 	if err != nil {
 		return i, err
 	}
-	defer hangUp(conn)
-	if err := conn.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
-		return i, err
-	}
-	frame := endFrame(append(beginFrame(nil, askIntroduction, 1), s.cfg.Node...))
-	if _, err := conn.Write(frame); err != nil {
-		return i, err
-	}
-	_, _, payload, _, err := readWire(conn, nil)
-	if err != nil {
-		return i, err
-	}
-	if len(payload) != 2 || payload[0] != statusDone {
+	if len(payload) != 2 {
 		return i, errBadWire
 	}
 	return introduction{hasState: payload[1]&1 != 0, knowsYou: payload[1]&2 != 0}, nil
@@ -285,6 +287,9 @@ func (s *Store) introduction(to payment.NodeID) byte {
 			if n.Node == to {
 				flags |= 2
 			}
+		}
+		if m.MarkOf(to) > 0 {
+			flags |= 2
 		}
 	})
 	return flags

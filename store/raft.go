@@ -34,7 +34,11 @@ func (s *Store) startRaft(ctx context.Context) error {
 	}
 	s.hasState.Store(known)
 	s.startCommandServer()
-	if !known {
+	if known {
+		if err := s.greet(ctx, store); err != nil {
+			return err
+		}
+	} else {
 		if err := s.bootstrap(ctx, config, store, transport); err != nil {
 			return err
 		}
@@ -54,6 +58,7 @@ func (s *Store) startRaft(ctx context.Context) error {
 	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock.now, limits{
 		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, pace: s.cfg.BatchPace, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
+	s.batch.allows = s.allows
 	for _, c := range append(s.batch.readings(), m.commit, m.batch, m.forward, m.write, m.wait, s.gauges(), newClusterGauges(s)) {
 		if err := s.deps.Registerer.Register(c); err != nil {
 			return fmt.Errorf("metrics: %w", err)

@@ -23,6 +23,9 @@ type replica struct {
 	open func(dir string) (*pebble.DB, error)
 	fail func(error)
 
+	limit   journal.Version // of what this program may apply
+	version atomic.Uint32   // of the state
+
 	mu      sync.Mutex // around machine
 	machine *journal.Machine
 	failed  error
@@ -56,10 +59,12 @@ type applied struct {
 // read beside it: a million of them take a second.
 func (r *replica) load() error {
 	m := journal.New(stateReader{r.state})
+	m.Limit(r.limit)
 	if err := m.Load(); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
 	r.machine = m
+	r.version.Store(uint32(m.Version()))
 	r.ring.publish(m)
 	if m.MerchantsChanged() {
 		r.merchants.tell()
@@ -174,6 +179,7 @@ func (r *replica) flush(index uint64, responses []any) {
 	if r.machine.MerchantsChanged() {
 		r.merchants.tell()
 	}
+	r.version.Store(uint32(r.machine.Version()))
 	r.waiting.decided(r.machine.Decided())
 	r.reached(index)
 }

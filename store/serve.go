@@ -71,7 +71,7 @@ func (c *commandServer) close() {
 
 // serve reads questions in order and answers them as they are done.
 func (c *commandServer) serve(conn net.Conn) {
-	a := &answers{conn: conn}
+	a, name := &answers{conn: conn}, payment.NodeID(c.s.network.Peer(conn))
 	places := make(chan struct{}, askedAtOnce)
 	var pending sync.WaitGroup
 	r := bufio.NewReaderSize(conn, 64<<10)
@@ -86,7 +86,7 @@ func (c *commandServer) serve(conn net.Conn) {
 			break // it was removed since it came
 		}
 		places <- struct{}{}
-		wait := c.begin(kind, payload)
+		wait := c.begin(name, kind, payload)
 		pending.Go(func() {
 			defer func() { <-places }()
 			a.send(kind, number, wait)
@@ -107,8 +107,12 @@ func (s *Store) admits(conn net.Conn) bool {
 
 // begin starts a question in the order of its arrival; what it returns waits
 // for the answer and appends its payload.
-func (c *commandServer) begin(kind byte, payload []byte) func([]byte) []byte {
+func (c *commandServer) begin(from payment.NodeID, kind byte, payload []byte) func([]byte) []byte {
 	s := c.s
+	if kind == askGreeting && len(payload) == 8 && s.cfg.Version >= versionAnnounced {
+		had := s.greeted(from, binary.BigEndian.Uint64(payload))
+		return func(b []byte) []byte { return binary.BigEndian.AppendUint64(append(b, statusDone), had) }
+	}
 	if kind == askIntroduction {
 		flags := s.introduction(payment.NodeID(payload))
 		return func(b []byte) []byte { return append(b, statusDone, flags) }
@@ -118,12 +122,19 @@ func (c *commandServer) begin(kind byte, payload []byte) func([]byte) []byte {
 	}
 	switch kind {
 	case askPropose:
-		entry, err := entryOf(payload, s.clock.now())
+		entry, err := entryOf(payload, s.clock.now(), s.allows)
 		if err != nil || s.raft.State() != raft.Leader {
 			return say(statusNotDone)
 		}
 		future := s.raft.Apply(entry, enqueueLimit)
 		return func(b []byte) []byte { return s.answerProposal(b, future) }
+	case askAnnounce:
+		said, err := readAnnouncement(payload)
+		if err != nil || s.cfg.Version < versionAnnounced || s.raft.State() != raft.Leader {
+			return say(statusNotDone)
+		}
+		has := s.hearAnnouncement(from, said)
+		return func(b []byte) []byte { return s.appendAnnouncements(b, has) }
 	case askKeepalive:
 		k, err := readKeepalive(payload)
 		if err != nil {

@@ -52,6 +52,8 @@ type Deps struct {
 	// Fail is called once, when this node must stop: a stalled disk, an entry
 	// it does not understand, a state it cannot write.
 	Fail func(error)
+	// Build names this program for people, in `cluster status`.
+	Build string
 }
 
 // Store is one node's replica.
@@ -75,6 +77,9 @@ type Store struct {
 	reads      shared
 	forwarded  prometheus.Observer
 	own        sessions
+	said       announcements
+	witness    *witness // nil where this node is alone
+	rebuilding bool     // its disk was emptied, and it has not caught up yet
 	process    [16]byte // names this process among those that ran this node
 	claims     atomic.Uint64
 	failing    sync.Once
@@ -113,10 +118,10 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 		return nil, fmt.Errorf("name this process: %w", err)
 	}
 	if err := s.openDisk(); err != nil {
-		return nil, errors.Join(err, s.closeDisk())
+		return nil, errors.Join(s.judge(err), s.closeDisk())
 	}
 	if err := s.startRaft(ctx); err != nil {
-		return nil, errors.Join(err, s.stopRaft(), s.closeDisk())
+		return nil, errors.Join(s.judge(err), s.stopRaft(), s.closeDisk())
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
@@ -125,6 +130,9 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 		s.run(running, s.watchLeader, s.leadSessions)
 	}
 	if err := s.join(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop(ctx))
+	}
+	if err := s.rebuilt(); err != nil {
 		return nil, errors.Join(err, s.Stop(ctx))
 	}
 	if !s.alone() {
@@ -165,6 +173,7 @@ func (d Deps) withDefaults() Deps {
 // fail tells the process once that it must stop.
 func (s *Store) fail(err error) {
 	s.failing.Do(func() {
+		err = s.judge(err)
 		s.deps.Log.Error("the store must stop", "error", err)
 		if s.deps.Fail != nil {
 			go s.deps.Fail(err)
@@ -182,6 +191,9 @@ func (s *Store) join(ctx context.Context) error {
 	if s.alone() {
 		if err := s.lead(ctx); err != nil {
 			return err
+		}
+		if s.version() < s.cfg.Version {
+			s.proposeVersion(s.cfg.Version) // there is nobody else to ask
 		}
 		return s.begin(limit)
 	}

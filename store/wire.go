@@ -22,6 +22,8 @@ import (
 //	keepalive session 8, quote 8, wall clock 8        → status 1, flags 1, quote 8, deviation of the wall clock 8
 //	read      -                                       → status 1, index 8
 //	introduction  the asker's name                    → status 1, flags 1
+//	announce  what version.go says                    → status 1, what version.go says
+//	greeting  last index 8                            → status 1, how far the asker had its log, where that is further 8
 const (
 	askPropose   = 'P'
 	askKeepalive = 'K'
@@ -29,6 +31,8 @@ const (
 	answerBit    = 0x80
 
 	askIntroduction = 'I' // asked by a member whose disk is empty
+	askAnnounce     = 'V'
+	askGreeting     = 'G' // asked before Raft runs
 
 	wireHead     = 4 + 1 + 8
 	maxWireFrame = 2 << 20 // the results of a full entry
@@ -86,7 +90,7 @@ func appendProposal(b []byte, batch []*waiter) []byte {
 }
 
 // entryOf makes the entry of a proposal, stamped by the leader.
-func entryOf(payload []byte, now payment.Instant) ([]byte, error) {
+func entryOf(payload []byte, now payment.Instant, allows func(journal.Kind, []byte) error) ([]byte, error) {
 	if len(payload) < 4 || journal.EntrySize(0, len(payload)) > journal.MaxEntry {
 		return nil, errBadWire
 	}
@@ -99,6 +103,9 @@ func entryOf(payload []byte, now payment.Instant) ([]byte, error) {
 		n := int(binary.BigEndian.Uint32(rest[1:]))
 		if n > journal.MaxCommand || n > len(rest)-5 {
 			return nil, errBadWire
+		}
+		if err := allows(journal.Kind(rest[0]), rest[5:5+n]); err != nil {
+			return nil, err
 		}
 		entry = journal.AddCommand(entry, journal.Kind(rest[0]), rest[5:5+n])
 		rest = rest[5+n:]

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"authswitch/journal"
+)
+
+// A member whose disk is not to be believed stops for good: a file in its data
+// directory says why, and it does not start again before it is rebuilt from the
+// others. Otherwise a supervisor would start it over and over, and once it would
+// come through: after the page that was damaged is not read, or after the
+// leader that knew better has gone.
+//
+//	rebuild.json   {"stage": "refused", "reason": "…"}
+//
+// `authswitch cluster rebuild` takes the member out, makes the stage wipe and
+// adds the member again; the node's next start empties its disk and waits for
+// what the leader sends.
+
+// ErrRefused means that this node's disk was found wrong and that the node may
+// not start before it is rebuilt.
+var ErrRefused = errors.New("this node's disk is not to be believed")
+
+type rebuildStage string
+
+const (
+	stageRefused rebuildStage = "refused" // do not start
+	stageWipe    rebuildStage = "wipe"    // an operator says: begin anew
+	stageJoining rebuildStage = "joining" // wiped, and not caught up yet
+)
+
+const rebuildFile = "rebuild.json"
+
+type rebuildNote struct {
+	Stage  rebuildStage `json:"stage"`
+	Reason string       `json:"reason,omitempty"`
+}
+
+func readRebuild(fs vfs.FS, dir string) (n rebuildNote, err error) {
+	path := fs.PathJoin(dir, rebuildFile)
+	if _, err := fs.Stat(path); err != nil {
+		return n, nil // as it nearly always is
+	}
+	b, err := readFile(fs, path)
+	if err != nil {
+		return n, fmt.Errorf("store: %w", err)
+	}
+	if err := json.Unmarshal(b, &n); err != nil {
+		// What is cut here was a refusal: nobody else writes it in a hurry.
+		return rebuildNote{Stage: stageRefused, Reason: rebuildFile + " is damaged"}, nil
+	}
+	return n, nil
+}
+
+func writeRebuild(fs vfs.FS, dir string, n rebuildNote) error {
+	b, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(fs, fs.PathJoin(dir, rebuildFile), b); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return syncDir(fs, dir)
+}
+
+// WipeAtStart makes a node's next start an empty member's, which waits for what
+// the leader sends it. Nil is the real disk.
+func WipeAtStart(fs vfs.FS, dir string) error {
+	if fs == nil {
+		fs = vfs.Default
+	}
+	return writeRebuild(fs, dir, rebuildNote{Stage: stageWipe, Reason: "an operator rebuilds this node"})
+}
+
+// preparedDisk looks at the note and does what it says, before anything is
+// opened.
+func (s *Store) preparedDisk() error {
+	fs, dir := s.deps.FS, s.cfg.Dir
+	n, err := readRebuild(fs, dir)
+	if err != nil {
+		return err
+	}
+	switch n.Stage {
+	case "":
+		return nil
+	case stageRefused:
+		return fmt.Errorf("%w: %s; %s", ErrRefused, n.Reason, s.advice())
+	case stageWipe:
+		s.deps.Log.Warn("this node is rebuilt from the others: its journal is removed")
+		for _, sub := range [...]string{"log", stateDir, "snapshots", "incoming", "backup" + unfinished} {
+			if err := fs.RemoveAll(fs.PathJoin(dir, sub)); err != nil {
+				return fmt.Errorf("store: %w", err)
+			}
+		}
+		if err := syncDir(fs, dir); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		if err := writeRebuild(fs, dir, rebuildNote{Stage: stageJoining}); err != nil {
+			return err
+		}
+	case stageJoining:
+	default:
+		return fmt.Errorf("store: %s: stage %q is not known", rebuildFile, n.Stage)
+	}
+	s.cfg.Join, s.rebuilding = true, true
+	return nil
+}
+
+// rebuilt is called when this node has caught up.
+func (s *Store) rebuilt() error {
+	if !s.rebuilding {
+		return nil
+	}
+	fs := s.deps.FS
+	if err := fs.Remove(fs.PathJoin(s.cfg.Dir, rebuildFile)); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	s.deps.Log.Info("this node is rebuilt")
+	return syncDir(fs, s.cfg.Dir)
+}
+
+func (s *Store) advice() string {
+	if s.alone() {
+		return "it has no others to be rebuilt from: restore a backup into an empty directory (`authswitch cluster snapshot restore`)"
+	}
+	return "rebuild it from the others with `authswitch cluster rebuild --config FILE`, FILE being its own"
+}
+
+// damaged says whether an error means that what the disk gives back is not what
+// was written to it. A full disk, or one that answers with errors, is none: what
+// it has is right.
+func damaged(err error) bool {
+	switch {
+	case errors.Is(err, journal.ErrNewer), errors.Is(err, ErrRefused):
+		return false
+	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
+		return true
+	}
+	return pebble.IsCorruptionError(err)
+}
+
+// judge adds to an error that ends this node what to do about it, and keeps a
+// member whose disk is wrong from starting again.
+func (s *Store) judge(err error) error {
+	if err == nil || !damaged(err) {
+		return err
+	}
+	if !s.alone() {
+		if noteErr := writeRebuild(s.deps.FS, s.cfg.Dir, rebuildNote{Stage: stageRefused, Reason: err.Error()}); noteErr != nil {
+			s.deps.Log.Error("it cannot be noted that this node must not start again", "error", noteErr)
+		}
+	}
+	return fmt.Errorf("%w; %s", err, s.advice())
+}
