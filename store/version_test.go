@@ -102,7 +102,7 @@ func TestRollingUpgrade(t *testing.T) {
 	c.start(back)
 	pay()
 	for number > 0 { // nothing of it was lost on the way
-		if p, err := c.stores[number%3].Payment(paymentID(number)); err != nil || p.State != payment.StateApproved {
+		if p, err := (Fresh{c.stores[number%3]}).Payment(paymentID(number)); err != nil || p.State != payment.StateApproved {
 			t.Errorf("payment %d: %s %v", number, p.State, err)
 		}
 		number--
