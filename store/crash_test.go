@@ -41,6 +41,16 @@ func (x *told) copy() *told {
 	return c
 }
 
+// awaitOpened waits until so many payments were opened.
+func (x *told) awaitOpened(t *testing.T, count int) {
+	t.Helper()
+	eventually(t, "payments were opened", func() bool {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return len(x.opened) >= count
+	})
+}
+
 // work runs payments until it is told to stop.
 func (x *told) work(s *Store, base, worker int, until <-chan struct{}) {
 	for n := 0; ; n++ {
@@ -223,11 +233,11 @@ func TestSameLogSameState(t *testing.T) {
 	for worker := range 4 {
 		group.Go(func() { x.work(s, 0, worker, until) })
 	}
-	time.Sleep(100 * time.Millisecond)
+	x.awaitOpened(t, 60)
 	if err := s.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(50 * time.Millisecond)
+	x.awaitOpened(t, 90)
 	close(until)
 	group.Wait()
 	full := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
