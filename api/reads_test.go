@@ -124,11 +124,11 @@ func TestEvents(t *testing.T) {
 func TestLinksAndWhoami(t *testing.T) {
 	d := openDoor(t, Config{})
 	d.fakes.links = []Link{
-		{Name: "cb-a", Scheme: payment.CB, Dialect: "cb", Address: "127.0.0.1:9001", Ledger: "/data/cb-a.jsonl", State: "ready", SignedOn: true, Connections: 2, InFlight: 3, Window: 256, EchoRoundTrip: 1500 * time.Microsecond, ReversalsOwed: 1, OldestOwedSince: testInstant},
+		{Name: "cb-a", Scheme: payment.CB, Dialect: "cb", Address: "127.0.0.1:9001", Ledger: "/data/cb-a.jsonl", State: "ready", SignedOn: true, Connections: 2, InFlight: 3, Window: 256, WindowNow: 192, EchoRoundTrip: 1500 * time.Microsecond, ReversalsOwed: 1, OldestOwedSince: testInstant},
 		{Name: "visa-a", State: "down"},
 	}
-	const want = `{"data":[{"name":"cb-a","scheme":"cb","dialect":"cb","address":"127.0.0.1:9001","ledger":"/data/cb-a.jsonl","clearing":null,"state":"ready","signed_on":true,"connections":2,"in_flight":3,"window":256,"echo_us":1500,"reversals_owed":1,"oldest_owed_since":"2026-11-23T04:05:57.000Z","exceptions":0,"operations_owed":0},` +
-		`{"name":"visa-a","scheme":null,"dialect":"","address":"","ledger":null,"clearing":null,"state":"down","signed_on":false,"connections":0,"in_flight":0,"window":0,"echo_us":null,"reversals_owed":0,"oldest_owed_since":null,"exceptions":0,"operations_owed":0}],"has_more":false,"next":null}`
+	const want = `{"data":[{"name":"cb-a","scheme":"cb","dialect":"cb","address":"127.0.0.1:9001","ledger":"/data/cb-a.jsonl","clearing":null,"state":"ready","signed_on":true,"connections":2,"in_flight":3,"window":256,"window_now":192,"echo_us":1500,"reversals_owed":1,"oldest_owed_since":"2026-11-23T04:05:57.000Z","exceptions":0,"operations_owed":0},` +
+		`{"name":"visa-a","scheme":null,"dialect":"","address":"","ledger":null,"clearing":null,"state":"down","signed_on":false,"connections":0,"in_flight":0,"window":0,"window_now":0,"echo_us":null,"reversals_owed":0,"oldest_owed_since":null,"exceptions":0,"operations_owed":0}],"has_more":false,"next":null}`
 	if a := d.ask("GET", "/v1/links", ""); a.text != want {
 		t.Errorf("links: %d %s", a.status, a.text)
 	}

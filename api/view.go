@@ -20,6 +20,7 @@ type Link struct {
 	Connections     int
 	InFlight        int
 	Window          int
+	WindowNow       int           // less while the acquirer answers slowly
 	EchoRoundTrip   time.Duration // of the last echo, 0 before
 	ReversalsOwed   int
 	OldestOwedSince payment.Instant // 0: nothing is owed
@@ -47,6 +48,7 @@ func appendLink(dst []byte, l *Link) []byte {
 	dst = appendCount(dst, `,"connections":`, l.Connections)
 	dst = appendCount(dst, `,"in_flight":`, l.InFlight)
 	dst = appendCount(dst, `,"window":`, l.Window)
+	dst = appendCount(dst, `,"window_now":`, l.WindowNow)
 	dst = append(dst, `,"echo_us":`...)
 	if l.EchoRoundTrip == 0 {
 		dst = append(dst, `null`...)

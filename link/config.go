@@ -27,6 +27,7 @@ type Config struct {
 
 	Connections    int `yaml:"connections"`     // 1; few: more cost CPU
 	Window         int `yaml:"window"`          // 256 requests in flight per connection
+	WindowFloor    int `yaml:"window_floor"`    // an eighth of window, requests it keeps however slowly the acquirer answers
 	ReversalWindow int `yaml:"reversal_window"` // 64 more for what is owed; the acquirer must take both together
 	LateMemory     int `yaml:"late_memory"`     // 4096 unanswered requests remembered for their late answers
 
@@ -81,6 +82,7 @@ func (c Config) WithDefaults() Config {
 	}
 	number(&c.Connections, 1)
 	number(&c.Window, 256)
+	number(&c.WindowFloor, max(1, c.Window>>3))
 	number(&c.ReversalWindow, 64)
 	number(&c.LateMemory, 4096)
 	number(&c.EchoMisses, 2)
@@ -127,6 +129,7 @@ func (c Config) Validate() []error {
 	}
 	between("connections", d.Connections, 1, maxConnections)
 	between("window", d.Window, 1, maxWindow)
+	between("window_floor", d.WindowFloor, 1, d.Window)
 	between("reversal_window", d.ReversalWindow, 1, maxWindow)
 	between("late_memory", d.LateMemory, 1, maxLateMemory)
 	between("echo_misses", d.EchoMisses, 1, 100)

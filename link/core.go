@@ -23,6 +23,7 @@ type core struct {
 	numbers  numbers
 	wheel    *wheel
 	stations []*station
+	adaptive adaptive        // how much of the window authorizations may use now
 	wall     payment.Instant // of the event being handled: DE 7 of an 0800
 	asking   payment.STAN    // trace number of the last 0800: of class 8, so it meets no payment's key
 	scratch  []byte
@@ -78,6 +79,7 @@ func newCore(cfg Config, r rule, f *framer, codec networkCodec, can capabilities
 		macKey: func() uint32 { return 0 }, carriesMAC: func([]byte) bool { return false },
 		table: newTable(places), memory: newMemory(cfg.LateMemory), wheel: newWheel(cfg.Connections + places),
 	}
+	c.adaptive = newAdaptive(cfg.WindowFloor, cfg.Window, cfg.AnswerTimeout)
 	can.echo = can.echo || f.heartbeat
 	for i := range cfg.Connections {
 		c.stations = append(c.stations, &station{
@@ -94,8 +96,11 @@ func (c *core) timerOf(p *place) int32 { return int32(len(c.stations)) + p.index
 // busy says whether a trace number must be skipped.
 func (c *core) busy(stan payment.STAN) bool { return c.table.holds(stan) || c.memory.holds(stan) }
 
-// pick is the ready connection with the most room for new work.
-func (c *core) pick(owed bool) (*station, error) {
+// pick is the ready connection with the most room for new work of a priority.
+// The last places of each window are kept for those before it: an
+// authorization that nobody waits for, or a refund in front of a reversal, does
+// not take them.
+func (c *core) pick(owed bool, p payment.Priority) (*station, error) {
 	if !owed && c.hold != NoHold {
 		return nil, errHeld
 	}
@@ -104,15 +109,16 @@ func (c *core) pick(owed bool) (*station, error) {
 	}
 	var best *station
 	ready := false
+	window, reversals := p.Share(c.adaptive.limit), p.Share(c.cfg.ReversalWindow)
 	for _, s := range c.stations {
 		if !s.accepting() {
 			continue
 		}
 		ready = true
 		switch {
-		case owed && s.owed < c.cfg.ReversalWindow && (best == nil || s.owed < best.owed):
+		case owed && s.owed < reversals && (best == nil || s.owed < best.owed):
 			best = s
-		case !owed && s.inFlight < c.cfg.Window && (best == nil || s.inFlight < best.inFlight):
+		case !owed && s.inFlight < window && (best == nil || s.inFlight < best.inFlight):
 			best = s
 		}
 	}
@@ -128,7 +134,7 @@ func (c *core) pick(owed bool) (*station, error) {
 
 // reserve gives an authorization a place in the window and its numbers.
 func (c *core) reserve(now moment, wall payment.Instant, s *payment.Slot, id payment.ID, attempt uint8) error {
-	st, err := c.pick(false)
+	st, err := c.pick(false, s.Priority)
 	if err != nil {
 		return err
 	}
@@ -191,14 +197,23 @@ func (c *core) reserveOwed(now moment, wall payment.Instant, s *payment.Slot, o 
 func (c *core) stationOwed(o *payment.Owed) (*station, error) {
 	if i, life, ok := c.memory.sentOn(o.ID); ok {
 		if st := c.stations[i]; st.life == life && st.accepting() {
-			if st.owed >= c.cfg.ReversalWindow {
+			if st.owed >= owedPriority(o).Share(c.cfg.ReversalWindow) {
 				c.counters.Refusals++
 				return nil, errFull
 			}
 			return st, nil
 		}
 	}
-	return c.pick(true)
+	return c.pick(true, owedPriority(o))
+}
+
+// owedPriority is a reversal's, or that of the operations behind which a
+// reversal must not stand.
+func owedPriority(o *payment.Owed) payment.Priority {
+	if o.IsReversal() {
+		return payment.PriorityReversal
+	}
+	return payment.PriorityMerchant
 }
 
 // occupy counts a place against a station and fills in the slot.
@@ -293,7 +308,7 @@ func (c *core) send(p *place, r request, now moment, wall payment.Instant) (*sta
 	}
 	st := c.stations[p.connection]
 	if !st.accepting() {
-		other, err := c.pick(p.key.owed)
+		other, err := c.pick(p.key.owed, payment.PriorityReversal) // it has its place already
 		if err != nil {
 			return nil, errUnwritten
 		}
@@ -386,6 +401,9 @@ func (c *core) tick(now moment, wall payment.Instant) {
 			c.takeOut(p, errExpired, now)
 		case placeWritten: // armed for the answer when it was taken
 			c.counters.Timeouts++
+			if !p.key.owed {
+				c.adaptive.timedOut(now)
+			}
 			c.giveUp(p, errTimeout, now)
 		}
 	})

@@ -2,6 +2,7 @@ package link
 
 import (
 	"bytes"
+	"time"
 
 	"authswitch/iso8583"
 	"authswitch/payment"
@@ -42,6 +43,9 @@ func (c *core) answered(now moment, st *station, e *echoed, m *iso8583.Message, 
 		return heardUnmatched, ghost{}, 0
 	}
 	took := now - p.appended
+	if !p.key.owed {
+		c.adaptive.answered(now, time.Duration(took))
+	}
 	if fault {
 		c.giveUp(p, errUnparsable, now)
 		return heardAnswer, ghost{}, took

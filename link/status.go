@@ -20,6 +20,7 @@ type Status struct {
 	InFlight       int                 `json:"in_flight"` // requests
 	Owed           int                 `json:"reversals_in_flight"`
 	Window         int                 `json:"window"`
+	WindowNow      int                 `json:"window_now"` // less than Window while the acquirer answers slowly
 	ReversalWindow int                 `json:"reversal_window"`
 	NumbersLeft    uint64              `json:"numbers_left"`
 	Distrusted     bool                `json:"distrusted"` // bad MACs: no new work
@@ -55,7 +56,7 @@ func (l *Link) Status() Status {
 	s := Status{
 		Name: l.cfg.Name, Scheme: l.cfg.Scheme, Dialect: l.cfg.Dialect, Address: l.cfg.Address,
 		State: l.core.state(), Hold: l.core.hold,
-		Window: l.cfg.Window * l.cfg.Connections, ReversalWindow: l.cfg.ReversalWindow * l.cfg.Connections,
+		Window: l.cfg.Window * l.cfg.Connections, WindowNow: l.core.adaptive.limit * l.cfg.Connections, ReversalWindow: l.cfg.ReversalWindow * l.cfg.Connections,
 		NumbersLeft: l.core.numbers.left(), Distrusted: l.core.suspicious(), Counters: l.core.counters,
 	}
 	s.SignedOn = s.State == Ready || s.State == Suspect

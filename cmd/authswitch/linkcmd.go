@@ -45,9 +45,9 @@ func linkList() *cobra.Command {
 
 func printLinks(w io.Writer, all []map[string]any) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "LINK\tSCHEME\tDIALECT\tADDRESS\tSTATE\tIN FLIGHT\tREVERSALS OWED")
+	fmt.Fprintln(t, "LINK\tSCHEME\tDIALECT\tADDRESS\tSTATE\tIN FLIGHT\tWINDOW\tREVERSALS OWED")
 	for _, l := range all {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(l["name"]), cell(l["scheme"]), cell(l["dialect"]), cell(l["address"]), cell(l["state"]), cell(l["in_flight"]), cell(l["reversals_owed"]))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(l["name"]), cell(l["scheme"]), cell(l["dialect"]), cell(l["address"]), cell(l["state"]), cell(l["in_flight"]), cell(l["window_now"]), cell(l["reversals_owed"]))
 	}
 	return t.Flush()
 }
@@ -71,7 +71,7 @@ func linkShow() *cobra.Command {
 				}
 				t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 				for _, name := range []string{
-					"name", "scheme", "dialect", "address", "state", "signed_on", "connections", "in_flight", "window", "echo_us",
+					"name", "scheme", "dialect", "address", "state", "signed_on", "connections", "in_flight", "window", "window_now", "echo_us",
 					"reversals_owed", "oldest_owed_since", "exceptions", "ledger",
 				} {
 					if v := cell(l[name]); v != "" {

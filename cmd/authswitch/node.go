@@ -287,7 +287,7 @@ func (n *node) linkViews() []api.Link {
 		owed, oldest, exceptions := n.store.Owing(l.Name())
 		views[i] = api.Link{
 			Name: l.Name(), Scheme: payment.ParseScheme([]byte(c.Scheme)), Dialect: c.Dialect, Address: c.Address, Ledger: c.SimulatorLedger,
-			State: s.State.String(), SignedOn: s.SignedOn, Connections: len(s.Connections), InFlight: s.InFlight, Window: s.Window,
+			State: s.State.String(), SignedOn: s.SignedOn, Connections: len(s.Connections), InFlight: s.InFlight, Window: s.Window, WindowNow: s.WindowNow,
 			ReversalsOwed: owed, OldestOwedSince: oldest, Exceptions: exceptions, OperationsOwed: n.store.OwingOperations(l.Name()),
 		}
 		if c.SimulatorLedger != "" {

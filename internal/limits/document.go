@@ -35,7 +35,7 @@ func sections() []section {
 func units() map[string]string {
 	return map[string]string{
 		"connections": "connections", "connections_per_address": "connections", "requests": "requests", "page_size": "payments",
-		"window": "requests", "reversal_window": "reversals", "late_memory": "requests", "echo_misses": "echoes",
+		"window": "requests", "window_floor": "requests", "reversal_window": "reversals", "late_memory": "requests", "echo_misses": "echoes",
 		"queue_commands": "commands", "batches_in_flight": "batches", "snapshot_threshold": "entries", "trailing_logs": "entries",
 		"rate_per_second": "requests/s", "burst": "requests", "max_amount": "minor units", "min_amount": "minor units", "priority": "a rank",
 		"workers": "operations", "per_connection": "operations", "cached_keys": "keys", "parents": "keys", "devices": "devices", "reveals_per_minute": "cards", "outbox_per_second": "cards", "captures_per_second": "cards", "reseals_per_second": "cards", "per_second": "cards/s",

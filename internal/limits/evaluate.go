@@ -59,6 +59,8 @@ func (f *folder) calculate(e *ast.BinaryExpr, typ string) (int64, error) {
 		return x - y, nil
 	case token.MUL:
 		return x * y, nil
+	case token.SHR:
+		return x >> y, nil
 	case token.SHL:
 		return x << y, nil
 	}

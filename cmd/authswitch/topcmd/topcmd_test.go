@@ -44,6 +44,7 @@ link_state{link="cb-a",scheme="cb"} 4
 link_held{link="cb-a",scheme="cb"} 1
 link_state{link="visa-a",scheme="visa"} 2
 link_in_flight{link="cb-a",scheme="cb"} 42
+link_window{link="cb-a",scheme="cb"} 192
 reversals_owed 9
 reversals_owed_by_link{link="cb-a",scheme="cb"} 9
 reversals_oldest_age_seconds{link="cb-a",scheme="cb"} 61.4
@@ -69,7 +70,7 @@ func TestView(t *testing.T) {
 		"505 requests/s, 5.0 refused/s",
 		"50.0 commits/s of 20.0 commands",
 		"9 reversals",
-		"cb-a", "ready (drained)", "500", "99.0 %", "5.0", "10.0 ms", "98.2 ms", "42", "1m1s",
+		"cb-a", "ready (drained)", "500", "99.0 %", "5.0", "10.0 ms", "98.2 ms", "42", "192", "1m1s",
 		"visa-a", "draining",
 	} {
 		if !strings.Contains(got, want) {

@@ -41,7 +41,7 @@ func (p span) view(from string, at time.Time) string {
 
 func (p span) links(b *strings.Builder) {
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "LINK\tSCHEME\tSTATE\tAUTH/S\tAPPROVED\tUNKNOWN/S\tP50\tP99\tIN FLIGHT\tREFUSED/S\tTIMEOUT/S\tLATE/S\tOWED\tOLDEST\tEXCEPTIONS\t")
+	fmt.Fprintln(t, "LINK\tSCHEME\tSTATE\tAUTH/S\tAPPROVED\tUNKNOWN/S\tP50\tP99\tIN FLIGHT\tWINDOW\tREFUSED/S\tTIMEOUT/S\tLATE/S\tOWED\tOLDEST\tEXCEPTIONS\t")
 	for _, link := range p.now.values("link_state", "link") {
 		of := []string{"link", link}
 		with := func(more ...string) []string { return append(of[:2:2], more...) }
@@ -57,11 +57,11 @@ func (p span) links(b *strings.Builder) {
 				scheme = s.label("scheme")
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.0f\t%s\t%s\t%s\t%.0f\t%s\t%.0f\t\n", link, scheme,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.0f\t%.0f\t%s\t%s\t%s\t%.0f\t%s\t%.0f\t\n", link, scheme,
 			named(states, p.now.sum("link_state", of...))+named(holds, p.now.sum("link_held", of...)), number(all), approved,
 			number(p.rate("authorizations_total", with("status", "unknown")...)),
 			duration(p.quantile(.5, "authorization_seconds", of...)), duration(p.quantile(.99, "authorization_seconds", of...)),
-			p.now.sum("link_in_flight", of...), number(p.rate("link_window_refusals_total", of...)), number(p.rate("link_timeouts_total", of...)),
+			p.now.sum("link_in_flight", of...), p.now.sum("link_window", of...), number(p.rate("link_window_refusals_total", of...)), number(p.rate("link_timeouts_total", of...)),
 			number(p.rate("link_late_answers_total", of...)), p.now.sum("reversals_owed_by_link", of...),
 			age(p.now.sum("reversals_oldest_age_seconds", of...)), p.now.sum("reversal_exceptions", of...))
 	}
