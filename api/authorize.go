@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"errors"
 
 	"github.com/valyala/fasthttp"
 
@@ -32,7 +33,10 @@ func (r *request) decide(schema []member) {
 		return
 	}
 	a.Gateway = r.gateway.ID()
-	a.Deadline = a.ReceivedAt + payment.Instant(r.server.cfg.Budget)
+	a.Deadline, a.Here = r.until, r.here
+	if r.handed != nil {
+		a.Handed = r.handed.link
+	}
 	if err := r.server.deps.Authorizer.Authorize(a, &r.payment); err != nil {
 		r.refused(err)
 		return
@@ -63,6 +67,10 @@ func (r *request) decided(p *payment.Payment) {
 
 // refused answers with what the path said, and logs what it should not have.
 func (r *request) refused(err error) {
+	if e, ok := errors.AsType[*payment.Elsewhere](err); ok {
+		r.elsewhere(e)
+		return
+	}
 	p := refused(err)
 	if p.status >= fasthttp.StatusInternalServerError && p.code != "no_route" && p.code != "overloaded" && p.code != "security_unavailable" {
 		r.log(err)
@@ -109,6 +117,7 @@ func (r *request) read(schema []member, maybe bool) bool {
 		})
 		return false
 	}
+	r.keep(body)
 	if !r.document.read(body, schema) {
 		p := badRequest("malformed_json", "the body is not JSON: "+r.document.scan.reason)
 		p.finality = notFinal

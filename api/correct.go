@@ -98,7 +98,10 @@ func (r *request) correct() {
 // credit is POST /v1/refunds without a capture: merchant and card instead.
 func (r *request) credit(o *payment.Operation) {
 	a, d := &r.authorization, &r.document
-	a.ReceivedAt, a.Key, a.Gateway, a.Channel = r.server.deps.Now(), o.Key, r.gateway.ID(), payment.MOTO
+	a.ReceivedAt, a.Key, a.Gateway, a.Channel, a.Here = r.server.deps.Now(), o.Key, r.gateway.ID(), payment.MOTO, r.here
+	if r.handed != nil {
+		a.Handed = r.handed.link
+	}
 	var ok bool
 	if a.Merchant, ok = r.merchant(fieldOpMerchant); !ok {
 		return

@@ -191,9 +191,7 @@ func (r *request) release(c *payment.Cancellation, amount payment.Amount) bool {
 }
 
 // deadline is when the gateway's budget is over.
-func (r *request) deadline() payment.Instant {
-	return r.server.deps.Now() + payment.Instant(r.server.cfg.Budget)
-}
+func (r *request) deadline() payment.Instant { return r.until }
 
 // operate asks the switch and answers.
 func (r *request) operate(o *payment.Operation) {

@@ -79,6 +79,13 @@ type request struct {
 	person  string // the named operator who asks, instead of a gateway
 	streams bool   // the answer's body is read while it is sent
 
+	until  payment.Instant  // when the gateway's budget is over
+	handed *handed          // another node's gateway asks; nil: one of this node's
+	handTo payment.LinkName // another node has it up
+	here   bool             // no other node took the request
+	kept   []byte           // the body as it came, where reading it changes it
+	raw    []byte           // the request as it is handed on
+
 	administrator string // who asks about merchants, where that is no gateway
 	contractAt    string // of the one contract that the body is about
 
@@ -89,15 +96,23 @@ type request struct {
 }
 
 // handle serves one request from start to end.
-func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+func (s *Server) handle(ctx *fasthttp.RequestCtx) { s.answer(ctx, nil, s.cfg.Budget) }
+
+// answer serves a request of this door's, or one that another node handed here,
+// within what is left of its gateway's budget.
+func (s *Server) answer(ctx *fasthttp.RequestCtx, h *handed, within time.Duration) {
 	start := s.deps.Now()
 	r := s.requests.Get().(*request)
-	r.ctx = ctx
+	r.ctx, r.handed = ctx, h
+	r.until = start + payment.Instant(min(within, s.cfg.Budget))
 	r.out = r.out[:0]
 	if s.inWork.Add(1) > int64(s.cfg.Requests) {
 		r.problem(overloaded("too many requests are in work; nothing was sent"))
 	} else {
 		r.serve()
+		if r.handTo != "" {
+			r.handOver()
+		}
 	}
 	s.inWork.Add(-1)
 	if s.closing.Load() {
@@ -112,6 +127,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	clear(ctx.PostBody())
 	r.document.forget()
 	r.authorization.Wipe()
+	r.forgetHanded()
 	r.payment = payment.Payment{}
 	r.ctx, r.gateway, r.id, r.below, r.route = nil, nil, nil, nil, routeNone
 	r.administrator, r.contractAt = "", ""
@@ -346,6 +362,9 @@ func (r *request) authenticate() bool {
 		r.ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
 		r.problem(unauthorized())
 		return false
+	}
+	if r.handed != nil {
+		return true // its rate was judged where it came in
 	}
 	wait, ok := r.gateway.Allow()
 	if !ok {

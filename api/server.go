@@ -78,6 +78,7 @@ type Deps struct {
 	BatchReader    BatchReader
 	People         People
 	Links          func() []Link // for GET /v1/links
+	Others         Others        // nil: this node is alone
 	Log            *slog.Logger
 	Registerer     prometheus.Registerer // nil: metrics are kept and not shown
 }

@@ -111,7 +111,7 @@ func (x *exchanges) run(ctx context.Context) {
 				x.link.deps.Log.Error("key exchange failed", "error", err)
 			}
 		case <-tick.C:
-			if now := x.link.deps.Now(); x.rule.Initiate != "" && now-x.tried >= payment.Instant(wantedAgain) && x.link.ready() {
+			if now := x.link.deps.Now(); x.rule.Initiate != "" && now-x.tried >= payment.Instant(wantedAgain) && x.link.Ready() {
 				if wanted := x.keys.Wanted(false); len(wanted) > 0 {
 					x.tried = now
 					x.want(wanted)
@@ -330,8 +330,8 @@ func (l *Link) WantKeys(usages ...payment.KeyUsage) {
 	}
 }
 
-// ready says whether a connection is signed on.
-func (l *Link) ready() bool {
+// Ready says whether a connection is signed on: what is owed can leave.
+func (l *Link) Ready() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.core.state() == Ready

@@ -71,6 +71,14 @@ func (l *Link) Status() Status {
 	return s
 }
 
+// Up says whether a request would be taken now: a connection is signed on,
+// nobody keeps new work from the link, and there are numbers.
+func (l *Link) Up() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.core.state() == Ready && l.core.hold == NoHold && !l.core.suspicious() && l.core.numbers.left() > 0
+}
+
 // Drain signs off: no new work, pending work finishes by its own deadlines,
 // then the connections close and stay closed. It returns at once; Drained
 // waits. It is how a node stops; Hold is an operator's.

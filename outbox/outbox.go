@@ -81,7 +81,11 @@ type Deps struct {
 	// Operations may be nil where only reversals are owed.
 	Operations Operations
 	Sender     Sender
-	Vault      Opener
+	// Up says whether anything can leave now; nil: always. While it cannot, nothing
+	// is taken up: a node without the link opens no card in vain, and leaves what is
+	// owed to those that have it.
+	Up    func() bool
+	Vault Opener
 	// Captures opens the cards of captures and refunds, for their own purpose and
 	// limit; nil: Vault does.
 	Captures Opener
@@ -148,7 +152,10 @@ func (w *Worker) feed(ctx context.Context, work chan<- payment.Owed, done <-chan
 	var due []payment.Owed
 	for {
 		// What is with the senders is due until it is claimed, and stands first.
-		due = w.deps.Journal.Due(w.deps.Link, w.deps.Now(), senders*w.cfg.Window, due[:0])
+		due = due[:0]
+		if w.deps.Up == nil || w.deps.Up() {
+			due = w.deps.Journal.Due(w.deps.Link, w.deps.Now(), senders*w.cfg.Window, due)
+		}
 		for _, o := range w.plan.Pick(due) {
 			work <- o // never blocks: Pick stays within its window
 		}

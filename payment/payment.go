@@ -224,6 +224,8 @@ type Authorization struct {
 	RetryOf          ID       // the soft decline that this one tries again, authenticated; zero: none
 	PaymentLink      ID       // that is paid; zero: none
 	Over             LinkName // only over this link; "": any
+	Handed           LinkName // another node handed it here for this link; "": it came from its gateway
+	Here             bool     // no other node took it: only what this one has is tried
 	ReceivedAt       Instant
 	Deadline         Instant // the gateway's budget ends; an answer is given by then
 }

@@ -89,6 +89,17 @@ func (s *Store) Status() (Status, error) {
 	return status, nil
 }
 
+// Others are the other members as this node knows them.
+func (s *Store) Others() []Member {
+	var others []Member
+	for _, m := range (book{s}).members() {
+		if m.Node != s.cfg.Node {
+			others = append(others, m)
+		}
+	}
+	return others
+}
+
 // member finds one by its name.
 func (s *Store) member(node payment.NodeID) (MemberStatus, bool) {
 	status, err := s.Status()

@@ -29,6 +29,9 @@ func (s *Switch) Authorize(a *payment.Authorization, out *payment.Payment) error
 	}
 	l, err := s.firstRoute(a, w, &out.Intent)
 	if err != nil {
+		if isElsewhere(err) {
+			return err
+		}
 		return s.refuse(a, out, err)
 	}
 	w.stages.mark(stageEncode, s.Now())
@@ -185,6 +188,9 @@ func (s *Switch) firstRoute(a *payment.Authorization, w *work, i *payment.Intent
 		if err == nil {
 			return l, nil
 		}
+		if isElsewhere(err) {
+			return nil, err // what another node has is not worth less than the next route
+		}
 		if first == nil {
 			first = err
 		}
@@ -216,7 +222,7 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 	w.next++
 	l := s.lanes[r.Link]
 	if l == nil {
-		return nil, ErrUnknownLane
+		return nil, s.notHere(a, r.Link, i.Attempt, ErrUnknownLane)
 	}
 	if a.Over != "" && a.Over != r.Link {
 		return nil, payment.ErrUnavailable
@@ -224,7 +230,7 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 	attempt := i.Attempt + 1
 	w.slot = payment.Slot{Link: r.Link, Priority: i.Priority}
 	if err := s.Exchanger.Reserve(&w.slot, i.ID, attempt); err != nil {
-		return nil, err
+		return nil, s.notHere(a, r.Link, i.Attempt, err)
 	}
 	i.Attempt = attempt
 	i.Scheme = r.Scheme

@@ -33,7 +33,10 @@ func (s *Switch) Correct(o *payment.Operation, until payment.Instant) (payment.O
 	}
 	l := s.lanes[original.Intent.Link]
 	if l == nil {
-		return payment.Operation{}, refusalOfMeans(o.Kind)
+		return payment.Operation{}, s.otherLane(o.Kind, original.Intent.Link)
+	}
+	if s.onlyElsewhere(original.Intent.Link) {
+		return payment.Operation{}, &payment.Elsewhere{Link: original.Intent.Link} // before the correction is durable: its charge is made where it was asked for
 	}
 	token := original.Outcome.Token
 	if token.IsZero() {
@@ -137,7 +140,14 @@ func (s *Switch) creditRoute(a *payment.Authorization, w *work, i *payment.Inten
 	for n := range w.routes.N {
 		r := &w.routes.Route[n]
 		l := s.lanes[r.Link]
-		if l == nil || !r.Contract.FreeRefunds {
+		if !r.Contract.FreeRefunds {
+			continue
+		}
+		if l == nil {
+			if refusal = s.notHere(a, r.Link, 0, ErrUnknownLane); isElsewhere(refusal) {
+				return refusal
+			}
+			refusal = refusalNotSent()
 			continue
 		}
 		mti := l.Dialect.RefundMTI()
@@ -147,6 +157,9 @@ func (s *Switch) creditRoute(a *payment.Authorization, w *work, i *payment.Inten
 		}
 		w.slot = payment.Slot{Link: r.Link}
 		if err := s.Exchanger.Reserve(&w.slot, i.ID, 1); err != nil {
+			if err = s.notHere(a, r.Link, 0, err); isElsewhere(err) {
+				return err
+			}
 			refusal = refusalOfReserve(err)
 			continue
 		}

@@ -78,7 +78,7 @@ func (s *Switch) shape(o *payment.Operation) error {
 	}
 	l := s.lanes[p.Intent.Link]
 	if l == nil {
-		return refusalOfMeans(o.Kind)
+		return s.otherLane(o.Kind, p.Intent.Link)
 	}
 	o.Means, o.MTI, o.Reversible = l.means(o.Kind)
 	switch {

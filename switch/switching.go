@@ -11,7 +11,6 @@
 package switching
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -107,6 +106,9 @@ type Deps struct {
 	Opener     Opener
 	CardScope  func(payment.MerchantID) string // of the cards that a merchant shares with others, "" for none; nil: nobody shares
 	Exchanger  Exchanger
+	// Elsewhere says whether another live node has a link that this one does not
+	// have now; nil: this node is alone.
+	Elsewhere  func(payment.LinkName) bool
 	Sealer     Sealer
 	Table      *atomic.Pointer[routing.Table]
 	Lanes      []Lane
@@ -133,7 +135,7 @@ type lane struct {
 }
 
 // ErrUnknownLane means that a route names a link the switch was not given.
-var ErrUnknownLane = errors.New("switching: route to an unknown link")
+var ErrUnknownLane = fmt.Errorf("%w: route to an unknown link", payment.ErrUnavailable)
 
 // New builds a Switch. Every link that the routing table can name must be
 // among the lanes.

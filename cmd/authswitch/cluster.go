@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"authswitch/handover"
 	"authswitch/payment"
 	"authswitch/peer"
 	"authswitch/store"
@@ -36,13 +38,77 @@ func (n *node) connect() func(store.Book) (store.Network, error) {
 			// Strangers with the right authority may ask to join, and no more.
 			Admit:  func(node string, s peer.Stream) bool { return s == streamControl || book.Admit(node, string(s)) },
 			NodeAt: book.NodeAt, Log: n.log,
-		}, store.StreamRaft, store.StreamCommands, streamControl)
+		}, store.StreamRaft, store.StreamCommands, streamControl, handover.Stream)
 		if err != nil {
 			return nil, fmt.Errorf("cluster: %w", err)
 		}
 		n.mesh = mesh
 		return network{mesh}, nil
 	}
+}
+
+// openHandover builds what takes requests to the nodes that have their links.
+func (n *node) openHandover(context.Context) error {
+	if n.mesh == nil {
+		return nil
+	}
+	var err error
+	n.handover, err = handover.New(handover.Deps{
+		Others: func() []handover.Member {
+			others := n.store.Others()
+			members := make([]handover.Member, len(others))
+			for i, m := range others {
+				members[i] = handover.Member(m)
+			}
+			return members
+		},
+		Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			return n.mesh.Dial(ctx, handover.Stream, address)
+		},
+		Peer:  func(conn net.Conn) payment.NodeID { return payment.NodeID(peer.Name(conn)) },
+		Links: n.linksUp,
+		Serve: func(link payment.LinkName, request []byte, within time.Duration, answer []byte) ([]byte, bool) {
+			return n.door.ServeHanded(link, request, within, answer)
+		},
+		Log: n.log, Registerer: n.registry,
+	})
+	return err
+}
+
+// linksUp are the links that others may hand requests to: none while this node
+// may not write, or is about to stop.
+func (n *node) linksUp(dst []payment.LinkName) []payment.LinkName {
+	if n.shedBy.Load() != nil || !n.store.MayWrite(n.store.Session()) {
+		return dst
+	}
+	for _, l := range n.links {
+		if l.Up() {
+			dst = append(dst, l.Name())
+		}
+	}
+	return dst
+}
+
+// elsewhere is the switch's question; nil where this node is alone.
+func (n *node) elsewhere() func(payment.LinkName) bool {
+	if n.handover == nil {
+		return nil
+	}
+	return n.handover.Elsewhere
+}
+
+// startHandover lets the other nodes in: the door is built.
+func (n *node) startHandover() {
+	if n.handover == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	n.stopHandover = func() { stop(); <-over }
+	go func() {
+		defer close(over)
+		n.handover.Run(ctx, n.mesh.Accept(handover.Stream))
+	}()
 }
 
 // openControl lets operators' commands in.

@@ -17,6 +17,7 @@ import (
 
 	"authswitch/api"
 	"authswitch/clearing"
+	"authswitch/handover"
 	"authswitch/hsm"
 	"authswitch/iso8583"
 	"authswitch/iso8583/dialects"
@@ -50,6 +51,7 @@ type node struct {
 	byName   *link.Set
 	mesh     *peer.Mesh               // nil where this node is alone
 	control  *controlServer           // with mesh
+	handover *handover.Handover       // with mesh
 	linkSet  atomic.Pointer[link.Set] // byName, for the store, which starts before it
 	core     *switching.Switch
 	door     *api.Server
@@ -63,11 +65,12 @@ type node struct {
 	zones    []*zone.Zone // of the links that have one
 	failed   chan error   // a part that cannot go on
 
-	running   sync.WaitGroup // links and outbox workers
-	stopCards func()
-	stopKeys  func()
-	stopSend  context.CancelFunc
-	stopLink  context.CancelFunc
+	running      sync.WaitGroup // links and outbox workers
+	stopCards    func()
+	stopHandover func()
+	stopKeys     func()
+	stopSend     context.CancelFunc
+	stopLink     context.CancelFunc
 }
 
 // Limits of a clean stop, one after the other.
@@ -91,7 +94,7 @@ func startNode(ctx context.Context, cfg *Config, path string, log *slog.Logger) 
 	if err := writePID(cfg.Node.DataDir); err != nil {
 		return nil, err
 	}
-	for _, build := range []func(context.Context) error{n.openModule, n.openVault, n.openStore, n.openControl, n.openCards, n.openKeys, n.buildCore, n.startLinks, n.openDoors} {
+	for _, build := range []func(context.Context) error{n.openModule, n.openVault, n.openStore, n.openControl, n.openCards, n.openKeys, n.openHandover, n.buildCore, n.startLinks, n.openDoors} {
 		if err := build(ctx); err != nil {
 			n.stop()
 			return nil, err
@@ -171,7 +174,7 @@ func (n *node) buildCore(context.Context) error {
 	}
 	n.linkSet.Store(n.byName)
 	n.core, err = switching.New(switching.Deps{
-		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Moves: n.store, Cards: n.store, Links: n.store, Opener: n.cards.For(hsm.Capture), CardScope: n.cardScope, Exchanger: n.byName, Sealer: n.cards,
+		Journal: n.store, Canceller: n.store, Records: n.store, Operations: n.store, Moves: n.store, Cards: n.store, Links: n.store, Opener: n.cards.For(hsm.Capture), CardScope: n.cardScope, Exchanger: n.byName, Elsewhere: n.elsewhere(), Sealer: n.cards,
 		Table: &n.changing.table, Lanes: lanes, Node: n.cfg.Node.ID, Session: n.store.Session,
 		Now: wallClock, Mint: minter.Mint, Log: n.log, Registerer: n.registry,
 	})
@@ -227,7 +230,7 @@ func (n *node) startLinks(ctx context.Context) error {
 			}
 		}
 		worker, err := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
-			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Vault: n.cards, Captures: n.cards.For(hsm.Capture), Zone: protector, Now: wallClock, Log: n.log,
+			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Up: l.Ready, Vault: n.cards, Captures: n.cards.For(hsm.Capture), Zone: protector, Now: wallClock, Log: n.log,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.Name()), "scheme": l.Config().Scheme}, n.registry),
 		})
 		if err != nil {
@@ -257,9 +260,13 @@ func (n *node) openDoors(context.Context) error {
 	if err := n.openBatches(&deps); err != nil {
 		return err
 	}
+	if n.handover != nil {
+		deps.Others = n.handover
+	}
 	if n.door, err = api.New(n.cfg.API, deps); err != nil {
 		return err
 	}
+	n.startHandover()
 	if err := n.openOperations(); err != nil {
 		return err
 	}
@@ -324,6 +331,9 @@ func (n *node) stop() {
 			n.log.Warn("API did not drain", "error", err)
 		}
 		cancel()
+	}
+	if n.stopHandover != nil {
+		n.stopHandover()
 	}
 	if n.stopSend != nil {
 		n.stopSend()
