@@ -77,7 +77,11 @@ simulation: ## the core under a seeded event heap: SEEDS=from:count (1:1000000),
 .PHONY: bubble
 bubble: ## the real cluster in fake time, 5 minutes a seed: SEEDS=from:count (1:5000), resumed where docs/runs/bubble.log ends
 	$(GO) test -c -o $(BIN)/bubble.test ./store/bubble
-	$(BIN)/bubble.test -test.run '^TestBubble$$' -test.v -test.timeout 0 -active 5m -seeds $(or $(SEEDS),1:5000) -seedlog $(CURDIR)/docs/runs/bubble.log -commit $(VERSION)
+	$(BIN)/bubble.test -test.run '^TestBubble$$' -test.v -test.timeout 0 -active 5m -gateways 2 -seeds $(or $(SEEDS),1:5000) -seedlog $(CURDIR)/docs/runs/bubble.log -commit $(VERSION)
+
+.PHONY: bubble-replay
+bubble-replay: ## seeds of the bubble three times each, bit for bit the same, on a Go with a fixed schedule: SEEDS=from:count (1:50), resumed where docs/runs/replay.log ends
+	$(GO) run ./internal/replay -active $(or $(ACTIVE),5m) -seeds $(or $(SEEDS),1:50) -log $(CURDIR)/docs/runs/replay.log -commit $(VERSION)
 
 .PHONY: mutants runs
 mutants: ## every deliberate break of the core, each noticed within 200 seeds (half an hour)

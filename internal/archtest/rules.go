@@ -112,6 +112,7 @@ func programRules() []rule {
 		{"internal/archtest", nil},
 		{"internal/limits", nil},
 		{"internal/runs", nil},
+		{"internal/replay", nil},
 	}
 }
 

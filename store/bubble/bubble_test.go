@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 )
@@ -16,6 +17,8 @@ var (
 	activeFlag = flag.Duration("active", 6*time.Second, "simulated time with traffic and faults")
 	logFlag    = flag.String("seedlog", "", "append what was run to this file, and go on after what it says was run")
 	commitFlag = flag.String("commit", "unknown", "the commit that is tested, for the log")
+	paceFlag   = flag.Int("gateways", 6, "how many gateways sell, and how many move what was sold")
+	eventsFlag = flag.String("events", "", "write every event of the last seed to this file")
 	traceFlag  = flag.Bool("trace", false, "print what happened, whatever came of it")
 )
 
@@ -47,6 +50,8 @@ func TestBubble(t *testing.T) {
 		began := time.Now()
 		w := live(t, seed)
 		l.note(seed, w, time.Since(began))
+		sum, events := w.trace.sum()
+		t.Logf("seed %d: trace %s of %d events", seed, sum, events)
 		if len(w.found) > 0 {
 			t.Errorf("seed %d breaks an invariant; run it again with\n\tgo test ./store/bubble -run TestBubble -count=1 -v -trace -active %s -seeds %d", seed, *activeFlag, seed)
 			for _, v := range w.found {
@@ -65,11 +70,13 @@ func TestBubble(t *testing.T) {
 // live is one seed's run.
 func live(t *testing.T, seed uint64) *world {
 	dir := t.TempDir()
+	cryptotest.SetGlobalRandom(t, seed)
 	var w *world
 	synctest.Test(t, func(*testing.T) {
 		w = newWorld(seed, dir)
 		w.boot(w.members...)
-		gateways := w.sell(*activeFlag, 6)
+		gateways, back := w.sell(*activeFlag, *paceFlag), w.work(*activeFlag, *paceFlag)
+		w.watch(*activeFlag)
 		w.disturb(*activeFlag)
 		w.net.heal()
 		for _, m := range w.members {
@@ -80,6 +87,7 @@ func live(t *testing.T, seed uint64) *world {
 		}
 		w.notef("healed")
 		gateways.Wait()
+		back.Wait()
 		w.settle()
 		for _, m := range w.members {
 			if l := m.now(); l != nil {
@@ -90,6 +98,9 @@ func live(t *testing.T, seed uint64) *world {
 		w.ending.Wait()
 		w.stopSim()
 		w.sims.Wait()
+		for i := range hosts {
+			w.traceLedger(i)
+		}
 	})
 	return w
 }
@@ -145,7 +156,7 @@ func (l *seedLog) note(seed uint64, w *world, took time.Duration) {
 	for _, v := range w.found {
 		fmt.Fprintf(l.file, "# seed %d: %s\n", seed, v)
 	}
-	fmt.Fprintf(l.file, "%s %s bubble seeds %d to %d payments %d crashes %d power-cuts %d cuts %d slow-disks %d simulated %.0f seconds %.1f violations %d\n",
-		time.Now().UTC().Format("2006-01-02"), *commitFlag, seed, seed, len(w.payments), w.counts["crashes"], w.counts["power cuts"],
+	fmt.Fprintf(l.file, "%s %s bubble seeds %d to %d payments %d movements %d crashes %d power-cuts %d cuts %d slow-disks %d simulated %.0f seconds %.1f violations %d\n",
+		time.Now().UTC().Format("2006-01-02"), *commitFlag, seed, seed, len(w.payments), w.moves(), w.counts["crashes"], w.counts["power cuts"],
 		w.counts["partitions"]+w.counts["one-way cuts"]+w.counts["acquirer cuts"], w.counts["slow disks"], activeFlag.Seconds(), took.Seconds(), len(w.found))
 }

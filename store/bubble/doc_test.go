@@ -1,9 +1,12 @@
 // Package bubble runs the real cluster — Raft, Pebble on crashable file systems
 // in memory, sessions, links, the switch, the outbox — as three nodes in one
 // testing/synctest bubble, on a network and a clock of its own, with acquirer
-// simulators at the far end. Nodes crash, the power fails everywhere, lines are
-// cut both ways and one way, disks sync slowly; then everything heals, and the
-// journal, the acquirers' ledgers and what gateways were told must agree.
+// simulators at the far end. Gateways authorize, capture, increment, release, void,
+// correct, refund and cancel through any node. Nodes crash, the power fails
+// everywhere, lines are cut both ways and one way, disks sync slowly; then
+// everything heals, and the journal, the acquirers' ledgers and what gateways were
+// told must agree; the money of each payment is a register whose history
+// porcupine explains.
 //
 // Nothing of the product is replaced but what store.Deps and link.Deps take:
 // network, file system, clock, randomness. It holds only tests:
@@ -11,5 +14,7 @@
 //	go test ./store/bubble -run TestBubble -seeds 1:20
 //
 // Go schedules goroutines as it likes: the same seed brings the same faults at
-// the same moments of the fake clock, not the same run.
+// the same moments of the fake clock, not the same run. make bubble-replay builds
+// it with a Go that does not (internal/replay): there a seed is one run, whose
+// trace has the same hash every time.
 package bubble_test

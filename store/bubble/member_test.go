@@ -12,15 +12,13 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"authswitch/iso8583"
-	"authswitch/iso8583/dialects"
 	"authswitch/link"
 	"authswitch/outbox"
 	"authswitch/payment"
 	"authswitch/routing"
+	"authswitch/schedule"
 	"authswitch/store"
 	switching "authswitch/switch"
 	"authswitch/vault"
@@ -38,10 +36,10 @@ func random(parts ...any) io.Reader {
 
 // member is one node: its disk stays, its lives come and go.
 type member struct {
-	w      *world
-	id     payment.NodeID
-	fs     *vfs.MemFS
-	syncs  atomic.Int64 // how long one sync takes, in nanoseconds
+	w  *world
+	id payment.NodeID
+	fs *vfs.MemFS
+	moods
 	mu     sync.Mutex
 	life   *life // nil while it is down
 	lives  int
@@ -62,18 +60,6 @@ type life struct {
 	tasks sync.WaitGroup
 }
 
-// disk is the member's file system, whose syncs take their time.
-func (m *member) disk() vfs.FS {
-	return errorfs.Wrap(m.fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo {
-			if d := m.syncs.Load(); d > 0 {
-				time.Sleep(time.Duration(d))
-			}
-		}
-		return nil
-	}))
-}
-
 // start boots the member on its disk. It returns when the store has its session
 // and the links are told to dial, or says why not.
 func (m *member) start() error {
@@ -92,11 +78,12 @@ func (m *member) start() error {
 	defer cancel()
 	var err error
 	l.store, err = store.Start(starting, store.Config{
-		Node: m.id, Dir: "data", Address: string(m.id), Members: members, MemtableBytes: 1 << 20, BlockCacheBytes: 1 << 20,
-		LogMemtableBytes: 1 << 20, LogCacheBytes: 1 << 20, SnapshotThreshold: 96, TrailingLogs: 32, SnapshotEvery: 2 * time.Second,
+		Node: m.id, Dir: "data", Address: string(m.id), Members: members, MemtableBytes: 1 << 20, BlockCacheBytes: 16 << 20,
+		// A sync in memory copies the whole file: small files.
+		LogMemtableBytes: 128 << 10, LogCacheBytes: 1 << 20, SnapshotThreshold: 96, TrailingLogs: 32, SnapshotEvery: 2 * time.Second,
 		HeartbeatTimeout: 300 * time.Millisecond,
 	}, store.Deps{
-		Now: wallClock, Rand: stream("store"), Log: w.logger(m.id), FS: m.disk(), Registerer: prometheus.NewRegistry(),
+		Now: wallClock, Rand: stream("store"), Log: w.logger(m.id), FS: &disk{m.fs, m}, Registerer: prometheus.NewRegistry(),
 		Connect: func(store.Book) (store.Network, error) { return l.host.mesh(), nil },
 		Stopped: func() {
 			if l.set != nil {
@@ -141,10 +128,7 @@ func (l *life) build(stream func(string) io.Reader) error {
 	if err != nil {
 		return err
 	}
-	d, err := iso8583.Load(dialects.FS, dialect)
-	if err != nil {
-		return err
-	}
+	d := w.dialect
 	var links []*link.Link
 	var lanes []switching.Lane
 	for i := range hosts {
@@ -159,6 +143,11 @@ func (l *life) build(stream func(string) io.Reader) error {
 				return l.host.dial(ctx, string(linkName(i)), string(linkName(i)))
 			},
 			Late: func(x payment.Late) { l.core.Late(x) },
+			LateOperation: func(a *payment.Acknowledgement) {
+				if a.Verdict != payment.AdviceRepeat {
+					_ = l.store.Answer(a)
+				}
+			},
 			LateReversal: func(name payment.LinkName, seq uint64, r *payment.Response) {
 				if r.Advice != payment.AdviceRepeat {
 					_, _ = l.store.Acknowledge(name, seq, r, r.Advice)
@@ -174,23 +163,14 @@ func (l *life) build(stream func(string) io.Reader) error {
 	if l.set, err = link.NewSet(links...); err != nil {
 		return err
 	}
-	table, err := routing.NewTable(routing.DefaultRanges(), []routing.Contract{{
-		Merchant: "parcels", Scheme: payment.Visa, Links: []payment.LinkName{linkName(0), linkName(1)}, Currencies: []payment.Currency{978},
-		Terms: payment.Terms{
-			Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS/PARIS/FR", MCC: "9402", Acquirer: "497010", Country: "250",
-		},
-	}}, nil)
-	if err != nil {
-		return err
-	}
 	var current atomic.Pointer[routing.Table]
-	current.Store(table)
+	current.Store(w.table)
 	minter, err := payment.NewMinter(wallClock, stream("ids"))
 	if err != nil {
 		return err
 	}
 	l.core, err = switching.New(switching.Deps{
-		Journal: l.store, Canceller: l.store, Records: l.store, Exchanger: l.set, Sealer: l.cards, Table: &current, Lanes: lanes,
+		Journal: l.store, Canceller: l.store, Records: l.store, Operations: l.store, Moves: l.store, Cards: l.store, Opener: l.cards, Exchanger: l.set, Sealer: l.cards, Table: &current, Lanes: lanes,
 		Node: l.m.id, Session: l.store.Session, Now: wallClock, Mint: minter.Mint, Log: slog.New(slog.DiscardHandler),
 		Registerer: prometheus.NewRegistry(),
 	})
@@ -198,9 +178,10 @@ func (l *life) build(stream func(string) io.Reader) error {
 		return err
 	}
 	l.tasks.Go(func() { _ = l.set.Run(l.ctx) })
+	l.tasks.Go(func() { schedule.New(schedule.Config{}, l.store, slog.New(slog.DiscardHandler)).Run(l.ctx) })
 	for _, x := range links {
-		worker, err := outbox.New(outbox.Config{Window: 4}, outbox.Deps{
-			Link: x.Name(), Dialect: d, Journal: l.store, Sender: x, Vault: l.cards, Now: wallClock, Log: slog.New(slog.DiscardHandler),
+		worker, err := outbox.New(outbox.Config{Window: 4, Poll: 100 * time.Millisecond}, outbox.Deps{
+			Link: x.Name(), Dialect: d, Journal: l.store, Operations: l.store, Sender: x, Vault: l.cards, Now: wallClock, Log: w.logger(l.m.id),
 		})
 		if err != nil {
 			return err

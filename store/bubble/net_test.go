@@ -25,10 +25,11 @@ type fabric struct {
 	lines     map[*line]struct{}
 	cuts      map[[2]string]bool // what the first host sends does not reach the second
 	slow      time.Duration
+	trace     *trace
 }
 
-func newFabric(r *rand.Rand) *fabric {
-	return &fabric{r: r, listeners: map[string]*listener{}, lines: map[*line]struct{}{}, cuts: map[[2]string]bool{}}
+func newFabric(r *rand.Rand, t *trace) *fabric {
+	return &fabric{r: r, trace: t, listeners: map[string]*listener{}, lines: map[*line]struct{}{}, cuts: map[[2]string]bool{}}
 }
 
 var errUnreachable = errors.New("host unreachable")
@@ -280,6 +281,7 @@ func (e *end) Write(b []byte) (int, error) {
 	case gone:
 		return 0, io.ErrClosedPipe
 	}
+	e.line.f.trace.add('>', e.local(), e.opposite(), b)
 	at := time.Now().Add(e.line.f.hop())
 	o := e.other()
 	o.mu.Lock()

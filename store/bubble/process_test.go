@@ -16,7 +16,7 @@ import (
 // and committed with a disk that no longer was its own.
 func TestDeadProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFabric(rand.New(rand.NewPCG(1, 1)))
+		f := newFabric(rand.New(rand.NewPCG(1, 1)), newTrace(""))
 		first, other := f.process("n1"), f.process("n2")
 		theirs := other.listen("n2/raft")
 		line, err := first.dial(context.Background(), "n2", "n2/raft")

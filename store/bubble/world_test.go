@@ -14,8 +14,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"authswitch/card"
+	"authswitch/iso8583"
 	"authswitch/iso8583/dialects"
 	"authswitch/payment"
+	"authswitch/routing"
 	"authswitch/sim"
 	"authswitch/vault"
 )
@@ -39,6 +41,9 @@ type world struct {
 	stopSim context.CancelFunc
 	sims    sync.WaitGroup
 	began   time.Time
+	trace   *trace
+	dialect *iso8583.Dialect // of every member, as table: neither changes
+	table   *routing.Table
 
 	mu       sync.Mutex
 	r        *rand.Rand
@@ -46,13 +51,16 @@ type world struct {
 	logs     bytes.Buffer
 	found    []string
 	payments []*sale
+	approved []*sale // that were told so, oldest first
 	counts   map[string]int
 }
 
 func (w *world) notef(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	fmt.Fprintf(&w.notes, "%10.6f  %s\n", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
+	note := fmt.Sprintf(format, args...)
+	w.trace.add('n', "", "", []byte(note))
+	fmt.Fprintf(&w.notes, "%10.6f  %s\n", time.Since(w.began).Seconds(), note)
 }
 
 func (w *world) failf(format string, args ...any) {
@@ -76,6 +84,7 @@ func (w *world) logger(id payment.NodeID) *slog.Logger {
 type logWriter struct{ w *world }
 
 func (l *logWriter) Write(b []byte) (int, error) {
+	l.w.trace.add('l', "", "", b)
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	if l.w.logs.Len() < 1<<20 {
@@ -93,10 +102,16 @@ func (w *world) crashClone(fs *vfs.MemFS) *vfs.MemFS {
 // newWorld starts the acquirers and boots the members. It is called inside a
 // bubble.
 func newWorld(seed uint64, dir string) *world {
-	w := &world{seed: seed, dir: dir, r: rand.New(rand.NewPCG(seed, 1)), began: time.Now(), counts: map[string]int{}}
-	w.net = newFabric(rand.New(rand.NewPCG(seed, 2)))
+	w := &world{seed: seed, dir: dir, r: rand.New(rand.NewPCG(seed, 1)), began: time.Now(), trace: newTrace(*eventsFlag), counts: map[string]int{}}
+	w.net = newFabric(rand.New(rand.NewPCG(seed, 2)), w.trace)
 	var err error
 	if w.keys, err = vault.Generate(plainRoot{}, random("keys")); err != nil {
+		panic(err)
+	}
+	if w.dialect, err = iso8583.Load(dialects.FS, dialect); err != nil {
+		panic(err)
+	}
+	if w.table, err = contracts(); err != nil {
 		panic(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -126,6 +141,16 @@ func newWorld(seed uint64, dir string) *world {
 		w.members = append(w.members, &member{w: w, id: payment.NodeID(fmt.Sprintf("n%d", i+1)), fs: vfs.NewCrashableMem()})
 	}
 	return w
+}
+
+// contracts are what the merchant agreed with the acquirers.
+func contracts() (*routing.Table, error) {
+	return routing.NewTable(routing.DefaultRanges(), []routing.Contract{{
+		Merchant: "parcels", Scheme: payment.Visa, Links: []payment.LinkName{linkName(0), linkName(1)}, Currencies: []payment.Currency{978},
+		Terms: payment.Terms{
+			Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS/PARIS/FR", MCC: "9402", Acquirer: "497010", Country: "250",
+		},
+	}}, nil)
 }
 
 func (w *world) ledger(i int) string {
@@ -159,6 +184,9 @@ type sale struct {
 	told   *payment.Payment
 	err    error
 	tries  int
+
+	moves    []*move      // under the world's lock
+	captures []payment.ID // that stand, as far as gateways were told
 }
 
 // amounts are what the simulators know to do with: mostly approvals, then each
@@ -223,13 +251,18 @@ func (s *sale) ask(w *world, m *member) (final bool) {
 	s.told = &out
 	out.Intent.Key, out.Intent.Reference, out.Intent.BIN = s.key, nil, nil // they lie in the request
 	w.count(out.Outcome.Status.String())
+	if out.Outcome.Status.Approved() {
+		w.mu.Lock()
+		w.approved = append(w.approved, s)
+		w.mu.Unlock()
+	}
 	return true
 }
 
 func (s *sale) request() *payment.Authorization {
 	a := &payment.Authorization{
 		Gateway: "gw", Merchant: "parcels", Key: s.key, Reference: fmt.Appendf(nil, "order-%d", s.number),
-		Amount: payment.Amount{Value: s.amount, Currency: 978}, Channel: payment.Ecommerce, ReceivedAt: wallClock(),
+		Amount: payment.Amount{Value: s.amount, Currency: 978}, Channel: payment.Ecommerce, SaveCard: s.number%2 == 0, ReceivedAt: wallClock(),
 		Deadline: wallClock() + payment.Instant(8*time.Second),
 	}
 	var err error
