@@ -26,6 +26,7 @@ type Result struct {
 	Late     float64          `json:"late_ms"` // p99 of the generator's own lateness
 	CPU      float64          `json:"cpu_us_per_authorization"`
 	Valid    bool             `json:"valid"`
+	Gap
 
 	Invalid  string             `json:"invalid,omitempty"`   // why not valid
 	CPUSplit map[string]float64 `json:"cpu_us,omitempty"`    // per authorization, by process
@@ -65,6 +66,7 @@ func (r *runner) report(spent cpuTimes, interrupted bool) *Report {
 		Started: r.started.UTC(), Rate: o.Rate, Seconds: o.Duration.Seconds(), Poisson: o.Poisson, Mix: o.Mix,
 		Outcomes: t.outcomes, Series: t.series,
 	}
+	out.Gap = t.silence.gap()
 	out.CPU, out.CPUSplit = spent.per(t.answered)
 	for _, p := range []float64{0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 92.5, 95, 97.5, 98, 99, 99.5, 99.9, 99.95, 99.99, 99.999, 100} {
 		out.Percentiles = append(out.Percentiles, Percentile{P: p, MS: percentile(t.latency, p)})
@@ -125,6 +127,7 @@ func (r *Report) Print(w io.Writer) error {
 	fmt.Fprintf(&b, "answered  %d of %d sent: %d approved, %d declined, %d unknown; %d attempts repeated\n",
 		r.Answered, r.Sent, r.Approved, r.Declined, r.Unknown, r.Retried)
 	fmt.Fprintf(&b, "latency   p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, p99.9 %.1f ms, from the intended send time\n", r.P50, r.P90, r.P99, r.P999)
+	fmt.Fprintf(&b, "gap       %s\n", r.words())
 	fmt.Fprintf(&b, "CPU       %.1f µs per authorization", r.CPU)
 	for _, name := range slices.Sorted(maps.Keys(r.CPUSplit)) {
 		fmt.Fprintf(&b, ", %s %.1f", name, r.CPUSplit[name])

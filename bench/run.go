@@ -221,9 +221,9 @@ func (r *runner) draw(number uint32, due time.Duration, targets int) *job {
 }
 
 func (r *runner) offer(j *job) {
-	r.tally.offer()
+	r.tally.offer(j.intended)
 	if r.tally.open() > int64(r.o.MaxOpen) || !r.pool.submit(j) {
-		r.tally.giveUp(kindShed)
+		r.tally.giveUp(kindShed, r.elapsed())
 	}
 }
 
@@ -241,7 +241,8 @@ func (r *runner) asked(j *job, a *answer, kind string, body []byte) {
 			r.answers.add(r.keyOf(j), j, a, body, r.o.Now())
 		}
 		if a.final {
-			r.tally.finish(a, r.elapsed()-j.intended)
+			now := r.elapsed()
+			r.tally.finish(a, now, now-j.intended)
 			return
 		}
 		kind = a.outcome
@@ -286,10 +287,10 @@ func (r *runner) retryDue(now time.Duration) (next time.Duration) {
 // giveUp ends a payment that has no final answer.
 func (r *runner) giveUp(j *job) {
 	if j.attempt == 0 { // it waited for a connection and nothing was ever sent
-		r.tally.giveUp(kindShed)
+		r.tally.giveUp(kindShed, r.elapsed())
 		return
 	}
-	r.tally.giveUp(outcomeUnanswered)
+	r.tally.giveUp(outcomeUnanswered, r.elapsed())
 	if r.answers != nil {
 		r.answers.add(r.keyOf(j), j, &answer{outcome: outcomeUnanswered}, nil, r.o.Now())
 	}

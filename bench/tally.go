@@ -51,6 +51,7 @@ type tally struct {
 	offered, sent, answered, retried  int64
 	approved, declined, unknown, shed int64
 	openJobs                          int64
+	silence                           silence
 }
 
 func newTally() *tally {
@@ -60,9 +61,10 @@ func newTally() *tally {
 	}
 }
 
-// offer counts a payment whose time has come.
-func (t *tally) offer() {
+// offer counts a payment whose time has come, due that long after the start.
+func (t *tally) offer(due time.Duration) {
 	t.mu.Lock()
+	t.silence.offered(due, t.openJobs)
 	t.offered++
 	t.openJobs++
 	t.second.Offered++
@@ -90,11 +92,12 @@ func (t *tally) fail(kind string) {
 	t.mu.Unlock()
 }
 
-// finish counts a final answer.
-func (t *tally) finish(a *answer, latency time.Duration) {
+// finish counts a final answer that came that long after the start.
+func (t *tally) finish(a *answer, now, latency time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.openJobs--
+	t.silence.answered(now, t.openJobs)
 	t.answered++
 	t.second.Answered++
 	t.outcomes[a.outcome]++
@@ -112,11 +115,15 @@ func (t *tally) finish(a *answer, latency time.Duration) {
 	}
 }
 
-// giveUp counts a payment that never got a final answer.
-func (t *tally) giveUp(kind string) {
+// giveUp counts a payment that never got a final answer; now is when it was
+// given up.
+func (t *tally) giveUp(kind string, now time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.openJobs--
+	if kind != kindShed {
+		t.silence.ended(now)
+	}
 	t.errors[kind]++
 	if kind == kindShed {
 		t.shed++

@@ -103,7 +103,7 @@ func TestRunVerifyReportCompare(t *testing.T) {
 	}
 	for _, field := range []string{
 		"offered", "sent", "answered", "approved", "declined", "unknown", "errors", "retried", "p50_ms", "p90_ms", "p99_ms", "p999_ms",
-		"late_ms", "cpu_us_per_authorization", "valid",
+		"late_ms", "cpu_us_per_authorization", "valid", "gap_ms", "gap_at_s", "recovered_s", "recovery_ms",
 	} {
 		if _, there := result[field]; !there {
 			t.Errorf("no %s in %s", field, stdout)
