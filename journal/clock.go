@@ -37,6 +37,19 @@ func (c *Clock) Start(newest payment.Instant, steady time.Duration) {
 	*c = Clock{last: newest, at: steady, fresh: true}
 }
 
+// Expected is what the time would be by the steady clock alone; 0 where there is
+// no entry yet.
+func (c *Clock) Expected(steady time.Duration) payment.Instant {
+	if c.last == 0 {
+		return 0
+	}
+	return c.last + payment.Instant(steady-c.at)
+}
+
+// LongestStep is the step between two entries that the journal notes: what
+// steps further may be a clock that was set.
+const LongestStep = longestStep
+
 // Stamp is the time of an entry at a moment of both clocks.
 func (c *Clock) Stamp(wall payment.Instant, steady time.Duration) payment.Instant {
 	stamp := wall

@@ -36,6 +36,21 @@ func (c *Clocks) Heard(now Moment, s payment.Session, ahead Moment) {
 	c.heard[s] = heardClock{ahead: ahead, at: now}
 }
 
+// Agree is how many nodes' clocks are no further than Wrong from a node's, its
+// own among them; zero where that is not known.
+func (c *Clocks) Agree(now Moment, s payment.Session) (count int) {
+	own, known := c.heard[s]
+	if !known || now-own.at > clocksFor {
+		return 0
+	}
+	for _, h := range c.heard {
+		if now-h.at <= clocksFor && time.Duration(h.ahead-own.ahead).Abs() <= Wrong {
+			count++
+		}
+	}
+	return count
+}
+
 // Deviation is how far a node's clock is from the median of all; zero while
 // fewer than three are known.
 func (c *Clocks) Deviation(now Moment, s payment.Session) time.Duration {

@@ -21,7 +21,7 @@ import (
 type batcher struct {
 	raft    *raft.Raft
 	remote  func(batch []*waiter) (*applied, error) // proposes through the leader; nil: there is no other node
-	now     func() payment.Instant
+	clock   *clock
 	limits  limits
 	measure measures
 	pool    sync.Pool // *waiter
@@ -76,8 +76,8 @@ const (
 	abandoned
 )
 
-func newBatcher(r *raft.Raft, remote func([]*waiter) (*applied, error), now func() payment.Instant, l limits, m measures, applied *sync.Pool) *batcher {
-	b := &batcher{raft: r, remote: remote, now: now, limits: l, measure: m, applied: applied, started: time.Now()}
+func newBatcher(r *raft.Raft, remote func([]*waiter) (*applied, error), c *clock, l limits, m measures, applied *sync.Pool) *batcher {
+	b := &batcher{raft: r, remote: remote, clock: c, limits: l, measure: m, applied: applied, started: time.Now()}
 	b.ready.L = &b.mu
 	b.over = make(chan struct{})
 	b.flights = make([][]*waiter, l.inflight)
@@ -320,12 +320,15 @@ func (b *batcher) attempt(batch []*waiter) (*applied, error) {
 	if b.remote != nil && b.raft.State() != raft.Leader {
 		return b.remote(batch)
 	}
+	if batch[0].kind != journal.KindSession && b.clock.undecided() {
+		return nil, errNoLeader
+	}
 	bodies := 0
 	for _, w := range batch {
 		bodies += len(w.body)
 	}
 	// The entry is Raft's from here on: its log cache and followers read it.
-	entry := journal.BeginEntry(make([]byte, 0, journal.EntrySize(len(batch), bodies)), b.now())
+	entry := journal.BeginEntry(make([]byte, 0, journal.EntrySize(len(batch), bodies)), b.clock.now())
 	for _, w := range batch {
 		entry = journal.AddCommand(entry, w.kind, w.body)
 	}

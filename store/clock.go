@@ -19,10 +19,15 @@ type clock struct {
 	// guarded: there are others to ask, so a wall clock that jumps is not
 	// followed before they were.
 	guarded bool
+	// agreed: a majority's clocks say what this one does. Until it is known a
+	// wall clock that is far ahead of the journal's time is not followed: nobody
+	// can say whether the cluster was down for an hour or this clock is wrong.
+	agreed atomic.Bool
 
 	mu      sync.Mutex
 	stamps  journal.Clock
 	started time.Time // of the steady clock
+	begun   time.Time // of this term, or of this process
 	last    payment.Instant
 	lastAt  time.Time // of last
 }
@@ -31,7 +36,9 @@ type clock struct {
 func (c *clock) start(newest payment.Instant) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stamps.Start(newest, c.steady(time.Now()))
+	c.begun = time.Now()
+	c.stamps.Start(newest, c.steady(c.begun))
+	c.agreed.Store(false)
 }
 
 func (c *clock) now() payment.Instant {
@@ -45,7 +52,30 @@ func (c *clock) now() payment.Instant {
 	}
 	c.last, c.lastAt = wall, at
 	wall += payment.Instant(c.correction.Load())
-	return c.stamps.Stamp(wall, c.steady(at))
+	steady := c.steady(at)
+	if expected := c.stamps.Expected(steady); c.guarded && !c.agreed.Load() && expected != 0 && wall > expected+journal.LongestStep {
+		wall = expected
+	}
+	return c.stamps.Stamp(wall, steady)
+}
+
+// askFor is how long a new leader waits for the others' clocks before it orders
+// anything by a time that its own clock says is long over.
+const askFor = 3 * time.Second
+
+// undecided says that the wall clock is far ahead of the journal's time, and
+// that the others may still say within askFor whether it is right. What was
+// stamped meanwhile would be of another day than what comes a second later, and
+// a key's repeat might not find it.
+func (c *clock) undecided() bool {
+	if !c.guarded || c.agreed.Load() {
+		return false
+	}
+	wall, at := c.wall(), time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	expected := c.stamps.Expected(c.steady(at))
+	return expected != 0 && at.Sub(c.begun) < askFor && wall+payment.Instant(c.correction.Load()) > expected+journal.LongestStep
 }
 
 // steady is the time since the clock was first asked. Under mu.

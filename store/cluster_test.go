@@ -143,17 +143,30 @@ type trio struct {
 	versions [3]journal.Version
 	// expected takes a member's failure where there must be one.
 	expected [3]chan error
+	now      func(node int) func() payment.Instant // wall clocks; nil: the true one
 }
 
 func startTrio(t *testing.T) *trio { return startTrioAt(t, journal.NewestVersion) }
 
 func startTrioAt(t *testing.T, v journal.Version) *trio {
 	t.Helper()
+	c := newTrio(t, v)
+	c.startAll()
+	return c
+}
+
+func newTrio(t *testing.T, v journal.Version) *trio {
 	c := &trio{t: t, f: newFabric(), stores: make([]*Store, 3), versions: [3]journal.Version{v, v, v}}
-	var group sync.WaitGroup
 	for range c.stores {
 		c.disks = append(c.disks, vfs.NewCrashableMem())
 	}
+	return c
+}
+
+func (c *trio) startAll() {
+	t := c.t
+	t.Helper()
+	var group sync.WaitGroup
 	for n := range c.stores {
 		group.Go(func() { c.start(n) })
 	}
@@ -168,7 +181,6 @@ func startTrioAt(t *testing.T, v journal.Version) *trio {
 	if t.Failed() {
 		t.FailNow()
 	}
-	return c
 }
 
 func trioName(n int) payment.NodeID { return payment.NodeID(fmt.Sprintf("n%d", n+1)) }
@@ -184,8 +196,12 @@ func (c *trio) config(n int) Config {
 }
 
 func (c *trio) deps(n int) Deps {
+	now := wallClock
+	if c.now != nil {
+		now = c.now(n)
+	}
 	return Deps{
-		Now: wallClock, FS: c.disks[n], Connect: c.f.connect(string(trioName(n))), Build: "test",
+		Now: now, FS: c.disks[n], Connect: c.f.connect(string(trioName(n))), Build: "test",
 		Fail: func(err error) {
 			if c.expected[n] == nil {
 				c.t.Errorf("%s failed: %v", trioName(n), err)

@@ -160,7 +160,7 @@ func (s *Store) keepAlive(ctx context.Context, sent session.Moment) {
 	s.own.lease.Answered(sent, answer.Answer)
 	s.publish()
 	s.own.mu.Unlock()
-	s.judgeClock(answer.deviation)
+	s.judgeClock(answer.deviation, answer.agreed)
 	s.announce(ctx)
 	if answer.Ended {
 		s.lose("the others ended it")
@@ -182,13 +182,17 @@ func (s *Store) renew() {
 
 // judgeClock corrects this node's stamps when its wall clock is wrong, and hands
 // leadership to somebody whose is not.
-func (s *Store) judgeClock(deviation time.Duration) {
+func (s *Store) judgeClock(deviation time.Duration, agreed bool) {
 	s.deviation.Store(int64(deviation))
 	if deviation.Abs() <= session.Wrong {
-		s.clock.correct(0)
+		if agreed { // else a correction stays: nobody said that the clock is right
+			s.clock.correct(0)
+		}
+		s.clock.agreed.Store(agreed)
 		return
 	}
 	s.clock.correct(-deviation)
+	s.clock.agreed.Store(true) // with the correction it says what the others say
 	if s.raft.State() != raft.Leader {
 		return
 	}
@@ -233,7 +237,10 @@ func (s *Store) hear(k keepalive) (heard, error) {
 	if alive {
 		s.own.walls.Heard(now, k.session, ahead)
 	}
-	return heard{s.own.table.Keepalive(now, k.session, k.quote, alive), s.own.walls.Deviation(now, k.session)}, nil
+	return heard{
+		s.own.table.Keepalive(now, k.session, k.quote, alive), s.own.walls.Deviation(now, k.session),
+		2*s.own.walls.Agree(now, k.session) > s.members(),
+	}, nil
 }
 
 // countLeader notes a change of leader.

@@ -7,6 +7,7 @@ import (
 
 	"authswitch/journal"
 	"authswitch/payment"
+	"authswitch/session"
 )
 
 // Operate journals a capture, refund, increment, partial reversal or void, or
@@ -115,8 +116,21 @@ func (s *Store) ChangeCard(x *payment.CardChange) (payment.StoredCard, error) {
 // decides.
 func (s *Store) Leads() bool { return s.raft.State() == raft.Leader }
 
-// DueCaptures lists payments whose time for captures is over.
+// Now is the journal's clock: this node's, corrected by what the others' say.
+func (s *Store) Now() payment.Instant { return s.clock.now() }
+
+// mayExpire says whether this node's clock is good enough to end anything by:
+// a majority's clocks say the same. Alone there is nobody to ask.
+func (s *Store) mayExpire() bool {
+	return s.alone() || s.clock.agreed.Load() && time.Duration(s.deviation.Load()).Abs() <= session.Wrong
+}
+
+// DueCaptures lists payments whose time for captures is over; none while this
+// node's clock is in doubt.
 func (s *Store) DueCaptures(limit int) (due []payment.DueCapture, err error) {
+	if !s.mayExpire() {
+		return nil, nil
+	}
 	now := s.clock.now()
 	if s.fenced() {
 		return nil, nil // until the last lane of a restored cluster is released

@@ -55,7 +55,7 @@ func (s *Store) startRaft(ctx context.Context) error {
 	m := newMeasures()
 	s.forwarded = m.forward
 	s.log.measure.Store(&m)
-	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock.now, limits{
+	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock, limits{
 		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, pace: s.cfg.BatchPace, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
 	s.batch.allows = s.allows

@@ -74,7 +74,9 @@ func (s *Store) List(m payment.MerchantID, after payment.ID, limit int) (ids []p
 // longest due first. Due times are of the journal's clock, which a wall clock
 // that was set back is behind of.
 func (s *Store) Due(link payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
-	now = max(now, s.clock.now())
+	if own := s.clock.now(); own > now || s.clock.guarded {
+		now = own
+	}
 	if s.replica.applied.Load() < s.replica.seen.Load() {
 		// What this node claimed last is due until that is applied here, too.
 		ctx, cancel := context.WithTimeout(context.Background(), dueWithin)

@@ -300,6 +300,9 @@ func (s *Store) sweep() {
 		w.body = journal.AppendSweep(w.body, margin)
 		s.upkeep(w)
 	}
+	if !s.mayExpire() {
+		stale, over = false, false
+	}
 	if stale {
 		w := s.batch.waiter(journal.KindForget)
 		w.body = journal.AppendForget(w.body, kept)

@@ -89,6 +89,12 @@ func appendProposal(b []byte, batch []*waiter) []byte {
 	return b
 }
 
+// beginsSession says whether a proposal begins with a node's session: without
+// one nobody says what its clock says.
+func beginsSession(payload []byte) bool {
+	return len(payload) > 4 && journal.Kind(payload[4]) == journal.KindSession
+}
+
 // entryOf makes the entry of a proposal, stamped by the leader.
 func entryOf(payload []byte, now payment.Instant, allows func(journal.Kind, []byte) error) ([]byte, error) {
 	if len(payload) < 4 || journal.EntrySize(0, len(payload)) > journal.MaxEntry {
@@ -187,12 +193,14 @@ func readKeepalive(b []byte) (k keepalive, err error) {
 const (
 	flagGranted = 1
 	flagEnded   = 2
+	flagAgreed  = 4
 )
 
 // heard is the leader's answer to a keepalive.
 type heard struct {
 	session.Answer
 	deviation time.Duration // of the asker's wall clock from the median
+	agreed    bool          // a majority's clocks say what the asker's does
 }
 
 func appendAnswer(b []byte, a heard) []byte {
@@ -202,6 +210,9 @@ func appendAnswer(b []byte, a heard) []byte {
 	}
 	if a.Ended {
 		flags |= flagEnded
+	}
+	if a.agreed {
+		flags |= flagAgreed
 	}
 	b = append(b, statusDone, flags)
 	b = binary.BigEndian.AppendUint64(b, uint64(a.Quote))
@@ -214,5 +225,5 @@ func readAnswer(b []byte) (heard, error) {
 	}
 	return heard{session.Answer{
 		Granted: b[1]&flagGranted != 0, Ended: b[1]&flagEnded != 0, Quote: session.Quote(binary.BigEndian.Uint64(b[2:])),
-	}, time.Duration(binary.BigEndian.Uint64(b[10:]))}, nil
+	}, time.Duration(binary.BigEndian.Uint64(b[10:])), b[1]&flagAgreed != 0}, nil
 }

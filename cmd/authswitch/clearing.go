@@ -25,7 +25,7 @@ func (n *node) newClearing() (*clearing.Runner, error) {
 		links[i] = clearing.Link{Name: n.cfg.Links[i].Name, At: at}
 	}
 	return clearing.New(0, clearing.Deps{
-		Batches: n.store, Decider: n.store, Records: n.store, Links: links, Dir: n.cfg.Clearing.Dir, Node: n.cfg.Node.ID, Now: wallClock, Log: n.log,
+		Batches: n.store, Decider: n.store, Records: n.store, Links: links, Dir: n.cfg.Clearing.Dir, Node: n.cfg.Node.ID, Now: n.store.Now, Log: n.log,
 	}), nil
 }
 
