@@ -81,6 +81,7 @@ func live(t *testing.T, seed uint64) *world {
 		w.net.heal()
 		for _, m := range w.members {
 			m.syncs.Store(0)
+			m.clock.Store(0)
 			if m.now() == nil {
 				w.boot(m)
 			}
@@ -156,7 +157,7 @@ func (l *seedLog) note(seed uint64, w *world, took time.Duration) {
 	for _, v := range w.found {
 		fmt.Fprintf(l.file, "# seed %d: %s\n", seed, v)
 	}
-	fmt.Fprintf(l.file, "%s %s bubble seeds %d to %d payments %d movements %d crashes %d power-cuts %d cuts %d slow-disks %d simulated %.0f seconds %.1f violations %d\n",
+	fmt.Fprintf(l.file, "%s %s bubble seeds %d to %d payments %d movements %d crashes %d power-cuts %d cuts %d slow-disks %d lying-disks %d lost-disks %d clock-steps %d simulated %.0f seconds %.1f violations %d\n",
 		time.Now().UTC().Format("2006-01-02"), *commitFlag, seed, seed, len(w.payments), w.moves(), w.counts["crashes"], w.counts["power cuts"],
-		w.counts["partitions"]+w.counts["one-way cuts"]+w.counts["acquirer cuts"], w.counts["slow disks"], activeFlag.Seconds(), took.Seconds(), len(w.found))
+		w.counts["partitions"]+w.counts["one-way cuts"]+w.counts["acquirer cuts"], w.counts["slow disks"], w.counts["lying disks"], w.counts["lost disks"], w.counts["clock steps"], activeFlag.Seconds(), took.Seconds(), len(w.found))
 }

@@ -98,7 +98,7 @@ func (w *world) again(s *sale) {
 		return
 	}
 	var out payment.Payment
-	if err := l.core.Authorize(s.request(), &out); err != nil {
+	if err := l.core.Authorize(s.request(wallClock()), &out); err != nil {
 		w.failf("I1: %s was told %s, and %s says %v", s.key, s.told.Outcome.Status, m.id, err)
 		return
 	}

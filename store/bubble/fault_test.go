@@ -3,6 +3,8 @@ package bubble_test
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // disturb breaks things for a while. Its draws are its own, so that a seed
@@ -18,7 +20,7 @@ func (w *world) disturb(active time.Duration) {
 		}
 		d := min(left, 200*time.Millisecond+time.Duration(r.Int64N(int64(4*time.Second))))
 		m := w.members[r.IntN(nodes)]
-		switch r.IntN(7) {
+		switch r.IntN(10) {
 		case 0, 1:
 			w.count("crashes")
 			m.crash(m.now())
@@ -45,6 +47,22 @@ func (w *world) disturb(active time.Duration) {
 			m.syncs.Store(int64(time.Duration(20+r.IntN(200)) * time.Millisecond))
 			time.Sleep(d)
 			m.syncs.Store(0)
+		case 7:
+			w.count("lying disks")
+			w.lie(m, d)
+		case 8:
+			w.count("lost disks")
+			m.crash(m.now())
+			m.fs = vfs.NewCrashableMem()
+			time.Sleep(d)
+			w.boot(m)
+		case 9:
+			w.count("clock steps")
+			by := [...]time.Duration{-time.Hour, -time.Second, time.Second, time.Hour}[r.IntN(4)]
+			w.notef("the clock of %s steps by %s", m.id, by)
+			m.clock.Add(int64(by))
+			time.Sleep(d)
+			m.clock.Add(-int64(by))
 		}
 	}
 }
@@ -80,4 +98,15 @@ func (w *world) cutHost(id, host string, way int, d time.Duration) {
 	time.Sleep(d)
 	w.net.cut(id, host, false)
 	w.net.cut(host, id, false)
+}
+
+// lie lets a member's disk say yes to every sync and keep nothing, until its power
+// fails. The others are up: what it lost they have, and it must not be believed.
+func (w *world) lie(m *member, d time.Duration) {
+	m.lies.Store(true)
+	w.notef("the disk of %s lies for %s", m.id, d)
+	time.Sleep(d)
+	m.crash(m.now())
+	m.lies.Store(false)
+	w.boot(m)
 }

@@ -40,11 +40,15 @@ type member struct {
 	id payment.NodeID
 	fs *vfs.MemFS
 	moods
+	clock  atomic.Int64 // how far its clock is from the true time, in nanoseconds
 	mu     sync.Mutex
 	life   *life // nil while it is down
 	lives  int
 	starts int
 }
+
+// clockTime is the time by the member's own clock.
+func (m *member) clockTime() payment.Instant { return wallClock() + payment.Instant(m.clock.Load()) }
 
 // life is one process: the node as cmd puts it together, below its HTTP door.
 type life struct {
@@ -83,7 +87,7 @@ func (m *member) start() error {
 		LogMemtableBytes: 128 << 10, LogCacheBytes: 1 << 20, SnapshotThreshold: 96, TrailingLogs: 32, SnapshotEvery: 2 * time.Second,
 		HeartbeatTimeout: 300 * time.Millisecond,
 	}, store.Deps{
-		Now: wallClock, Rand: stream("store"), Log: w.logger(m.id), FS: &disk{m.fs, m}, Registerer: prometheus.NewRegistry(),
+		Now: m.clockTime, Rand: stream("store"), Log: w.logger(m.id), FS: &disk{m.fs, m}, Registerer: prometheus.NewRegistry(),
 		Connect: func(store.Book) (store.Network, error) { return l.host.mesh(), nil },
 		Stopped: func() {
 			if l.set != nil {
@@ -124,7 +128,7 @@ func (l *life) build(stream func(string) io.Reader) error {
 	if err != nil {
 		return err
 	}
-	l.cards, err = stored.New(stored.Config{}, stored.Deps{Vault: sealed, Now: wallClock, Ring: func() *payment.KeyRing { return nil }})
+	l.cards, err = stored.New(stored.Config{}, stored.Deps{Vault: sealed, Now: l.m.clockTime, Ring: func() *payment.KeyRing { return nil }})
 	if err != nil {
 		return err
 	}
@@ -137,7 +141,7 @@ func (l *life) build(stream func(string) io.Reader) error {
 			AnswerTimeout: 2 * time.Second, MaxOriginalLife: 6 * time.Second, UserTimeout: time.Second, DialTimeout: time.Second,
 			BackoffLongest: time.Second, LateMemory: 256, EchoEvery: 5 * time.Second, EchoTimeout: time.Second, DrainTimeout: 3 * time.Second,
 		}, d, link.Deps{
-			Now: wallClock, Rand: stream(string(linkName(i))), Log: w.logger(l.m.id), Lease: l.store.Lease,
+			Now: l.m.clockTime, Rand: stream(string(linkName(i))), Log: w.logger(l.m.id), Lease: l.store.Lease,
 			MayWrite: l.store.MayWrite,
 			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return l.host.dial(ctx, string(linkName(i)), string(linkName(i)))
@@ -165,13 +169,13 @@ func (l *life) build(stream func(string) io.Reader) error {
 	}
 	var current atomic.Pointer[routing.Table]
 	current.Store(w.table)
-	minter, err := payment.NewMinter(wallClock, stream("ids"))
+	minter, err := payment.NewMinter(l.m.clockTime, stream("ids"))
 	if err != nil {
 		return err
 	}
 	l.core, err = switching.New(switching.Deps{
 		Journal: l.store, Canceller: l.store, Records: l.store, Operations: l.store, Moves: l.store, Cards: l.store, Opener: l.cards, Exchanger: l.set, Sealer: l.cards, Table: &current, Lanes: lanes,
-		Node: l.m.id, Session: l.store.Session, Now: wallClock, Mint: minter.Mint, Log: slog.New(slog.DiscardHandler),
+		Node: l.m.id, Session: l.store.Session, Now: l.m.clockTime, Mint: minter.Mint, Log: slog.New(slog.DiscardHandler),
 		Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -181,7 +185,7 @@ func (l *life) build(stream func(string) io.Reader) error {
 	l.tasks.Go(func() { schedule.New(schedule.Config{}, l.store, slog.New(slog.DiscardHandler)).Run(l.ctx) })
 	for _, x := range links {
 		worker, err := outbox.New(outbox.Config{Window: 4, Poll: 100 * time.Millisecond}, outbox.Deps{
-			Link: x.Name(), Dialect: d, Journal: l.store, Operations: l.store, Sender: x, Vault: l.cards, Now: wallClock, Log: w.logger(l.m.id),
+			Link: x.Name(), Dialect: d, Journal: l.store, Operations: l.store, Sender: x, Vault: l.cards, Now: l.m.clockTime, Log: w.logger(l.m.id),
 		})
 		if err != nil {
 			return err

@@ -146,7 +146,7 @@ func (m *move) ask(w *world, l *life) (final bool) {
 		if m.kind == payment.OpVoid {
 			o.Amount.Currency = 0
 		}
-		until := wallClock() + payment.Instant(8*time.Second)
+		until := l.m.clockTime() + payment.Instant(8*time.Second)
 		if m.kind == payment.OpCorrection {
 			m.told, err = l.core.Correct(&o, until)
 		} else {

@@ -157,17 +157,22 @@ func (w *world) ledger(i int) string {
 	return filepath.Join(w.dir, fmt.Sprintf("%d-%s.jsonl", w.seed, linkName(i)))
 }
 
-// boot starts every member at once.
+// boot starts every member at once. One whose disk is not to be believed, or is
+// empty, is rebuilt from the others, as an operator would.
 func (w *world) boot(members ...*member) {
 	var group sync.WaitGroup
 	for _, m := range members {
 		group.Go(func() {
-			for range 5 {
+			for range 10 {
 				err := m.start()
 				if err == nil {
 					return
 				}
 				w.notef("%v", err)
+				if untrusted(err) {
+					w.rebuild(m)
+					return
+				}
 				time.Sleep(time.Second)
 			}
 			w.failf("%s does not start", m.id)
@@ -238,7 +243,7 @@ func (s *sale) ask(w *world, m *member) (final bool) {
 	if l == nil {
 		return false
 	}
-	a := s.request()
+	a := s.request(l.m.clockTime())
 	var out payment.Payment
 	err := l.core.Authorize(a, &out)
 	if l.dead.Load() {
@@ -259,11 +264,11 @@ func (s *sale) ask(w *world, m *member) (final bool) {
 	return true
 }
 
-func (s *sale) request() *payment.Authorization {
+func (s *sale) request(now payment.Instant) *payment.Authorization {
 	a := &payment.Authorization{
 		Gateway: "gw", Merchant: "parcels", Key: s.key, Reference: fmt.Appendf(nil, "order-%d", s.number),
-		Amount: payment.Amount{Value: s.amount, Currency: 978}, Channel: payment.Ecommerce, SaveCard: s.number%2 == 0, ReceivedAt: wallClock(),
-		Deadline: wallClock() + payment.Instant(8*time.Second),
+		Amount: payment.Amount{Value: s.amount, Currency: 978}, Channel: payment.Ecommerce, SaveCard: s.number%2 == 0, ReceivedAt: now,
+		Deadline: now + payment.Instant(8*time.Second),
 	}
 	var err error
 	if a.Card.PAN, err = card.ParsePAN([]byte("4111111111111111")); err != nil {
