@@ -184,6 +184,84 @@ func mutants() []mutant {
 			"func (l *life) holdsNothing() bool { return l.capture.Mode == payment.CaptureNever }", "func (l *life) holdsNothing() bool { return false }",
 			[]string{"./journal", "-run", "^TestVerification$"},
 		},
+		// The same, as gateways, acquirers and crashes of a whole cluster show it.
+		{
+			"an operation's key is forgotten", "journal/operate.go",
+			"	if len(op.Key) > 0 {\n		m.setOperationKey(op, own)\n	}\n", "", simulation(),
+		},
+		{
+			"a refund in doubt is not counted", "journal/operate.go",
+			"		a.Refunded += v\n		parent.Refunded += v\n", "		a.Refunded += v\n", simulation(),
+		},
+		{
+			"an increment counts before its answer", "journal/operate.go",
+			"	case payment.OpRelease:\n		a.Released += v\n	case payment.OpRefund:\n		a.Refunded += v\n",
+			"	case payment.OpIncrement:\n		a.Incremented += v\n	case payment.OpRelease:\n		a.Released += v\n	case payment.OpRefund:\n		a.Refunded += v\n", simulation(),
+		},
+		{
+			"what came to nothing stays counted", "journal/answered.go",
+			"	if !to.Holds() {\n		m.giveBack(l, a, op)\n	}\n", "", simulation(),
+		},
+		{
+			"a claim is lost with its session", "outbox/operation.go",
+			"s.answered(o, nil, payment.AdviceSilent)", "s.answered(o, nil, payment.AdviceNotSent)", simulation(),
+		},
+		{
+			"a void after the claim removes the advice", "journal/operate.go",
+			"if o == nil || o.Tries > 0 {", "if o == nil {", simulation(),
+		},
+		{
+			"a void names the authorization", "journal/operate.go",
+			"o.Original = payment.Message{MTI: capture.MTI, STAN: capture.STAN, Transmitted: capture.Transmitted}", "", simulation(),
+		},
+		{
+			"a refund answered late is done after all", "journal/answered.go",
+			"	o := m.reversalOf(l, attempt, &owing{Owed: payment.Owed{Link: op.Link}}, true, answer.Response.ApprovalCode)\n",
+			"	if op.State.Over() {\n		op.State = payment.OperationDone\n		m.writeOperation(l, &op)\n		return true\n	}\n	o := m.reversalOf(l, attempt, &owing{Owed: payment.Owed{Link: op.Link}}, true, answer.Response.ApprovalCode)\n",
+			simulation(),
+		},
+		{
+			"a refund is tried again beside its reversal", "journal/answered.go",
+			"	op.State, op.Seq = payment.OperationReversing, reversal.Seq\n	m.writeOperation(l, op)\n",
+			"	m.dispatch(l, a, op, m.now)\n", simulation(),
+		},
+		{
+			"a refund leaves before its capture", "journal/operate.go",
+			"	case a.current.IsZero() && !m.waitsForFile(op):\n", "	case true:\n", simulation(),
+		},
+		{
+			"a payment is reversed from under its captures", "journal/capture.go",
+			"	a.cancel = reason\n	m.advance(l, a)\n", "	l.state, _ = payment.Step(l.state, payment.EventCancelled)\n	m.owe(l, payment.EventCancelled, reason)\n", simulation(),
+		},
+		{
+			"a cancelled payment stays approved", "journal/operate.go",
+			"		l.state, _ = payment.Step(l.state, payment.EventCancelled)\n		m.owe(", "		m.owe(", simulation(),
+		},
+		{
+			"what nobody captured stays held", "journal/capture.go",
+			"	case a.Captured == 0 && l.state == payment.StateApproved:\n		m.cancelAccount(l, a, payment.ReversalCustomer)\n", "", simulation(),
+		},
+		{
+			"a partial reversal says what goes", "iso8583/operations.go",
+			"	out = appendZeroPadded(out, string(appendNumber(nil, uint64(v.owed.Remains))), 12)\n",
+			"	out = appendZeroPadded(out, string(appendNumber(nil, uint64(v.intent.Amount.Value-v.owed.Remains))), 12)\n", simulation(),
+		},
+		{
+			"refunds are reversed where none can be", "switch/operate.go",
+			"	if l.RefundsFinal && (k == payment.OpRefund || k == payment.OpVoid) {\n", "	if false {\n", simulation(),
+		},
+		{
+			"a batch's lines are started again", "journal/batchrun.go",
+			"!l.Ended() && l.Next == x.Chunk && l.At == x.At {", "!l.Ended() {", simulation(),
+		},
+		{
+			"a batch's line is another refund each time", "journal/batchrun.go",
+			"		if !m.operation(id, &op) || op.Batch == batch && op.Line == line {\n", "		if !m.operation(id, &op) {\n", simulation(),
+		},
+		{
+			"another node's attempt is given up by a wrong clock", "journal/owed.go",
+			"		if m.now < o.Due { //", "		if false { //", []string{"./journal", "-run", "^TestSilentBeforeItsTime$"},
+		},
 		// The store: only the real one shows.
 		{
 			"the log is not synced", "store/log.go",

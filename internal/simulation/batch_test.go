@@ -135,3 +135,27 @@ func (w *world) pendingFile() string {
 	}
 	return ""
 }
+
+// finalFiles: I15, each line of a batch had its turn once: a refund, or a refusal.
+func (c *checks) finalFiles() {
+	for _, f := range c.w.files {
+		b, err := journal.ReadBatch(c.disk, f.id)
+		if err != nil || b.Started != b.Lines || b.Over() != b.Lines || b.Lines != f.count {
+			c.fail("I15", "a batch of %d lines ends with %d started and %d over, %v", f.count, b.Started, b.Over(), err)
+			continue
+		}
+		refused := uint32(0)
+		for n := uint32(1); n <= f.count; n++ {
+			op, why, err := journal.ReadLine(c.disk, f.id, n)
+			if err != nil || op.ID.IsZero() == (why.Why == payment.NotRefused) {
+				c.fail("I15", "line %d of a batch is the refund %s and is refused by %s, %v", n, op.ID, why.Why, err)
+			}
+			if op.ID.IsZero() {
+				refused++
+			}
+		}
+		if refused != b.Refused {
+			c.fail("I15", "%d lines of a batch are refused; it counts %d", refused, b.Refused)
+		}
+	}
+}

@@ -46,7 +46,7 @@ type checks struct {
 	opOrder    []payment.ID
 	opsOf      map[payment.ID][]payment.ID // by payment, in their order
 	batchLines map[string]payment.ID
-	returned   []returned
+	changes    []change
 }
 
 // wireKey names a message on a link.

@@ -16,6 +16,7 @@ func (c *checks) final() {
 	for _, cl := range w.clients {
 		c.finalClient(cl)
 	}
+	c.finalFiles()
 	held := map[attemptKey]*hold{}
 	for i, h := range w.hosts {
 		for _, d := range h.order {

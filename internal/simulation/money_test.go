@@ -46,6 +46,7 @@ func (c *checks) operation(id payment.ID, e *payment.Entry) {
 		c.opOrder = append(c.opOrder, o.ID)
 		c.opsOf[id] = append(c.opsOf[id], o.ID)
 		c.lineOf(o)
+		c.note(o, o.State.Holds() && o.Kind != payment.OpIncrement, -1)
 	}
 	before := x.op.State
 	if before.Over() && o.State != before && !(o.Kind == payment.OpCapture && before == payment.OperationDone && o.State == payment.OperationUndone) {
@@ -54,9 +55,8 @@ func (c *checks) operation(id payment.ID, e *payment.Entry) {
 	if before != o.State && o.State.Over() {
 		c.ended(x, o)
 	}
-	if before.Holds() && !o.State.Holds() {
-		c.gaveBack(o)
-	}
+	c.note(o, before.Holds() && !o.State.Holds() && o.Kind != payment.OpIncrement, 1)
+	c.note(o, o.Kind == payment.OpIncrement && before != o.State && o.State == payment.OperationDone, 1)
 	x.op = *o
 	if o.STAN != 0 && (o.State == payment.OperationOwed || o.State == payment.OperationException) {
 		c.claimOperation(o)
@@ -345,17 +345,4 @@ func (c *checks) onceMove(x *move, o *payment.Operation, err error) {
 	case errors.As(err, &r) && x.code == "" && r.Kind == payment.RefusedInvalid && r.Code != "not_supported_by_link":
 		c.fail("I1", "client %d's %s was taken and is refused: %s", x.m.c.number, x.kind, r.Code)
 	}
-}
-
-// gaveBack notes for the registers that an operation holds its amount no more.
-func (c *checks) gaveBack(o *payment.Operation) {
-	c.returned = append(c.returned, returned{at: c.w.events, op: o.ID, parent: o.Parent, payment: o.Payment, kind: o.Kind, amount: o.Amount.Value})
-}
-
-// returned is an amount that is free again.
-type returned struct {
-	at                  int
-	op, parent, payment payment.ID
-	kind                payment.OperationKind
-	amount              int64
 }

@@ -163,6 +163,7 @@ func (n *node) crash() {
 	w.tracef("%s crashes", n.id)
 	n.kill()
 	if w.order.leader == n.index {
+		w.order.leader = -1 // started again, it is elected again
 		w.order.elect(w.between(150*time.Millisecond, 500*time.Millisecond))
 	}
 }
