@@ -186,7 +186,7 @@ func (m *Machine) reversalOf(l *life, op *payment.Operation, o *owing, approved 
 		reason = payment.ReversalMalfunction
 	}
 	return &owing{Owed: payment.Owed{
-		Link: o.Link, ID: l.id, Attempt: l.attempt, Reason: reason, Approved: approved, ApprovalCode: code, LifeOver: o.LifeOver,
+		Link: o.Link, ID: l.id, Attempt: l.attempt, Reason: reason, Approved: approved, ApprovalCode: code, LifeOver: m.over(o.LifeOver, o.Since),
 		Operation: op.ID, Kind: op.Kind, Means: payment.MeansReversal, Amount: op.Amount,
 		Original: payment.Message{MTI: op.MTI, STAN: op.STAN, Transmitted: op.Transmitted},
 	}}

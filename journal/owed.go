@@ -123,6 +123,9 @@ func (m *Machine) applyClaim(c *cursor, r *Result) error {
 	o.Due = m.repeatAt(o)
 	if o.Online() {
 		o.Due, o.LifeOver = m.now+k.Patience, m.now+k.Life
+		if o.Since < m.step {
+			o.Since = m.now // its life begins after the step, which says nothing about it
+		}
 	}
 	lane.changed(o, o.Exception)
 	m.setOwed(o)
@@ -194,7 +197,7 @@ func (m *Machine) applyAcknowledge(c *cursor, r *Result) error {
 		return nil
 	}
 	if a.Verdict == payment.AdviceSilent {
-		if m.now < o.Due { // the clock of who says so is ahead: its message may not have left yet
+		if m.now < m.over(o.Due, o.Since) { // the clock of who says so is ahead: its message may not have left yet
 			r.Err = payment.ErrBusy
 			return nil
 		}

@@ -171,3 +171,41 @@ func TestGenerations(t *testing.T) {
 		}
 	}
 }
+
+// TestClockForwardDuringRefund: the clock steps while a refund is under way, or
+// before it is claimed. "Not found" of it is believed when its whole life has
+// passed since, not at once, and not after the step's own hour. Found by the
+// simulation: the refund was tried again, and the first arrived too.
+func TestClockForwardDuringRefund(t *testing.T) {
+	for _, claimed := range []bool{false, true} {
+		b, i := approvedBench(t)
+		n := uint64(0)
+		capture := op(1, payment.OpCapture, 600, payment.ID{})
+		b.operate(capture)
+		b.settleAll(i.Session, &n)
+		refund := op(2, payment.OpRefund, 600, capture.ID)
+		b.operate(refund)
+		var o payment.Owed
+		if claimed {
+			o, _ = b.claimNext(i.Session, n+1)
+		}
+		b.now += 3600e9
+		step := b.now
+		b.do(KindSweep, AppendSweep(nil, int64(day)))
+		if !claimed {
+			o, _ = b.claimNext(i.Session, n+1)
+		}
+		b.answer(&o, payment.AdviceUnknown, payment.ActionNone)
+		reversal, _ := b.claimNext(i.Session, n+2)
+		b.advance(step + 9e9 - 1) // nine seconds is how long the bench's requests live
+		b.answer(&reversal, payment.AdviceNotFound, payment.ActionDecline)
+		if got := b.operation(refund.ID); got.State != payment.OperationReversing {
+			t.Errorf("claimed %v: not found was believed within the refund's life: %s", claimed, got.State)
+		}
+		b.advance(step + 9e9)
+		b.answer(&reversal, payment.AdviceNotFound, payment.ActionDecline)
+		if got := b.operation(refund.ID); got.State != payment.OperationOwed || got.Attempt != 2 {
+			t.Errorf("claimed %v: not found is not believed after it: %s, attempt %d", claimed, got.State, got.Attempt)
+		}
+	}
+}
