@@ -164,6 +164,7 @@ type Heard struct {
 	Late     bool         // Answer is set
 	Owed     bool         // it acknowledges Seq, else it answers an authorization
 	Advice   bool         // with Owed: of an operation's own message, not of a reversal
+	Second   bool         // says otherwise than the answer before it
 	Seq      uint64       // of what is owed
 	Answer   payment.Late // Answer.Response is decoded
 	Unsigned bool         // the frame told nothing that could be used
@@ -206,7 +207,7 @@ func (d *Decider) Hear(at time.Duration, wall payment.Instant, connection int, f
 
 // late decodes a late answer as Link.tellLate does.
 func (d *Decider) late(g ghost) (h Heard) {
-	h = Heard{Owed: g.key.owed, Seq: g.seq, Answer: payment.Late{ID: g.id, Attempt: g.attempt, Link: d.core.cfg.Name}}
+	h = Heard{Owed: g.key.owed, Second: g.second, Seq: g.seq, Answer: payment.Late{ID: g.id, Attempt: g.attempt, Link: d.core.cfg.Name}}
 	decode := d.dialect.DecodeAuthorization
 	switch h.Advice = h.Owed && g.key.class != iso8583.ClassReversal; {
 	case h.Advice:

@@ -81,6 +81,12 @@ func (c *checks) calm() bool {
 	return p.crashes+p.powerCuts+p.partitions+p.linkCuts+p.hostMischief == 0
 }
 
+// noneLost says that what reached a node cannot have been lost there.
+func (c *checks) noneLost() bool {
+	p := &c.w.plan
+	return p.crashes+p.powerCuts+p.partitions+p.lose == 0
+}
+
 // finalPayment: I3 and I6, an approved payment is held; nothing is pending.
 func (c *checks) finalPayment(id payment.ID, held map[attemptKey]*hold) {
 	p, err := journal.ReadPayment(c.disk, id)
@@ -130,7 +136,7 @@ func (c *checks) finalMoney(p *payment.Payment) {
 			}
 		}
 		strange = strange || whispered
-		if live != want && (!whispered || c.calm()) {
+		if live != want && (!whispered || x.both && c.noneLost()) {
 			c.fail("I2", "the %s %s of %d, rrn %s, is %s; %s has it %d times", o.Kind, op, o.Amount.Value, p.Intent.RRN, o.State, o.Link, live)
 		}
 	}

@@ -17,6 +17,7 @@ type moving struct {
 	closed   map[uint8]bool // attempts whose reversal has ended, or that were declined
 	accepted bool           // the acquirer took it, and said so
 	declined bool           // an explicit no reached a node
+	both     bool           // and, after it, a yes
 	approved bool           // and an answer that approves it
 	part     int64          // for how much
 }
@@ -314,6 +315,7 @@ func (c *checks) operationAnswered(k wireKey, m *message) {
 	y := c.ops[x.op]
 	switch m.fields[39] {
 	case "00":
+		y.both = y.both || y.declined
 		y.approved, y.part = true, amountOf(m.fields[4])
 	case "51", "91", "05":
 		y.declined = true

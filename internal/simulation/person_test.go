@@ -65,7 +65,9 @@ func (h *host) correctBooks() {
 		if !d.live() || !d.whispered || x == nil || x.op.IsZero() {
 			continue
 		}
-		if !c.ops[x.op].op.State.Holds() {
+		y := c.ops[x.op]
+		reversible := c.w.plan.styles[h.index] != styleFinal
+		if !y.op.State.Holds() && !(y.both && c.noneLost() && reversible) {
 			d.reversed = true
 		}
 	}

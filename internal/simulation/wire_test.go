@@ -241,6 +241,9 @@ func (x *wire) late(h link.Heard) {
 			return
 		case h.Advice:
 			a := payment.Acknowledgement{Link: linkName(x.link), Seq: h.Seq, ID: h.Answer.ID, Verdict: h.Answer.Response.Advice, Response: h.Answer.Response}
+			if h.Second {
+				a.Verdict = payment.AdviceUnknown
+			}
 			if a.Verdict != payment.AdviceRepeat {
 				_ = deps{n}.Answer(&a)
 			}
