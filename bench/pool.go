@@ -43,7 +43,9 @@ type asker interface {
 
 // pool hands jobs to connections. Idle connections are taken last in, first
 // out, so that a small load keeps to a few of them. When all are busy and no
-// more may be opened, jobs wait; when too many wait, they are refused here.
+// more may be opened, jobs wait for one of their target's — a connection that
+// changed its target for each of them would be closed and dialed for each —
+// and when too many wait, they are refused here.
 type pool struct {
 	targets   []target
 	templates []requestTemplate
@@ -56,10 +58,12 @@ type pool struct {
 
 	wg sync.WaitGroup
 
-	mu      sync.Mutex // a worker's own fields are its goroutine's; everything below is under mu
-	idle    [][]*worker
-	count   int
-	queue   []*job
+	mu      sync.Mutex  // a worker's own fields are its goroutine's; everything below is under mu
+	idle    [][]*worker // by target
+	workers []int       // by target
+	count   int         // of them all
+	queues  [][]*job    // by target
+	waiting int         // in them all
 	stopped bool
 	all     map[*worker]struct{}
 }
@@ -67,7 +71,8 @@ type pool struct {
 func newPool(targets []target, templates []requestTemplate, o *Options, owner asker) *pool {
 	return &pool{
 		targets: targets, templates: templates, dial: o.Dial, timeout: o.Timeout, most: o.Connections,
-		mostQueue: o.MaxOpen, whole: o.Answers != nil, owner: owner, idle: make([][]*worker, len(targets)), all: map[*worker]struct{}{},
+		mostQueue: o.MaxOpen, whole: o.Answers != nil, owner: owner, idle: make([][]*worker, len(targets)),
+		workers: make([]int, len(targets)), queues: make([][]*job, len(targets)), all: map[*worker]struct{}{},
 	}
 }
 
@@ -89,15 +94,17 @@ func (p *pool) submit(j *job) bool {
 	if p.count < p.most {
 		w := &worker{pool: p, at: j.at, jobs: make(chan *job, 1), read: bufio.NewReaderSize(nil, readBuffer)}
 		p.count++
+		p.workers[j.at]++
 		p.all[w] = struct{}{}
 		w.jobs <- j
 		p.wg.Go(w.run)
 		return true
 	}
-	if len(p.queue) >= p.mostQueue {
+	if p.waiting >= p.mostQueue {
 		return false
 	}
-	p.queue = append(p.queue, j)
+	p.waiting++
+	p.queues[j.at] = append(p.queues[j.at], j)
 	return true
 }
 
@@ -109,9 +116,10 @@ func (p *pool) next(w *worker) (*job, bool) {
 		p.mu.Unlock()
 		return nil, false
 	}
-	if len(p.queue) > 0 {
-		j := p.queue[0]
-		p.queue = p.queue[1:]
+	if at, ok := p.neediest(w); ok {
+		j := p.queues[at][0]
+		p.queues[at] = p.queues[at][1:]
+		p.waiting--
 		p.mu.Unlock()
 		return j, true
 	}
@@ -119,6 +127,21 @@ func (p *pool) next(w *worker) (*job, bool) {
 	p.mu.Unlock()
 	j, ok := <-w.jobs
 	return j, ok
+}
+
+// neediest is the target of whose queue a worker takes the next job: its own,
+// but another's when its own is empty or the other has no connection at all.
+// Under mu.
+func (p *pool) neediest(w *worker) (at uint8, ok bool) {
+	own := len(p.queues[w.at]) > 0
+	for i, queue := range p.queues {
+		if len(queue) > 0 && (!own || p.workers[i] == 0) {
+			p.workers[w.at]--
+			p.workers[i]++
+			return uint8(i), true // #nosec G115 -- 255 targets at most
+		}
+	}
+	return w.at, own
 }
 
 // stop ends every connection and waits for their goroutines. Jobs in flight
@@ -134,8 +157,12 @@ func (p *pool) stop() []*job {
 	for w := range p.all {
 		w.interrupt()
 	}
-	waiting := p.queue
-	p.queue = nil
+	var waiting []*job
+	for i, queue := range p.queues {
+		waiting = append(waiting, queue...)
+		p.queues[i] = nil
+	}
+	p.waiting = 0
 	p.mu.Unlock()
 	p.wg.Wait()
 	return waiting
