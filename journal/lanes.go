@@ -33,6 +33,25 @@ func (m *Machine) OwingOperations(link payment.LinkName) int {
 	return 0
 }
 
+// enlist puts what is owed into its link's lane.
+func (m *Machine) enlist(link string, o *owing) {
+	m.lane(link).add(o)
+	m.owesMore = true
+}
+
+// OwesMore says whether anything became owed since the last call.
+func (m *Machine) OwesMore() bool {
+	more := m.owesMore
+	m.owesMore = false
+	return more
+}
+
+// Owes says whether a link owes anything.
+func (m *Machine) Owes(link payment.LinkName) bool {
+	l := m.lanes[string(link)]
+	return l != nil && len(l.owed) > 0
+}
+
 // Lanes are the links that ever owed something since this start, by name.
 func (m *Machine) Lanes() []payment.LinkName {
 	links := make([]payment.LinkName, 0, len(m.lanes))

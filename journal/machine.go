@@ -37,6 +37,7 @@ type Machine struct {
 	batches          batches
 	merchants        int // that the journal has
 	merchantsChanged bool
+	owesMore         bool
 	decided          []payment.ID // since the last flush: who waits for them is told
 
 	// Scratch, so that Apply allocates nothing.
@@ -341,7 +342,7 @@ func (m *Machine) loadOwed() error {
 		c := cursor{b: value}
 		o.by = readOwed(&c, &o.Owed)
 		o.Link = payment.LinkName(m.names.of([]byte(o.Link)))
-		m.lane(string(o.Link)).add(o)
+		m.enlist(string(o.Link), o)
 		return c.end()
 	})
 }

@@ -404,6 +404,6 @@ func (m *Machine) send(o *owing, due payment.Instant) {
 	n.owed++
 	o.Seq, o.Since, o.Due = n.owed, m.now, due
 	m.setNumbers(link, n)
-	m.lane(link).add(o)
+	m.enlist(link, o)
 	m.setOwed(o)
 }

@@ -41,7 +41,7 @@ func (m *Machine) post(l *life, event payment.Event, o *owing) {
 	o.Seq, o.Since, o.Due = n.owed, m.now, m.now
 	m.setNumbers(link, n)
 	l.owed = append(l.owed, owedRef{attempt: o.Attempt, seq: o.Seq, link: link})
-	m.lane(link).add(o)
+	m.enlist(link, o)
 	m.setOwed(o)
 	m.writeOwed(l, payment.EntryReversalOwed, event, o, nil)
 }

@@ -68,8 +68,8 @@ type Config struct {
 	// claim to their answer. Default 64: a commit and a round trip of 10 ms
 	// together give some 6,000 a second.
 	Window int
-	// Poll is how often the journal is asked what is due. Default 25 ms; the
-	// question costs a lock and a heap's root.
+	// Poll is how often the journal is asked what is due, while anything is owed.
+	// Default 25 ms; the question costs a lock and a heap's root.
 	Poll time.Duration
 }
 
@@ -92,6 +92,10 @@ type Deps struct {
 	Zone     Protector // nil on a link without MACs
 	Now      func() payment.Instant
 	Log      *slog.Logger
+	// Idle says that a link owes nothing: the channel is closed when it may owe
+	// something again. nil while it owes. Without it the journal is asked at
+	// each poll.
+	Idle func(payment.LinkName) <-chan struct{}
 	// Registerer takes the worker's metrics; it adds the labels that name the
 	// link. nil: they are kept to itself.
 	Registerer prometheus.Registerer
@@ -169,6 +173,9 @@ func (w *Worker) feed(ctx context.Context, work chan<- payment.Owed, done <-chan
 // nothing to do: the question locks the journal and is asked once for many. No
 // more is to be done when it returns false.
 func (w *Worker) wait(ctx context.Context, poll <-chan time.Time, done <-chan uint64) bool {
+	if w.plan.Free() == senders*w.cfg.Window && !w.rest(ctx) {
+		return false
+	}
 	for {
 		select {
 		case seq := <-done:
@@ -181,6 +188,25 @@ func (w *Worker) wait(ctx context.Context, poll <-chan time.Time, done <-chan ui
 		case <-ctx.Done():
 			return false
 		}
+	}
+}
+
+// rest lasts as long as the link owes nothing: a poll of each link for nothing
+// was most of what woke an idle node. No more is to be done when it returns
+// false.
+func (w *Worker) rest(ctx context.Context) bool {
+	if w.deps.Idle == nil {
+		return true
+	}
+	owes := w.deps.Idle(w.deps.Link)
+	if owes == nil {
+		return true
+	}
+	select {
+	case <-owes:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

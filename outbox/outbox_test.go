@@ -103,6 +103,8 @@ type book struct {
 	owed   map[uint64]*payment.Owed
 	ended  map[uint64]payment.AdviceVerdict
 	claims int
+	asks   int
+	more   chan struct{} // closed when something is owed again; nil: Idle is not asked
 	fail   error         // of the next claims
 	commit time.Duration // of each claim and acknowledgement
 }
@@ -110,6 +112,7 @@ type book struct {
 func (b *book) Due(_ payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.asks++
 	for _, o := range b.owed {
 		if o.Due <= now && len(dst) < limit {
 			dst = append(dst, *o)
@@ -117,6 +120,24 @@ func (b *book) Due(_ payment.LinkName, now payment.Instant, limit int, dst []pay
 	}
 	slices.SortFunc(dst, func(x, y payment.Owed) int { return int(x.Seq) - int(y.Seq) })
 	return dst
+}
+
+func (b *book) idle(payment.LinkName) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.owed) > 0 {
+		return nil
+	}
+	return b.more
+}
+
+// owe makes one more reversal owed.
+func (b *book) owe(seq uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.owed[seq] = &payment.Owed{Link: "a", Seq: seq, ID: payment.ID{byte(seq)}, Attempt: 1, Reason: payment.ReversalTimeout, Since: now(), Due: now()}
+	close(b.more)
+	b.more = make(chan struct{})
 }
 
 func (b *book) Claim(_ payment.LinkName, seq uint64, stan payment.STAN, t payment.Transmitted) (payment.Owed, error) {
@@ -204,7 +225,7 @@ func carry(t *testing.T, n int, a *acquirer, b *book, o opener, window int, duri
 			b.owed[seq] = &payment.Owed{Link: "a", Seq: seq, ID: payment.ID{byte(i >> 8), byte(i), 1}, Attempt: 1, Reason: payment.ReversalTimeout, Since: now(), Due: now()}
 		}
 		w, err := outbox.New(outbox.Config{Window: window}, outbox.Deps{
-			Link: "a", Dialect: dialect, Journal: b, Sender: a, Vault: o, Now: now, Log: slog.New(slog.DiscardHandler), Registerer: registry,
+			Link: "a", Dialect: dialect, Journal: b, Sender: a, Vault: o, Now: now, Log: slog.New(slog.DiscardHandler), Registerer: registry, Idle: b.idle,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -304,6 +325,23 @@ func TestStopClaimsNoMore(t *testing.T) {
 	if b.claims != 4 || b.left() != 96 {
 		t.Errorf("%d claims, %d owed after a stop in the middle of the first four", b.claims, b.left())
 	}
+}
+
+// A link that owes nothing is not asked again until it does, and then at once.
+func TestIdle(t *testing.T) {
+	a, b := &acquirer{script: []string{"00"}}, &book{}
+	carry(t, 0, a, b, opener{}, 4, time.Minute, func() {
+		b.more = make(chan struct{})
+		time.Sleep(time.Hour)
+		if b.asks > 10 {
+			t.Errorf("asked %d times in an hour in which nothing was owed", b.asks)
+		}
+		b.owe(1)
+		time.Sleep(100 * time.Millisecond)
+		if b.left() != 0 {
+			t.Error("what became owed waits")
+		}
+	})
 }
 
 // While the link is down nothing is claimed; afterwards everything leaves.

@@ -151,7 +151,7 @@ func (b *batcher) submit(w *waiter) error {
 }
 
 // expireEvery is how late a caller may be told that its time is over.
-const expireEvery = 20 * time.Millisecond
+const expireEvery = 100 * time.Millisecond
 
 // expire lets callers go whose commands take too long, waiting or in flight.
 // What is in either list under mu has not been answered, so its caller waits
@@ -241,19 +241,19 @@ func (b *batcher) take(slot int, batch []*waiter) []*waiter {
 	}
 }
 
-// pace is how long after the newest batch the next one leaves: at once behind
-// a lone command, limits.pace and more behind others, up to four times that
-// behind a large one. So a quiet node is quick and a busy one economical;
-// without it batches stay small until the processor is used up by their flushes.
+// pace is how long after the newest batch the next one leaves: limits.pace for
+// each of its commands but the first. Commands that come slower than that are
+// never held up; where they come faster, the pace grows with the batches that
+// it makes, up to paceLongest. So a quiet node is quick and a busy one
+// economical; without it batches stay small until the processor is used up by
+// their flushes.
 func (b *batcher) pace() time.Duration {
-	if b.size < 2 {
-		return 0
-	}
-	return b.limits.pace * time.Duration(min(paceCommands+b.size, 4*paceCommands)) / paceCommands
+	return min(b.limits.pace*time.Duration(max(b.size-1, 0)), paceLongest)
 }
 
-// paceCommands in a batch double the pace behind it.
-const paceCommands = 20
+// paceLongest is what a busy node may add to a commit: what waits longer than a
+// flush takes anyway makes no batch cheaper any more.
+const paceLongest = 8 * time.Millisecond
 
 func (b *batcher) fill(batch []*waiter) []*waiter {
 	bodies := 0

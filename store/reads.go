@@ -96,6 +96,18 @@ func (s *Store) Due(link payment.LinkName, now payment.Instant, limit int, dst [
 	return dst[:min(len(dst), from+limit)]
 }
 
+// Idle is nil while link owes anything; else the channel is closed when it may
+// owe something again.
+func (s *Store) Idle(link payment.LinkName) (changed <-chan struct{}) {
+	changed = s.replica.owing.wait() // before the look: what comes after it closes it
+	s.replica.withMachine(func(m *journal.Machine) {
+		if m.Owes(link) {
+			changed = nil
+		}
+	})
+	return changed
+}
+
 // Owing says how much link owes, since when, and how much of it needs a person.
 func (s *Store) Owing(link payment.LinkName) (count int, oldest payment.Instant, exceptions int) {
 	s.replica.withMachine(func(m *journal.Machine) { count, oldest, exceptions = m.Owing(link) })

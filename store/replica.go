@@ -43,6 +43,7 @@ type replica struct {
 
 	ring      keyRing
 	merchants notice
+	owing     notice
 	progress
 	waiting  awaiting
 	pool     sync.Pool // *applied
@@ -68,6 +69,9 @@ func (r *replica) load() error {
 	r.ring.publish(m)
 	if m.MerchantsChanged() {
 		r.merchants.tell()
+	}
+	if m.OwesMore() {
+		r.owing.tell()
 	}
 	r.reached(m.Applied())
 	view := r.state.NewSnapshot()
@@ -180,6 +184,9 @@ func (r *replica) flush(index uint64, responses []any) {
 		r.merchants.tell()
 	}
 	r.version.Store(uint32(r.machine.Version()))
+	if r.machine.OwesMore() {
+		r.owing.tell()
+	}
 	r.waiting.decided(r.machine.Decided())
 	r.reached(index)
 }

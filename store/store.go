@@ -108,6 +108,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 		// Alone there is no network to fill while the disk writes: one batch at
 		// the disk, one that forms.
 		set(&cfg.BatchesInFlight, 2)
+		set(&cfg.BatchPace, 250*time.Microsecond)
 	}
 	cfg = cfg.withDefaults()
 	deps = deps.withDefaults()

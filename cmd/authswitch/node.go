@@ -230,7 +230,7 @@ func (n *node) startLinks(ctx context.Context) error {
 			}
 		}
 		worker, err := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
-			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Up: l.Ready, Vault: n.cards, Captures: n.cards.For(hsm.Capture), Zone: protector, Now: wallClock, Log: n.log,
+			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Up: l.Ready, Vault: n.cards, Captures: n.cards.For(hsm.Capture), Zone: protector, Now: wallClock, Log: n.log, Idle: n.store.Idle,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.Name()), "scheme": l.Config().Scheme}, n.registry),
 		})
 		if err != nil {

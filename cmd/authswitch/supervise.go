@@ -58,6 +58,7 @@ func newNursery(log *slog.Logger) (*nursery, error) {
 
 func (n *nursery) startFromOneThread() {
 	runtime.LockOSThread() // never unlocked: the thread must outlive the children
+	slacken()
 	for r := range n.starts {
 		r.done <- r.cmd.Start()
 	}

@@ -30,7 +30,7 @@ func (f *folder) evaluate(e ast.Expr, typ string) (int64, error) {
 			return f.evaluate(c.value, typ)
 		}
 	case *ast.SelectorExpr:
-		if d, ok := map[string]time.Duration{"Hour": time.Hour, "Minute": time.Minute, "Second": time.Second, "Millisecond": time.Millisecond}[e.Sel.Name]; ok {
+		if d, ok := map[string]time.Duration{"Hour": time.Hour, "Minute": time.Minute, "Second": time.Second, "Millisecond": time.Millisecond, "Microsecond": time.Microsecond}[e.Sel.Name]; ok {
 			return int64(d), nil
 		}
 		if other := f.defaults[typ][path(e)]; other != nil {

@@ -220,8 +220,8 @@ func typeName(e ast.Expr) string {
 // A comment that begins with the default ("150 ms: …", "16,384 waiting …") or
 // holds it ("…; default 64") says it a second time, for who reads the source.
 var (
-	leading = regexp.MustCompile(`^(\d(?:[\d,_.]*\d)?(?: ?(?:ms|s|m|h|KiB|MiB)\b)?)[:;,]? *`)
-	stated  = regexp.MustCompile(`(?:^|[;,] *)default (\d(?:[\d,_]*\d)?(?: ?(?:ms|s|m|h|KiB|MiB)\b)?)[;,]? *`)
+	leading = regexp.MustCompile(`^(\d(?:[\d,_.]*\d)?(?: ?(?:ms|µs|s|m|h|KiB|MiB)\b)?)[:;,]? *`)
+	stated  = regexp.MustCompile(`(?:^|[;,] *)default (\d(?:[\d,_]*\d)?(?: ?(?:ms|µs|s|m|h|KiB|MiB)\b)?)[;,]? *`)
 )
 
 // reasonOf joins a field's comments and takes the default out of them.
@@ -289,7 +289,7 @@ func show(value int64, duration bool, unit string) (shown, shownUnit string) {
 	steps, zero := []step{{1 << 20, "MiB"}, {1 << 10, "KiB"}, {1, "bytes"}}, "bytes"
 	if duration {
 		zero = "s"
-		steps = []step{{int64(time.Hour), "h"}, {int64(time.Second), "s"}, {int64(time.Millisecond), "ms"}, {1, "ns"}}
+		steps = []step{{int64(time.Hour), "h"}, {int64(time.Second), "s"}, {int64(time.Millisecond), "ms"}, {int64(time.Microsecond), "µs"}, {1, "ns"}}
 	}
 	if value == 0 {
 		return "0", zero

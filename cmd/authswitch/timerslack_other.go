@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// slacken can do nothing here.
+func slacken() {}
