@@ -30,6 +30,7 @@ type sessions struct {
 	term  uint64         // that table is of
 	walls session.Clocks
 	lost  atomic.Uint64 // sessions of this node, so far
+	ended atomic.Uint64 // silent sessions that this node ended as the leader
 	ready atomic.Uint64 // the term in which everything of earlier ones is applied here
 }
 
@@ -337,6 +338,7 @@ func (s *Store) endSession(silent payment.Session) {
 	if err != nil {
 		s.deps.Log.Warn("a silent node's session is not ended yet", "session", uint64(silent), "error", err)
 	} else {
+		s.own.ended.Add(1)
 		s.deps.Log.Warn("a silent node's session is ended", "session", uint64(silent), "reversed", w.result.Count)
 	}
 	if !errors.Is(err, payment.ErrPending) {
@@ -348,10 +350,10 @@ func (s *Store) endSession(silent payment.Session) {
 func (s *Store) Missing() []string {
 	var missing []string
 	if _, leader := s.raft.LeaderWithID(); leader == "" {
-		missing = append(missing, "no leader")
+		missing = append(missing, "no leader is known")
 	}
 	if !s.MayWrite(s.Session()) {
-		missing = append(missing, "no session")
+		missing = append(missing, "this node's lease is over: it may not write to an acquirer")
 	}
 	return missing
 }

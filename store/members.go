@@ -54,6 +54,13 @@ type Status struct {
 	Members       []MemberStatus     `json:"members"`
 }
 
+// Fenced says whether this state comes from a backup that nobody has released,
+// and which lanes somebody has.
+func (s *Store) Fenced() (on bool, released []payment.LinkName) {
+	s.replica.withMachine(func(m *journal.Machine) { on, released = m.Fenced() })
+	return on, released
+}
+
 // Status says how the cluster stands.
 func (s *Store) Status() (Status, error) {
 	address, id := s.raft.LeaderWithID()

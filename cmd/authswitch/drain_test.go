@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -24,9 +25,10 @@ func TestDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	said, _ := io.ReadAll(ready.Body)
 	ready.Body.Close()
-	if ready.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a drained node is ready: %d", ready.StatusCode)
+	if ready.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(said), "taken out of rotation by ana") {
+		t.Errorf("a drained node says %d %s", ready.StatusCode, said)
 	}
 	for until := time.Now().Add(10 * time.Second); d.leader(t) == leader; {
 		if time.Now().After(until) {

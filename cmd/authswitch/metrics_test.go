@@ -258,6 +258,8 @@ func holdBoard(t *testing.T, all []sample) {
 	for _, name := range []string{
 		"authorizations_total", "authorization_stage_seconds_bucket", "authorization_seconds_bucket", "link_in_flight", "link_window_refusals_total",
 		"link_late_answers_total", "link_unmatched_answers_total", "reversals_owed", "reversals_owed_by_link", "reversals_oldest_age_seconds",
+		"raft_leader_changes_total", "raft_leader_contact_seconds", "raft_apply_lag_entries", "raft_snapshot_age_seconds", "raft_log_write_seconds_bucket",
+		"raft_forward_seconds_bucket", "sessions_lost_total", "sessions_ended_total", "session_valid", "clock_deviation_seconds", "clock_agreed", "fenced",
 		"reversal_transmissions_total", "raft_commit_seconds_bucket", "raft_batch_commands_sum", "raft_leader", "raft_applied_index",
 	} {
 		if !shown[name] {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,7 @@ type node struct {
 	hsm      *hsm.Client            // nil: the configuration names no security module
 	hsmSeen  atomic.Bool            // it answered once
 	shedBy   atomic.Pointer[string] // who took the node out of rotation
+	phase    atomic.Pointer[string] // why /ready says no whatever else: before and after serving
 	stopHSM  func()
 	zones    []*zone.Zone // of the links that have one
 	failed   chan error   // a part that cannot go on
@@ -94,12 +96,29 @@ func startNode(ctx context.Context, cfg *Config, path string, log *slog.Logger) 
 	if err := writePID(cfg.Node.DataDir); err != nil {
 		return nil, err
 	}
-	for _, build := range []func(context.Context) error{n.openModule, n.openVault, n.openStore, n.openControl, n.openCards, n.openKeys, n.openHandover, n.buildCore, n.startLinks, n.openDoors} {
-		if err := build(ctx); err != nil {
+	for _, part := range []struct {
+		phase string
+		build func(context.Context) error
+	}{
+		{"starting", n.openAdmin},
+		{"starting: the security module and the vault", n.openModule},
+		{"starting: the security module and the vault", n.openVault},
+		{"starting: the journal is read, and a leader is sought", n.openStore},
+		{"starting: keys and links", n.openControl},
+		{"starting: keys and links", n.openCards},
+		{"starting: keys and links", n.openKeys},
+		{"starting: keys and links", n.openHandover},
+		{"starting: keys and links", n.buildCore},
+		{"starting: keys and links", n.startLinks},
+		{"starting: keys and links", n.openDoors},
+	} {
+		n.phase.Store(&part.phase)
+		if err := part.build(ctx); err != nil {
 			n.stop()
 			return nil, err
 		}
 	}
+	n.phase.Store(nil)
 	return n, nil
 }
 
@@ -244,13 +263,20 @@ func (n *node) startLinks(ctx context.Context) error {
 	return nil
 }
 
+// openAdmin is first: a node that reads a long journal says so at /ready, and is
+// not taken for one that hangs. Operators are let in by openDoors.
+func (n *node) openAdmin(context.Context) error {
+	var err error
+	if n.admin, err = newAdmin(net.Listen, n.cfg.Admin, n.registry, n.missing); err != nil {
+		return err
+	}
+	go n.report("admin port", n.admin.serve)
+	return nil
+}
+
 // openDoors lets operators and gateways in, in this order.
 func (n *node) openDoors(context.Context) error {
 	var err error
-	n.admin, err = newAdmin(net.Listen, n.cfg.Admin, n.registry, n.missing)
-	if err != nil {
-		return err
-	}
 	n.openPeople()
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
@@ -270,7 +296,6 @@ func (n *node) openDoors(context.Context) error {
 	if err := n.openOperations(); err != nil {
 		return err
 	}
-	go n.report("admin port", n.admin.serve)
 	ln, err := net.Listen("tcp", n.cfg.API.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for the API on %s: %w", n.cfg.API.Listen, err)
@@ -308,13 +333,21 @@ func (n *node) linkViews() []api.Link {
 }
 
 // missing is what keeps the node from being ready: every link must have signed
-// on, so that a first request finds its route; but those that an operator holds.
+// on and be released, so that a first request finds its route; but those that an
+// operator holds.
 func (n *node) missing() []string {
+	if phase := n.phase.Load(); phase != nil {
+		return []string{*phase}
+	}
 	missing := append(append(n.store.Missing(), n.moduleMissing()...), n.zonesMissing()...)
 	if by := n.shedBy.Load(); by != nil {
 		missing = append(missing, "taken out of rotation by "+*by)
 	}
+	fenced, released := n.store.Fenced()
 	for _, l := range n.links {
+		if fenced && !slices.Contains(released, l.Name()) {
+			missing = append(missing, fmt.Sprintf("link %s is fenced: this state comes from a backup (cluster release %s)", l.Name(), l.Name()))
+		}
 		if s := l.Status(); s.Hold == link.NoHold && (s.State != link.Ready || s.NumbersLeft == 0) {
 			missing = append(missing, fmt.Sprintf("link %s is %s with %d trace numbers", l.Name(), s.State, s.NumbersLeft))
 		}
@@ -325,6 +358,8 @@ func (n *node) missing() []string {
 // stop closes the doors, lets running requests end, then stops the parts in
 // the reverse of their order. What is still owed stays in the journal.
 func (n *node) stop() {
+	phase := "stopping"
+	n.phase.Store(&phase)
 	if n.door != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), stopDoor)
 		if err := n.door.Shutdown(ctx); err != nil {
