@@ -170,7 +170,7 @@ func TestRegisters(t *testing.T) {
 // TestRegistersRefuse: the checker itself. Each of these is about one register
 // that begins with 100.
 func TestRegistersRefuse(t *testing.T) {
-	at := func(call, back int64, take int64, out got) porcupine.Operation {
+	at := func(call, back, take int64, out got) porcupine.Operation {
 		return porcupine.Operation{Input: want{left: 100, take: take}, Output: out, Call: call, Return: back}
 	}
 	journal := func(at, more int64) porcupine.Operation {
