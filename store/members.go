@@ -192,8 +192,8 @@ func (s *Store) Remove(ctx context.Context, node payment.NodeID) error {
 			return fmt.Errorf("remove %s: %w", node, err)
 		}
 	}
-	s.said.changing.Lock()
-	defer s.said.changing.Unlock()
+	s.said.changing.take()
+	defer s.said.changing.leave()
 	s.witness.forget(node)
 	s.said.forget(node)
 	w := s.batch.waiter(journal.KindForgetNode)

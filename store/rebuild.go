@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -142,7 +144,9 @@ func damaged(err error) bool {
 	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
 		return true
 	}
-	return pebble.IsCorruptionError(err)
+	// A file that others name is gone, or is shorter than they say: of that Pebble
+	// has no word but the text.
+	return pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "object size mismatch")
 }
 
 // judge adds to an error that ends this node what to do about it, and keeps a

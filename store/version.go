@@ -25,6 +25,31 @@ import (
 // version that waits for an operator is one that is forgotten, whose old
 // commands nobody tests any more.
 
+// turn is a lock that is held while something is committed. Those who wait for a
+// mutex count as working where time is simulated, so that it would stand still.
+type turn struct {
+	mu    sync.Mutex
+	over  sync.Cond
+	taken bool
+}
+
+func (t *turn) take() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over.L = &t.mu
+	for t.taken {
+		t.over.Wait()
+	}
+	t.taken = true
+}
+
+func (t *turn) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.taken = false
+	t.over.Signal()
+}
+
 // announced is what a member said last.
 type announced struct {
 	version journal.Version
@@ -38,7 +63,7 @@ type announced struct {
 type announcements struct {
 	// changing is held while marks are journalled, and while a member is
 	// forgotten: no mark comes after that. It is taken before mu.
-	changing sync.Mutex
+	changing turn
 
 	mu     sync.Mutex
 	heard  map[payment.NodeID]announced
@@ -172,8 +197,8 @@ func (s *Store) proposeVersion(to journal.Version) {
 // mark journals how far everybody's disk is, so that whoever comes back with
 // less is known whoever leads by then.
 func (s *Store) mark() {
-	s.said.changing.Lock()
-	defer s.said.changing.Unlock()
+	s.said.changing.take()
+	defer s.said.changing.leave()
 	now := s.steady()
 	s.said.mu.Lock()
 	marks := s.said.found

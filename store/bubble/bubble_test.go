@@ -23,7 +23,7 @@ var (
 )
 
 // longest bounds the seeds of `make test`.
-const longest = 2 * time.Minute
+const longest = 45 * time.Second
 
 // TestBubble runs seeds, each in a bubble of its own, until the first that breaks
 // an invariant.

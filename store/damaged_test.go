@@ -1,0 +1,94 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// TestDamagedDisk: a disk that lied about its syncs may have lost any of its
+// files, or a piece of one. The node says so and does not start; it panicked where
+// an entry was missing in the middle of the log, and where a block of the state
+// was not what was written.
+func TestDamagedDisk(t *testing.T) {
+	for name, harm := range map[string]func(*testing.T, *vfs.MemFS){
+		"an entry is missing": func(t *testing.T, fs *vfs.MemFS) {
+			db, err := pebble.Open("node/log", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest})
+			must(t, err)
+			must(t, db.Delete(logKey(9), pebble.Sync))
+			must(t, db.Close())
+		},
+		"a block is another": func(t *testing.T, fs *vfs.MemFS) {
+			for _, file := range tables(t, fs) {
+				b, err := fs.UnsafeGetFileDataBuffer(file)
+				must(t, err)
+				for i := range len(b) / 2 {
+					b[i] ^= 0xFF
+				}
+			}
+		},
+		"a file is shorter": func(t *testing.T, fs *vfs.MemFS) {
+			for _, file := range tables(t, fs) {
+				b, err := fs.UnsafeGetFileDataBuffer(file)
+				must(t, err)
+				f, err := fs.Create(file, vfs.WriteCategoryUnspecified)
+				must(t, err)
+				_, err = f.Write(append([]byte(nil), b[:len(b)-100]...))
+				must(t, errors.Join(err, f.Close()))
+			}
+		},
+		"a file is missing": func(t *testing.T, fs *vfs.MemFS) {
+			for _, file := range tables(t, fs) {
+				must(t, fs.Remove(file))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := vfs.NewCrashableMem()
+			cfg := testConfig("node")
+			s := start(t, fs, cfg)
+			for n := range 20 {
+				_, err := s.Open(intent(n))
+				must(t, err)
+			}
+			must(t, s.replica.state.Flush())
+			clone := fs.CrashClone(vfs.CrashCloneCfg{})
+			stop(t, s)
+			fs = clone
+			harm(t, fs)
+			cfg.StartTimeout = 2 * time.Second
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			s, err := Start(ctx, cfg, Deps{Now: wallClock, FS: fs, Fail: func(error) {}})
+			if err == nil {
+				stop(t, s)
+				t.Fatal("it started")
+			}
+			if !damaged(err) {
+				t.Errorf("not known to be damaged: %v", err)
+			}
+		})
+	}
+}
+
+// tables are the files of the state.
+func tables(t *testing.T, fs *vfs.MemFS) (files []string) {
+	t.Helper()
+	dir := fs.PathJoin("node", stateDir)
+	names, err := fs.List(dir)
+	must(t, err)
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") {
+			files = append(files, fs.PathJoin(dir, name))
+		}
+	}
+	if len(files) == 0 {
+		must(t, errors.New("the state has no tables"))
+	}
+	return files
+}
