@@ -181,7 +181,7 @@ func (w *world) readBook(i int, books map[wire]*booked) {
 			// One that says "unknown" to what it approved before has forgotten it: it
 			// holds nothing. The other order, unknown first, is an orphan.
 			case e.Decision == "unknown_original":
-				b.amount, b.forgotten = 0, b.amount
+				b.amount, b.forgotten = 0, b.forgotten+b.amount
 			case e.Decision == "reversed":
 				b.amount -= e.Amount
 			}
