@@ -14,7 +14,7 @@ type Config struct {
 	ReleaseLimit int64 `yaml:"release_limit"` // 1000000 minor units of any currency: above it two operators release
 	Rate         int   `yaml:"rate"`          // 2500 lines a second, so that live payments keep their latency
 	LinkWindow   int   `yaml:"link_window"`   // 192 operations owed on a link before its next lines are started
-	Step         int   `yaml:"step"`          // 8 lines in one command: live payments wait for so many at most
+	Step         int   `yaml:"step"`          // 32 lines in one command: live payments wait for so many at most, and a lane starts no more of them than one commit after the other does
 }
 
 // The limits of what a configuration may ask for.
@@ -35,7 +35,7 @@ func (c Config) WithDefaults() Config {
 	number(&c.Uploads, 2)
 	number(&c.Rate, 2500)
 	number(&c.LinkWindow, 192)
-	number(&c.Step, 8)
+	number(&c.Step, 32)
 	amount := func(v *int64, otherwise int64) {
 		if *v == 0 {
 			*v = otherwise

@@ -88,7 +88,7 @@ func TestRunner(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			NewRunner(Config{Rate: 320}, l, means, slog.New(slog.DiscardHandler)).Run(ctx)
+			NewRunner(Config{Rate: 320, Step: 8}, l, means, slog.New(slog.DiscardHandler)).Run(ctx)
 		}()
 		l.mu.Lock()
 		after := func(d time.Duration) { // the runner works, the test looks
