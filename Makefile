@@ -59,7 +59,7 @@ client: ## write again the Go client of api/openapi.yaml
 docs: ## write again what is generated from the sources: docs/limits.md
 	$(GO) run ./internal/limits
 
-bench: build ## measure the table of docs/performance.md (9 minutes, a quiet machine); writes bench/results.json, that page and the README
+bench: build ## measure the table of docs/performance.md (17 minutes, a quiet machine); writes bench/results.json, that page and the README
 	@bash scripts/bench
 
 soak-keys: build ## 20 rounds of key rotations (local master, zone PIN, MAC, data) under 1,000 authorizations/s, each verified

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,7 +30,7 @@ func (t *table) cluster(ctx context.Context) (err error) {
 	for _, n := range d.Nodes[1:] {
 		d.API += "," + n.API
 	}
-	rate, err := t.climb(ctx, d)
+	rate, err := t.climb(ctx, d, 600)
 	if err != nil {
 		return err
 	}
@@ -56,7 +57,32 @@ func (t *table) cluster(ctx context.Context) (err error) {
 	if err := stop(); err != nil {
 		return err
 	}
-	return t.etcd(ctx)
+	if err := t.etcd(ctx); err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	return nil
+}
+
+// mutualTLS measures durable commits of three members with the product's network
+// between them and with the same without TLS, by turns, on the same machine: all
+// of them in one process, so that nothing else is compared.
+func (t *table) mutualTLS(ctx context.Context) error {
+	const turns = 2
+	cost, rate := map[string]float64{}, map[string]float64{}
+	for range turns {
+		for _, network := range []string{"tls", "plain"} {
+			got, err := goBench(ctx, "./store", "BenchmarkThreeNodes/"+network+"$", 3*t.short)
+			if err != nil {
+				return err
+			}
+			cost[network] += got["cpu-µs/commit"] / turns
+			rate[network] += got["commits/s"] / turns
+		}
+	}
+	t.figures["tls.commits_per_s"], t.figures["tls.plain_commits_per_s"] = rate["tls"], rate["plain"]
+	t.figures["tls.commit_cpu_us"], t.figures["tls.plain_commit_cpu_us"] = cost["tls"], cost["plain"]
+	t.figures["tls.cpu_ratio"] = cost["tls"] / cost["plain"]
+	return nil
 }
 
 // etcd is the peer.
@@ -69,7 +95,7 @@ func (t *table) etcd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.figures["etcd.puts_per_s"], t.figures["etcd.p99_ms"] = theirs["per_s"], theirs["p99_ms"]
+	t.figures["etcd.puts_per_s"], t.figures["etcd.p99_ms"], t.figures["etcd.failed"] = theirs["per_s"], theirs["p99_ms"], theirs["failed"]
 	t.figures["three_nodes.ratio_etcd"] = 2 * t.figures["three_nodes.authorizations_per_s"] / theirs["per_s"]
 	return nil
 }

@@ -205,7 +205,7 @@ func (t *table) node(ctx context.Context) (err error) {
 	if sync, err := fdatasync(d.DataDir); err == nil {
 		t.figures["disk.fdatasync_us"] = sync
 	}
-	rate, err := t.climb(ctx, d)
+	rate, err := t.climb(ctx, d, 2000)
 	if err != nil {
 		return err
 	}
@@ -239,9 +239,9 @@ func (t *table) node(ctx context.Context) (err error) {
 
 // climb finds the rate that short steps hold: half again as much each time until
 // one does not, then by tenths from the last that did.
-func (t *table) climb(ctx context.Context, d *dev) (rate float64, err error) {
+func (t *table) climb(ctx context.Context, d *dev, from float64) (rate float64, err error) {
 	const coarse, fine = 1.5, 1.1
-	study, err := t.loadDev(ctx, d, "ramp", "--from", "2000", "--factor", fmt.Sprint(coarse), "--to", "100000", "--duration", (t.step / 2).String())
+	study, err := t.loadDev(ctx, d, "ramp", "--from", fmt.Sprint(from), "--factor", fmt.Sprint(coarse), "--to", "100000", "--duration", (t.step / 2).String())
 	if err != nil {
 		return 0, err
 	}

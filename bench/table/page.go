@@ -62,7 +62,7 @@ func (t *table) document(machine string) error {
 		machine = machineOf(string(page))
 	}
 	head := machineLine + machine + ", all processes on it together"
-	text, err := between(string(page), measuredPlace, head+".\n\n"+targetTable(figures, rows())+"\n"+verdict(figures, rows()))
+	text, err := between(string(page), measuredPlace, head+".\n\n"+targetTable(figures, rows())+"\n"+verdict(figures, rows())+t.reasons())
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.page, err)
 	}
@@ -135,6 +135,20 @@ func (r *row) judge(v float64) string {
 		return fmt.Sprintf("**short of the target**: %.1f times of it", v/r.target)
 	}
 	return fmt.Sprintf("**short of the target** by %.0f %%", 100*math.Abs(v-r.target)/r.target)
+}
+
+// reasons says why what was asked for could not be measured.
+func (t *table) reasons() string {
+	var said []string
+	for _, m := range t.missing {
+		if !strings.HasSuffix(m, notAsked) {
+			said = append(said, strings.Join(strings.Fields(m), " "))
+		}
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return " Failed: " + strings.Join(said, "; ") + "."
 }
 
 // verdict sums the rows up, so that nobody has to look for what falls short.

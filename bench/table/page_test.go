@@ -48,6 +48,7 @@ func TestEveryFigureIsExplained(t *testing.T) {
 		"codec.bcd_pack_ns", "codec.bcd_unpack_ns", "codec.bcd_pack_ratio_moov", "codec.bcd_unpack_ratio_moov",
 		"one_node.cpu_us_node", "one_node.cpu_us_generator", "one_node.cpu_us_simulator",
 		"one_node.cpu_us_door", "one_node.cpu_us_switch", "one_node.cpu_us_codec", "one_node.cpu_us_link", "one_node.cpu_us_journal", "one_node.cpu_us_runtime",
+		"records.plain_cpu_us", "records.captured_cpu_us", "records.stored_card_cpu_us", "records.tagged_cpu_us",
 		"three_nodes.cpu_us_node", "three_nodes.cpu_us_generator", "three_nodes.cpu_us_simulator",
 		"one_node.stage_us_encode", "one_node.stage_us_open", "one_node.stage_us_exchange", "one_node.stage_us_close",
 	} {

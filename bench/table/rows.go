@@ -48,6 +48,12 @@ func rows() []row {
 		{"movements.refunds_per_s", "one node: online refunds, 64 in flight, /s", 0, false, "", "", false},
 		{"batch.lines_per_s", "a batch of 30,000 refunds beside 2,000 authorizations/s, lines/s", 2000, true, "", "", true},
 		{"batch.p99_ratio", "the p99 of those authorizations ÷ without the batch", 1.2, false, "", "", true},
+		{"records.captured_ratio", "CPU of an authorization with its capture ÷ without, the node", 0, false, "", "", false},
+		{"records.stored_card_ratio", "CPU of one by stored card ÷ by number, the node", 0, false, "", "", false},
+		{"records.tagged_ratio", "CPU of one with three tags ÷ without, the node", 0, false, "", "", false},
+		{"tls.cpu_ratio", "three nodes: CPU of a commit with mutual TLS ÷ without", 0, false, "", "", false},
+		{"sustained.p99_ms", "sustained run at 1,000/s: p99, ms", 0, false, "", "", false},
+		{"sustained.live_mib_per_minute", "sustained run: growth of live memory, MiB a minute", 0, false, "", "", false},
 		{"reversals.drained_per_s", "reversals drained after an outage, one link, /s", 2000, true, "", "", true},
 	}
 }
