@@ -32,6 +32,9 @@ func (r *request) decide(schema []member) {
 		r.problem(invalid(d.faults[:d.count]))
 		return
 	}
+	if p := a.Priority(); p > payment.PriorityCustomer && !r.admit(p, true) {
+		return
+	}
 	a.Gateway = r.gateway.ID()
 	a.Deadline, a.Here = r.until, r.here
 	if r.handed != nil {

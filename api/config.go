@@ -32,6 +32,13 @@ type Config struct {
 	ConnectionsPerAddress int `yaml:"connections_per_address"` // 4096: one address cannot take them all
 	Requests              int `yaml:"requests"`                // 4096 in work at once; beyond: 503 overloaded
 
+	// QueueTarget is how old what waits for the journal may be when a customer's
+	// request comes; merchants' and batches' give way before. What has been older
+	// for the interval is not waited behind: 503 overloaded. A disk whose commits
+	// take a quarter of the target all day needs a larger one.
+	QueueTarget   time.Duration `yaml:"queue_target"`   // 200ms
+	QueueInterval time.Duration `yaml:"queue_interval"` // 500ms: a burst may be longer in line
+
 	ReadTimeout  time.Duration `yaml:"read_timeout"`  // 5s from a request's first byte to its last
 	WriteTimeout time.Duration `yaml:"write_timeout"` // 5s for an answer to leave
 	IdleTimeout  time.Duration `yaml:"idle_timeout"`  // 60s between requests of a connection
@@ -81,6 +88,8 @@ func (c Config) WithDefaults() Config {
 	number(&c.Connections, 8192)
 	number(&c.ConnectionsPerAddress, max(1, min(4096, c.Connections)))
 	number(&c.Requests, 4096)
+	duration(&c.QueueTarget, 200*time.Millisecond)
+	duration(&c.QueueInterval, 500*time.Millisecond)
 	duration(&c.ReadTimeout, 5*time.Second)
 	duration(&c.WriteTimeout, 5*time.Second)
 	duration(&c.IdleTimeout, time.Minute)
@@ -123,6 +132,8 @@ func (c *Config) Validate() []error {
 	number("connections", d.Connections, 1, maxConns)
 	number("connections_per_address", d.ConnectionsPerAddress, 1, maxConns)
 	number("requests", d.Requests, 1, maxConns)
+	duration("queue_target", d.QueueTarget)
+	duration("queue_interval", d.QueueInterval)
 	duration("read_timeout", d.ReadTimeout)
 	duration("write_timeout", d.WriteTimeout)
 	duration("idle_timeout", d.IdleTimeout)

@@ -230,8 +230,15 @@ func testDeps(t testing.TB, f *fakes, log io.Writer) Deps {
 // openDoor serves a door in memory until the test ends.
 func openDoor(t *testing.T, cfg Config) *door {
 	t.Helper()
-	d := &door{t: t, fakes: newFakes(), log: &bytes.Buffer{}}
-	server, err := New(cfg, testDeps(t, d.fakes, d.log))
+	f, log := newFakes(), &bytes.Buffer{}
+	return serveDoor(t, cfg, f, testDeps(t, f, log), log)
+}
+
+// serveDoor serves one with other surroundings.
+func serveDoor(t *testing.T, cfg Config, f *fakes, deps Deps, log *bytes.Buffer) *door {
+	t.Helper()
+	d := &door{t: t, fakes: f, log: log}
+	server, err := New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}

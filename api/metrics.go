@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	requests [routes][len(statuses) + 1]prometheus.Counter
 	seconds  [routes]prometheus.Observer
+	refused  [refusalReasons][payment.Priorities]prometheus.Counter
 }
 
 // statuses are all that the door answers; the last handle counts the rest.
@@ -26,7 +27,7 @@ var statuses = [...]int{
 	fasthttp.StatusServiceUnavailable, fasthttp.StatusGatewayTimeout,
 }
 
-func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+func newMetrics(registerer prometheus.Registerer, inWork func() int) (*metrics, error) {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "http_requests_total", Help: "Requests of gateways by route and HTTP status.",
 	}, []string{"route", "status"})
@@ -34,8 +35,14 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		Name: "http_request_seconds", Help: "Time from a request's last byte read to its answer, by route.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 	}, []string{"route"})
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "http_overload_refusals_total", Help: "Requests turned away at the door with 503 overloaded, by reason (requests: too many in work; queue_age: what waits is too old; budget: it could not be answered in time) and priority.",
+	}, []string{"reason", "priority"})
+	working := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "http_requests_in_work", Help: "Requests that are being answered.",
+	}, func() float64 { return float64(inWork()) })
 	if registerer != nil {
-		for _, c := range []prometheus.Collector{requests, seconds} {
+		for _, c := range []prometheus.Collector{requests, seconds, refused, working} {
 			if err := registerer.Register(c); err != nil {
 				return nil, err //nolint:wrapcheck // New says what was attempted
 			}
@@ -48,6 +55,11 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		}
 		m.requests[r][len(statuses)] = requests.WithLabelValues(name, "other")
 		m.seconds[r] = seconds.WithLabelValues(name)
+	}
+	for reason := admitted + 1; reason < refusalReasons; reason++ {
+		for p := range payment.Priorities {
+			m.refused[reason][p] = refused.WithLabelValues(refusalReasonNames[reason], p.String())
+		}
 	}
 	return m, nil
 }

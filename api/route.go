@@ -76,6 +76,7 @@ type request struct {
 	id      []byte // of the path
 	below   []byte // of the path, behind what is below the id
 	route   route
+	came    payment.Instant
 	person  string // the named operator who asks, instead of a gateway
 	streams bool   // the answer's body is read while it is sent
 
@@ -106,13 +107,11 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, h *handed, within time.Duratio
 	r.ctx, r.handed = ctx, h
 	r.until = start + payment.Instant(min(within, s.cfg.Budget))
 	r.out = r.out[:0]
-	if s.inWork.Add(1) > int64(s.cfg.Requests) {
-		r.problem(overloaded("too many requests are in work; nothing was sent"))
-	} else {
-		r.serve()
-		if r.handTo != "" {
-			r.handOver()
-		}
+	r.came = start
+	s.inWork.Add(1)
+	r.serve()
+	if r.handTo != "" {
+		r.handOver()
 	}
 	s.inWork.Add(-1)
 	if s.closing.Load() {
@@ -159,7 +158,9 @@ func (r *request) serve() {
 		})
 		return
 	}
-	if r.authenticate() {
+	// Before the key is hashed: what is refused must be cheap, or refusing is what
+	// the node does.
+	if r.admit(r.asks(post)) && r.authenticate() {
 		r.ask(post)
 	}
 }

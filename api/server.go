@@ -17,6 +17,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
@@ -79,20 +80,24 @@ type Deps struct {
 	People         People
 	Links          func() []Link // for GET /v1/links
 	Others         Others        // nil: this node is alone
-	Log            *slog.Logger
-	Registerer     prometheus.Registerer // nil: metrics are kept and not shown
+	// QueueAge is how long the oldest has waited of what a request of this
+	// priority would wait for; nil: nobody knows.
+	QueueAge   func(payment.Priority) time.Duration
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: metrics are kept and not shown
 }
 
 // Server is the door. Serve may be called once per listener.
 type Server struct {
-	cfg      Config
-	deps     Deps
-	http     *fasthttp.Server
-	tls      *tls.Config // nil: plain
-	metrics  *metrics
-	requests sync.Pool
-	inWork   atomic.Int64
-	closing  atomic.Bool // connections end after their answers
+	cfg       Config
+	deps      Deps
+	http      *fasthttp.Server
+	tls       *tls.Config // nil: plain
+	metrics   *metrics
+	requests  sync.Pool
+	inWork    atomic.Int64
+	admission *admission
+	closing   atomic.Bool // connections end after their answers
 }
 
 // New builds a server that listens nowhere yet.
@@ -108,8 +113,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		}
 		s.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
 	}
+	s.admission = newAdmission(&s.cfg)
 	var err error
-	if s.metrics, err = newMetrics(deps.Registerer); err != nil {
+	if s.metrics, err = newMetrics(deps.Registerer, s.InWork); err != nil {
 		return nil, fmt.Errorf("registering the API's metrics: %w", err)
 	}
 	s.requests.New = func() any { return &request{server: s} }

@@ -23,6 +23,7 @@ const (
 	outcomePartially       = "partially_approved"
 	outcomeDeclined        = "declined"
 	outcomeAcquirerTimeout = "acquirer_timeout"
+	outcomeOverloaded      = "overloaded" // refused: nothing was sent, the key is free
 	outcomeUnanswered      = "unanswered" // no final answer before the run ended
 )
 

@@ -28,6 +28,11 @@ type Result struct {
 	Valid    bool             `json:"valid"`
 	Gap
 
+	Refused     int64   `json:"refused"`         // turned away as overloaded, and not asked again
+	Goodput     float64 `json:"goodput_per_s"`   // approved and declined a second, of those that came while load was offered
+	AdmittedP50 float64 `json:"admitted_p50_ms"` // from the sending of the attempt that got the final answer: what an overloaded switch did with what it took
+	AdmittedP99 float64 `json:"admitted_p99_ms"`
+
 	Invalid  string             `json:"invalid,omitempty"`   // why not valid
 	CPUSplit map[string]float64 `json:"cpu_us,omitempty"`    // per authorization, by process
 	Stages   map[string]float64 `json:"stages_us,omitempty"` // mean of each stage as the node's metrics give it
@@ -61,7 +66,8 @@ func (r *runner) report(spent cpuTimes, interrupted bool) *Report {
 			Offered: t.offered, Sent: t.sent, Answered: t.answered, Approved: t.approved, Declined: t.declined,
 			Unknown: t.unknown, Errors: t.errors, Retried: t.retried, P50: percentile(t.latency, 50),
 			P90: percentile(t.latency, 90), P99: percentile(t.latency, 99), P999: percentile(t.latency, 99.9),
-			Late: percentile(t.late, 99),
+			Late: percentile(t.late, 99), Refused: t.refused, Goodput: float64(t.good) / max(o.Duration.Seconds(), 1e-9),
+			AdmittedP50: percentile(t.admitted, 50), AdmittedP99: percentile(t.admitted, 99),
 		},
 		Started: r.started.UTC(), Rate: o.Rate, Seconds: o.Duration.Seconds(), Poisson: o.Poisson, Mix: o.Mix,
 		Outcomes: t.outcomes, Series: t.series,
@@ -128,6 +134,10 @@ func (r *Report) Print(w io.Writer) error {
 		r.Answered, r.Sent, r.Approved, r.Declined, r.Unknown, r.Retried)
 	fmt.Fprintf(&b, "latency   p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, p99.9 %.1f ms, from the intended send time\n", r.P50, r.P90, r.P99, r.P999)
 	fmt.Fprintf(&b, "gap       %s\n", r.words())
+	if overloaded := r.Errors[outcomeOverloaded]; overloaded > 0 {
+		fmt.Fprintf(&b, "overload  %.0f decided a second while load was offered; %d refusals, %d payments given up after one; what was taken p50 %.1f ms, p99 %.1f ms\n",
+			r.Goodput, overloaded, r.Refused, r.AdmittedP50, r.AdmittedP99)
+	}
 	fmt.Fprintf(&b, "CPU       %.1f µs per authorization", r.CPU)
 	for _, name := range slices.Sorted(maps.Keys(r.CPUSplit)) {
 		fmt.Fprintf(&b, ", %s %.1f", name, r.CPUSplit[name])

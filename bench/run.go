@@ -34,6 +34,7 @@ type Options struct {
 	MaxOpen     int           // payments without a final answer at most; 200000
 	Timeout     time.Duration // of one attempt; 30 s
 	Drain       time.Duration // how long after Duration answers are still sought; 60 s
+	Impatient   bool          // what is refused as overloaded is not asked again: it is load that goes away
 	LateLimit   time.Duration // p99 of the generator's lateness above which the run is invalid; 5 ms
 
 	Answers   io.WriteCloser // the answers file; closed by Run; nil: none
@@ -91,6 +92,9 @@ const (
 	retryFirst = 50 * time.Millisecond
 	retryLast  = 2 * time.Second
 	longestNap = 5 * time.Millisecond
+	// overloadedWait is what a door that refuses asks for (Retry-After), and up to
+	// as much again, so that what was refused together does not come together.
+	overloadedWait = time.Second
 )
 
 // runner is one run under way.
@@ -230,7 +234,8 @@ func (r *runner) offer(j *job) {
 // leaving implements asker.
 func (r *runner) leaving(j *job) {
 	j.attempt++
-	r.tally.leave(j.attempt == 1, r.elapsed()-j.intended)
+	j.left = r.elapsed()
+	r.tally.leave(j.attempt == 1, j.left-j.intended)
 }
 
 // asked implements asker: a final answer ends the payment, anything else makes
@@ -242,12 +247,19 @@ func (r *runner) asked(j *job, a *answer, kind string, body []byte) {
 		}
 		if a.final {
 			now := r.elapsed()
-			r.tally.finish(a, now, now-j.intended)
+			r.tally.finish(a, now, now-j.intended, now-j.left, now <= r.o.Duration)
 			return
 		}
 		kind = a.outcome
 	}
+	if kind == outcomeOverloaded && r.o.Impatient {
+		r.tally.refuse()
+		return
+	}
 	wait := min(retryFirst<<min(j.attempt-1, 10), retryLast)
+	if kind == outcomeOverloaded {
+		wait = max(wait, overloadedWait+time.Duration(j.number%1000)*time.Millisecond)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended { // our own end broke it, not the switch

@@ -41,6 +41,7 @@ func observe(h *hdrhistogram.Histogram, d time.Duration) {
 type tally struct {
 	mu       sync.Mutex
 	latency  *hdrhistogram.Histogram
+	admitted *hdrhistogram.Histogram // from the attempt that was answered, not from the intended moment
 	window   *hdrhistogram.Histogram // this second's latencies
 	late     *hdrhistogram.Histogram
 	errors   map[string]int64
@@ -50,13 +51,14 @@ type tally struct {
 
 	offered, sent, answered, retried  int64
 	approved, declined, unknown, shed int64
+	refused, good                     int64
 	openJobs                          int64
 	silence                           silence
 }
 
 func newTally() *tally {
 	return &tally{
-		latency: newHistogram(), window: newHistogram(), late: newHistogram(),
+		latency: newHistogram(), admitted: newHistogram(), window: newHistogram(), late: newHistogram(),
 		errors: map[string]int64{}, outcomes: map[string]int64{},
 	}
 }
@@ -92,8 +94,10 @@ func (t *tally) fail(kind string) {
 	t.mu.Unlock()
 }
 
-// finish counts a final answer that came that long after the start.
-func (t *tally) finish(a *answer, now, latency time.Duration) {
+// finish counts a final answer that came that long after the start. own is how
+// long its attempt alone took; in time are those that came while load was
+// offered.
+func (t *tally) finish(a *answer, now, latency, own time.Duration, inTime bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.openJobs--
@@ -103,6 +107,10 @@ func (t *tally) finish(a *answer, now, latency time.Duration) {
 	t.outcomes[a.outcome]++
 	observe(t.latency, latency)
 	observe(t.window, latency)
+	observe(t.admitted, own)
+	if inTime && (a.outcome == outcomeApproved || a.outcome == outcomePartially || a.outcome == outcomeDeclined) {
+		t.good++
+	}
 	switch a.outcome {
 	case outcomeApproved, outcomePartially:
 		t.approved++
@@ -113,6 +121,16 @@ func (t *tally) finish(a *answer, now, latency time.Duration) {
 		t.errors[a.outcome]++
 		t.second.Errors++
 	}
+}
+
+// refuse counts a payment that was turned away and does not come back.
+func (t *tally) refuse() {
+	t.mu.Lock()
+	t.openJobs--
+	t.refused++
+	t.errors[outcomeOverloaded]++
+	t.second.Errors++
+	t.mu.Unlock()
 }
 
 // giveUp counts a payment that never got a final answer; now is when it was

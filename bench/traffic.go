@@ -205,6 +205,7 @@ func (a *arrivals) advance() {
 type job struct {
 	intended time.Duration // after the start; latency counts from here
 	retryAt  time.Duration
+	left     time.Duration // when the last attempt left
 	amount   int64
 	number   uint32
 	attempt  uint16

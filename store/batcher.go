@@ -33,6 +33,8 @@ type batcher struct {
 	queue    queue
 	refused  [payment.Priorities]uint64 // that found no room
 	flights  [][]*waiter                // by slot: the batch whose end is not known yet
+	since    []int64                    // by slot: when the oldest of them was queued, 0: there is none
+	oldest   atomic.Int64               // of since
 	inflight int                        // of them
 	began    time.Time                  // when the newest batch left
 	size     int                        // and its commands
@@ -80,7 +82,7 @@ func newBatcher(r *raft.Raft, remote func([]*waiter) (*applied, error), c *clock
 	b := &batcher{raft: r, remote: remote, clock: c, limits: l, measure: m, applied: applied, started: time.Now()}
 	b.ready.L = &b.mu
 	b.over = make(chan struct{})
-	b.flights = make([][]*waiter, l.inflight)
+	b.flights, b.since = make([][]*waiter, l.inflight), make([]int64, l.inflight)
 	for slot := range l.inflight {
 		b.slots.Go(func() { b.run(slot) })
 	}
@@ -200,6 +202,7 @@ func (b *batcher) run(slot int) {
 func (b *batcher) landed(slot int) {
 	b.mu.Lock()
 	b.flights[slot] = nil
+	b.flying(slot, 0)
 	b.inflight--
 	b.ready.Signal()
 	b.mu.Unlock()
@@ -226,13 +229,14 @@ func (b *batcher) take(slot int, batch []*waiter) []*waiter {
 			b.pacing = false
 			b.ready.Signal() // whoever was woken meanwhile went back to sleep
 		}
-		waited := b.age(payment.PriorityMerchant)
+		waited := b.waited(payment.PriorityMerchant, time.Now())
 		batch = b.fill(batch)
 		if len(batch) > 0 {
 			b.inflight++
 			b.began, b.size = time.Now(), len(batch)
 			b.flights[slot] = batch
 			b.measure.wait.Observe(waited.Seconds())
+			b.flying(slot, b.sinceStart(b.began.Add(-waited)))
 			if b.queue.n > 0 {
 				b.ready.Signal()
 			}
@@ -272,14 +276,38 @@ func (b *batcher) fill(batch []*waiter) []*waiter {
 	return batch
 }
 
-// age is how long the oldest command has waited for its batch of those that
-// leave before one of this priority, or with it. It takes no lock.
+// age is how long the oldest command has waited for its end, of those that
+// come before one of this priority: in the queue, or in a batch on its way. A
+// disk that stands still keeps the queue young for as long as there is a slot,
+// and a caller waits all the same. It takes no lock.
 func (b *batcher) age(p payment.Priority) time.Duration {
+	now := time.Now()
+	waited := b.waited(p, now)
+	if flying := b.oldest.Load(); flying != 0 {
+		waited = max(waited, time.Duration(b.sinceStart(now)-flying))
+	}
+	return waited
+}
+
+// waited is the part of age that is in the queue.
+func (b *batcher) waited(p payment.Priority, now time.Time) time.Duration {
 	oldest := b.queue.oldestFor(p)
 	if oldest == 0 {
 		return 0
 	}
-	return max(0, time.Duration(b.sinceStart(time.Now())-oldest))
+	return max(0, time.Duration(b.sinceStart(now)-oldest))
+}
+
+// flying notes since when the oldest of a slot's batch has waited. Under mu.
+func (b *batcher) flying(slot int, since int64) {
+	b.since[slot] = since
+	oldest := int64(0)
+	for _, at := range b.since {
+		if at != 0 && (oldest == 0 || at < oldest) {
+			oldest = at
+		}
+	}
+	b.oldest.Store(oldest)
 }
 
 // sinceStart is the queue's clock, never 0.

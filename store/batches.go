@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"time"
 
 	"authswitch/journal"
 	"authswitch/payment"
@@ -45,8 +46,17 @@ func (s *Store) ActOnBatch(a *payment.BatchAct) (payment.BatchAnswer, error) {
 	return s.batchCommand(journal.KindBatchAct, func(to []byte) []byte { return journal.AppendBatchAct(to, a) })
 }
 
+// batchYields is how old what waits may be before the next lines of a batch
+// are not even queued: nobody waits for them, and each step is work for the
+// disk, the link and the acquirer.
+const batchYields = 100 * time.Millisecond
+
 // RunBatch starts the next lines of a lane, if they still are the next.
+// payment.ErrBusy: this node has better to do.
 func (s *Store) RunBatch(x *payment.BatchRun) (payment.BatchAnswer, error) {
+	if age := s.QueueAge(payment.PriorityBatch); age > batchYields {
+		return payment.BatchAnswer{}, fmt.Errorf("%w: what waits is %s old", payment.ErrBusy, age.Round(time.Millisecond))
+	}
 	return s.batchCommand(journal.KindBatchRun, func(to []byte) []byte { return journal.AppendBatchRun(to, x) })
 }
 

@@ -23,6 +23,7 @@ func TestQueueOrder(t *testing.T) {
 		{"the last comes first", []payment.Priority{batch, merchant, customer, reversal}, []int{9}, "dcba"},
 		{"a full entry", []payment.Priority{batch, reversal, customer, reversal}, []int{2, 1, 1}, "bd|c|a"},
 		{"within one", []payment.Priority{merchant, merchant, merchant, customer}, []int{2, 9}, "da|bc"},
+		{"no priority stands still", []payment.Priority{batch, customer, customer, customer, customer, customer, customer}, []int{5, 9}, "bcdea|fg"},
 		{"no room at all", []payment.Priority{customer}, []int{0, 1}, "|a"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -58,7 +59,7 @@ func TestQueueOrder(t *testing.T) {
 // that it overtakes.
 func TestQueueAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &batcher{started: time.Now(), limits: limits{queue: 16}}
+		b := &batcher{started: time.Now(), limits: limits{queue: 16}, since: make([]int64, 2)}
 		b.ready.L = &b.mu
 		submit := func(k journal.Kind) {
 			w := b.waiter(k)
@@ -82,6 +83,19 @@ func TestQueueAge(t *testing.T) {
 		if got := b.age(payment.PriorityBatch); got != 0 {
 			t.Errorf("an empty queue is %s old", got)
 		}
+		// Whoever is in a batch on its way waits too, whatever the queue is like.
+		for slot, want := range []time.Duration{5, 8} {
+			b.flying(slot, b.sinceStart(time.Now()))
+			time.Sleep((5 - 2*time.Duration(slot)) * time.Millisecond)
+			if got := b.age(payment.PriorityReversal); got != want*time.Millisecond {
+				t.Errorf("with %d batches on their way: %s, want %dms", slot+1, got, want)
+			}
+		}
+		b.flying(0, 0)
+		if got := b.age(payment.PriorityReversal); got != 3*time.Millisecond {
+			t.Errorf("after the older has landed: %s", got)
+		}
+		b.flying(1, 0)
 	})
 }
 

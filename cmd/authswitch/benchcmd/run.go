@@ -47,6 +47,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	p.IntVar(&f.options.Connections, "connections", 1024, "connections at most; opened as they are needed")
 	p.IntVar(&f.options.MaxOpen, "max-open", 200_000, "payments without a final answer at most; more are not sent and the run is invalid")
 	p.DurationVar(&f.options.Timeout, "timeout", 30*time.Second, "of one attempt")
+	p.BoolVar(&f.options.Impatient, "impatient", false, "what is refused as overloaded is not asked again, but counted as refused")
 	p.DurationVar(&f.options.Drain, "drain", time.Minute, "how long after --duration final answers are still asked for")
 	p.IntVar(&f.procs, "procs", 1, "processors the generator may use; one costs a third less CPU per request than two")
 	p.DurationVar(&f.options.LateLimit, "late-limit", 5*time.Millisecond, "the run is invalid when the generator's own lateness is above this at the 99th percentile")
