@@ -34,8 +34,8 @@ type Config struct {
 
 	// QueueTarget is how old what waits for the journal may be when a customer's
 	// request comes; merchants' and batches' give way before. What has been older
-	// for the interval is not waited behind: 503 overloaded. A disk whose commits
-	// take a quarter of the target all day needs a larger one.
+	// for the interval is not waited behind: 503 overloaded. What two
+	// commits usually take is not counted.
 	QueueTarget   time.Duration `yaml:"queue_target"`   // 200ms
 	QueueInterval time.Duration `yaml:"queue_interval"` // 500ms: a burst may be longer in line
 

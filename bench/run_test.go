@@ -108,6 +108,29 @@ func TestRunAsksAgainWithTheSameKey(t *testing.T) {
 	}
 }
 
+// TestRunImpatient: what is refused goes away, and is not counted as unknown.
+func TestRunImpatient(t *testing.T) {
+	s := newStub(t)
+	s.refuse = func(n int) (int, string) {
+		if n%4 == 0 {
+			return 503, `{"code":"overloaded","final":false}`
+		}
+		return 0, ""
+	}
+	o := options(s)
+	o.Impatient = true
+	got, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Refused != 50 || got.Approved != 150 || got.Retried != 0 || got.Unknown != 0 || got.Errors["overloaded"] != 50 {
+		t.Errorf("refused %d, approved %d, retried %d, unknown %d, errors %v", got.Refused, got.Approved, got.Retried, got.Unknown, got.Errors)
+	}
+	if got.Goodput <= 0 || got.Goodput > 300 || got.AdmittedP99 <= 0 || got.AdmittedP99 > got.P999 {
+		t.Errorf("goodput %v/s, p99 of what was taken %v ms", got.Goodput, got.AdmittedP99)
+	}
+}
+
 func TestRunGoesOnWhileANodeIsAway(t *testing.T) {
 	s := newStub(t)
 	away, err := net.Listen("tcp", "127.0.0.1:0")

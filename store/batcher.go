@@ -45,7 +45,8 @@ type batcher struct {
 	over     chan struct{} // closed when no slot is left
 	expiring sync.WaitGroup
 
-	started time.Time // the queue's clock starts here
+	started time.Time    // the queue's clock starts here
+	usual   atomic.Int64 // nanoseconds that a commit takes, of late
 }
 
 type limits struct {
@@ -276,17 +277,30 @@ func (b *batcher) fill(batch []*waiter) []*waiter {
 	return batch
 }
 
-// age is how long the oldest command has waited for its end, of those that
-// come before one of this priority: in the queue, or in a batch on its way. A
-// disk that stands still keeps the queue young for as long as there is a slot,
-// and a caller waits all the same. It takes no lock.
+// age is how much longer than usual the oldest command has waited for its end,
+// of those that come before one of this priority: in the queue, or in a batch
+// on its way. A disk that stands still keeps the queue young for as long as
+// there is a slot, and a caller waits all the same. What two commits take is
+// usual, one that was under way and its own: on a slow disk that is long, and
+// nobody is helped by turning away what it would take with its next write. It
+// takes no lock.
 func (b *batcher) age(p payment.Priority) time.Duration {
 	now := time.Now()
 	waited := b.waited(p, now)
 	if flying := b.oldest.Load(); flying != 0 {
 		waited = max(waited, time.Duration(b.sinceStart(now)-flying))
 	}
-	return waited
+	return max(0, waited-min(2*time.Duration(b.usual.Load()), mostUsual))
+}
+
+// mostUsual is what nobody gets used to.
+const mostUsual = time.Second
+
+// learn takes in what a commit took. Two slots may do so at once; what one of
+// them takes in is then lost, which a mean survives.
+func (b *batcher) learn(took time.Duration) {
+	usual := b.usual.Load()
+	b.usual.Store(usual + (int64(took)-usual)/8)
 }
 
 // waited is the part of age that is in the queue.
@@ -327,6 +341,7 @@ func (b *batcher) commit(slot int, batch []*waiter) {
 		if err == nil {
 			b.measure.commit.Observe(time.Since(began).Seconds())
 			b.measure.batch.Observe(float64(len(batch)))
+			b.learn(time.Since(began))
 			b.landed(slot)
 			b.answer(batch, response, unknown)
 			return

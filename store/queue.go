@@ -97,8 +97,8 @@ func priorityOf(k journal.Kind) payment.Priority {
 	return payment.PriorityReversal
 }
 
-// QueueAge is how long the oldest command has waited for its end, of those
-// that come before one of this priority: what the door refuses by. While the
+// QueueAge is how much longer than usual the oldest command has waited for its
+// end, of those that come before one of this priority: what the door refuses by. While the
 // cluster has no leader nothing is too much for it, only early: then it is 0,
 // and what waits is bounded by its own time.
 func (s *Store) QueueAge(p payment.Priority) time.Duration {
@@ -117,7 +117,7 @@ func (b *batcher) readings() (all []prometheus.Collector) {
 	for p := range payment.Priorities {
 		label := prometheus.Labels{"priority": p.String()}
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "raft_queue_age_seconds", Help: "How long the oldest command has waited for its end, of those that one of this priority waits for.", ConstLabels: label,
+			Name: "raft_queue_age_seconds", Help: "How much longer than two commits take the oldest command has waited for its end, of those that one of this priority waits for.", ConstLabels: label,
 		}, func() float64 { return b.age(p).Seconds() }), prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "raft_queue_refusals_total", Help: "Commands that found the queue full for their priority.", ConstLabels: label,
 		}, func() float64 {

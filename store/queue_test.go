@@ -95,6 +95,20 @@ func TestQueueAge(t *testing.T) {
 		if got := b.age(payment.PriorityReversal); got != 3*time.Millisecond {
 			t.Errorf("after the older has landed: %s", got)
 		}
+		// What two commits usually take is no age, up to where nobody gets used to it.
+		for range 100 {
+			b.learn(time.Millisecond)
+		}
+		if got := b.age(payment.PriorityReversal).Round(100 * time.Microsecond); got != time.Millisecond {
+			t.Errorf("3ms where commits take one: %s", got)
+		}
+		for range 100 {
+			b.learn(time.Minute)
+		}
+		time.Sleep(2 * time.Second)
+		if got := b.age(payment.PriorityReversal); got != time.Second+3*time.Millisecond {
+			t.Errorf("two seconds where commits take a minute: %s", got)
+		}
 		b.flying(1, 0)
 	})
 }
