@@ -67,7 +67,7 @@ func main() {
 	flag.IntVar(&t.owed, "owed", mostOwed, "reversals that the outage leaves owed")
 	flag.IntVar(&t.lines, "lines", fullBatch, "lines of the batch of refunds")
 	flag.DurationVar(&t.sustain, "sustained", 3*time.Minute, "length of the run that watches memory")
-	flag.StringVar(&t.only, "only", "codec,link,routing,switching,hsm,node,macpin,split,door,outage,movements,records,cluster,tls,sustained", "parts to measure")
+	flag.StringVar(&t.only, "only", "codec,link,routing,switching,hsm,node,overload,macpin,split,door,outage,movements,records,cluster,tls,sustained", "parts to measure")
 	flag.Parse()
 	if t.doc {
 		exit(t.document(""))
@@ -110,6 +110,7 @@ func (t *table) run(ctx context.Context) error {
 		{"switching", t.switching},
 		{"hsm", t.hsm},
 		{"node", t.node},
+		{"overload", t.overload},
 		{"macpin", t.macPIN},
 		{"split", t.split},
 		{"door", t.door},

@@ -36,6 +36,8 @@ func rows() []row {
 		{"one_node.cpu_us_node", "one node: CPU each, the node alone, µs", 70, false, "", "", true},
 		{"one_node.p99_ms", "one node: p99 at that rate, ms", 50, false, "", "", true},
 		{"one_node.p99_ms_at_500", "one node: p99 at 500/s, ms", 10, false, "", "", true},
+		{"overload.goodput_ratio", "one node at twice its peak: answered ÷ at the peak", 0.9, true, "", "", true},
+		{"overload.admitted_p99_ms", "one node at twice its peak: p99 of what is taken, ms", 1000, false, "", "", false},
 		{"three_nodes.authorizations_per_s", "three nodes here: authorizations, /s", 10_000, true, "three_nodes.ratio_etcd", "etcd, three members, in durable entries", true},
 		{"three_nodes.cpu_us_per_authorization", "three nodes: CPU each, all processes, µs", 150, false, "", "", true},
 		{"three_nodes.p99_ms", "three nodes: p99 at that rate, ms", 50, false, "", "", true},
