@@ -126,7 +126,7 @@ func mutants() []mutant {
 		},
 		{
 			"what is owed is not found at start", "journal/machine.go",
-			"		m.lane(string(o.Link)).add(o)\n		return c.end()", "		return c.end()", simulation(),
+			"		m.enlist(string(o.Link), o)\n		return c.end()", "		return c.end()", simulation(),
 		},
 		{
 			"an entry is applied twice after a restart", "journal/machine.go",
@@ -244,7 +244,7 @@ func mutants() []mutant {
 		},
 		{
 			"what nobody captured stays held", "journal/capture.go",
-			"	case a.Captured == 0 && l.state == payment.StateApproved:\n		m.cancelAccount(l, a, payment.ReversalCustomer)\n", "", simulation(),
+			"if list[i].Due <= m.now && (", "if list[i].Due < 0 && (", simulation(),
 		},
 		{
 			"a partial reversal says what goes", "iso8583/operations.go",

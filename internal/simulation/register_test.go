@@ -142,7 +142,7 @@ func (w *world) history() (h []porcupine.Operation) {
 // TestRegisters: an order explains what every gateway was told.
 func TestRegisters(t *testing.T) {
 	asked, refused := 0, 0
-	for seed := range uint64(30) {
+	for seed := range uint64(12) {
 		w := newWorld(seed, false)
 		if broken := w.live(); len(broken) > 0 {
 			t.Fatalf("seed %d: %s", seed, broken[0])
@@ -161,7 +161,7 @@ func TestRegisters(t *testing.T) {
 			t.Errorf("seed %d: no order explains what was answered", seed)
 		}
 	}
-	if asked < 60 || refused < 10 {
+	if asked < 20 || refused < 4 {
 		t.Errorf("%d requests were taken and %d refused: not what this test is about", asked, refused)
 	}
 	t.Logf("%d taken, %d refused", asked, refused)
