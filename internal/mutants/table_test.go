@@ -260,10 +260,6 @@ func mutants() []mutant {
 			"!l.Ended() && l.Next == x.Chunk && l.At == x.At {", "!l.Ended() {", simulation(),
 		},
 		{
-			"a batch's line is another refund each time", "journal/batchrun.go",
-			"		if !m.operation(id, &op) || op.Batch == batch && op.Line == line {\n", "		if !m.operation(id, &op) {\n", simulation(),
-		},
-		{
 			"another node's attempt is given up by a wrong clock", "journal/owed.go",
 			"		if m.now < m.over(o.Due, o.Since) { //", "		if false { //", []string{"./journal", "-run", "^TestSilentBeforeItsTime$"},
 		},
