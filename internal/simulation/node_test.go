@@ -192,8 +192,8 @@ func (n *node) keep() {
 			n.spare(journal.KindSweep, journal.AppendSweep(nil, overdueMargin))
 		}
 	}
-	if o.leader == n.index && n.serving && w.r.IntN(8) == 0 {
-		n.duties()
+	if n.serving && w.r.IntN(8) == 0 && (o.leader == n.index || w.r.IntN(6) == 0) {
+		n.duties() // two may believe that they lead
 	}
 	if n.serving {
 		for _, x := range n.wires {
