@@ -192,7 +192,7 @@ func (n *node) keep() {
 			n.spare(journal.KindSweep, journal.AppendSweep(nil, overdueMargin))
 		}
 	}
-	if n.serving && w.r.IntN(8) == 0 && (o.leader == n.index || w.r.IntN(6) == 0) {
+	if n.serving && w.r.IntN(8) == 0 && (o.leader == n.index || w.r.IntN(2) == 0) {
 		n.duties() // two may believe that they lead
 	}
 	if n.serving {
