@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"time"
@@ -90,15 +91,13 @@ func (r *request) keep(body []byte) {
 	if r.server.deps.Others == nil || r.handed != nil {
 		return
 	}
-	for _, c := range body {
-		if c == '\\' {
-			if cap(r.kept) < len(body) {
-				r.kept = make([]byte, 0, 2*len(body)) // never grown with a card in it
-			}
-			r.kept = append(r.kept, body...)
-			return
-		}
+	if bytes.IndexByte(body, '\\') < 0 {
+		return
 	}
+	if cap(r.kept) < len(body) {
+		r.kept = make([]byte, 0, 2*len(body)) // never grown with a card in it
+	}
+	r.kept = append(r.kept, body...)
 }
 
 // restore makes the body what it was before it was read.

@@ -59,7 +59,7 @@ type Deps struct {
 const (
 	every      = 500 * time.Millisecond // between two words of which links are up
 	look       = 50 * time.Millisecond  // between two looks whether they changed
-	fresh      = 2 * time.Second        // how long such a word counts
+	fresh      = 2 * time.Second        // how long the word of a node that has a link counts
 	dialFor    = time.Second
 	retryFirst = 100 * time.Millisecond // after a dial that failed; it doubles
 	retryLast  = 2 * time.Second

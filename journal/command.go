@@ -40,6 +40,7 @@ const (
 	KindRelease    Kind = 102 // a lane of a restored state is let go
 	KindVersion    Kind = 103 // every member can apply more than before
 	KindMarks      Kind = 104 // how far members' disks have the log
+	KindShare      Kind = 105 // how many of a link's connections a session has
 )
 
 // String is the kind's name in logs and tests.
@@ -47,7 +48,7 @@ func (k Kind) String() string {
 	names := [...]string{
 		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card", "card-reseal",
 		KindMerchant: "merchant", KindPaymentLink: "payment-link",
-		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindKeyMark: "key-mark", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release", KindVersion: "version", KindMarks: "marks",
+		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindKeyMark: "key-mark", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release", KindVersion: "version", KindMarks: "marks", KindShare: "share",
 	}
 	if int(k) >= len(names) || names[k] == "" {
 		return cmp.Or(batchKinds()[k], "unknown")
@@ -233,7 +234,7 @@ type Result struct {
 	Card      payment.StoredCard
 	Merchant  payment.MerchantRecord
 	Link      payment.PayLinkAnswer
-	Count     int          // payments that KindSweep and KindSession turned into reversals; what a clearing command changed; exceptions that KindWriteOff ended; keys that KindKeySweep retired
+	Count     int          // payments that KindSweep and KindSession turned into reversals; what a clearing command changed; connections that KindShare gave; exceptions that KindWriteOff ended; keys that KindKeySweep retired
 	Key       *payment.Key // of the key commands; must not be changed
 	Batch     *payment.BatchAnswer
 	Person    *payment.Person

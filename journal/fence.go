@@ -124,6 +124,11 @@ func Fence(state Reader, b Batch) error {
 			return err
 		}
 	}
+	for link := range m.shares {
+		if err := b.Delete(appendSharesKey(nil, link)); err != nil {
+			return err
+		}
+	}
 	// Nobody older is a member of the new cluster, and the fence is this
 	// version's. Nor does anybody of it have a log yet.
 	if m.version < NewestVersion {

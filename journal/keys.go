@@ -17,6 +17,7 @@ import (
 //	                               key each claim would be a put and a delete, and drains write little else
 //	n | link                       STAN ranges, RRN counter, outbox sequence
 //	e | node                       the node's session
+//	S | link                       which sessions have how many of its connections
 //	c | kind | id                  configuration; kind k: working keys, one line a key; m: merchants, v: their versions
 //	b | id                         what has become of an approved payment's money
 //	o | operation                  where the newest line of a capture, refund, … stands
@@ -40,6 +41,7 @@ const (
 	tableOwed      = 's'
 	tableNumbers   = 'n'
 	tableSessions  = 'e'
+	tableShares    = 'S'
 	tableConfig    = 'c'
 	tableMeta      = 'm'
 
@@ -94,6 +96,10 @@ func appendOwedKey[T ~string | ~[]byte](b []byte, link T, seq uint64) []byte {
 
 func appendNumbersKey[T ~string | ~[]byte](b []byte, link T) []byte {
 	return putText(append(b, tableNumbers), link)
+}
+
+func appendSharesKey[T ~string | ~[]byte](b []byte, link T) []byte {
+	return putText(append(b, tableShares), link)
 }
 
 func appendSessionKey[T ~string | ~[]byte](b []byte, node T) []byte {

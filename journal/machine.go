@@ -26,6 +26,7 @@ type Machine struct {
 	marks   map[payment.NodeID]uint64
 	begun   map[string]begun // by which process, for those in nodes that said so
 	numbers map[string]*numbers
+	shares  map[string]*shares
 	days    []uint32 // generations of idempotency keys, oldest first
 
 	open             map[payment.ID]*life
@@ -58,7 +59,7 @@ type Machine struct {
 func New(state Reader) *Machine {
 	return &Machine{
 		view: view{state: state, writes: newWrites()}, names: names{},
-		nodes: map[string]payment.Session{}, begun: map[string]begun{}, numbers: map[string]*numbers{}, lanes: map[string]*lane{},
+		nodes: map[string]payment.Session{}, begun: map[string]begun{}, numbers: map[string]*numbers{}, shares: map[string]*shares{}, lanes: map[string]*lane{},
 		version: FirstVersion, newest: NewestVersion, marks: map[payment.NodeID]uint64{},
 		open: map[payment.ID]*life{}, ids: heap[payment.ID]{less: func(a, b *payment.ID) bool { return bytes.Compare(a[:], b[:]) < 0 }},
 		keys: newRecent(RecentKeys), batches: newBatches(),
@@ -183,6 +184,8 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyVersion(&c, r)
 	case KindMarks:
 		return m.applyMarks(&c, r)
+	case KindShare:
+		return m.applyShare(&c, r)
 	}
 	return fmt.Errorf("%w: a command of kind %d", ErrNewer, kind)
 }
@@ -264,7 +267,7 @@ func (m *Machine) Load() error {
 		return err
 	}
 	for _, load := range [...]func() error{
-		m.loadSessions, m.loadNumbers, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys, m.loadBatches, m.loadFence, m.loadMarks, m.loadMerchants,
+		m.loadSessions, m.loadNumbers, m.loadShares, m.loadOwed, func() error { return m.loadOpen(oldest) }, m.loadDays, m.loadKeys, m.loadBatches, m.loadFence, m.loadMarks, m.loadMerchants,
 	} {
 		if err := load(); err != nil {
 			return err

@@ -37,6 +37,7 @@ func (m *Machine) endSession(s payment.Session) int {
 			m.setNumbers(link, n)
 		}
 	}
+	m.endShares(s)
 	return count
 }
 

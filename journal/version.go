@@ -20,10 +20,12 @@ const (
 	// FirstVersion is that of a journal that says nothing about it.
 	FirstVersion Version = 1
 	// NewestVersion is what this program can apply.
-	NewestVersion = versionMarks
+	NewestVersion = versionShares
 	// versionMarks brings the version itself, the members' marks, and a fence
 	// that holds operations and schedules, too.
 	versionMarks Version = 2
+	// versionShares brings the nodes' shares of a link's connections.
+	versionShares Version = 3
 )
 
 // ErrNewer means that bytes were written by a newer program: this one may not
@@ -33,8 +35,11 @@ var ErrNewer = errors.New("written by a newer program than this one")
 // Needs is the version that a cluster must have before a command may be
 // proposed to it.
 func Needs(kind Kind, _ []byte) Version {
-	if kind == KindMarks {
+	switch kind {
+	case KindMarks:
 		return versionMarks
+	case KindShare:
+		return versionShares
 	}
 	return FirstVersion // KindVersion, too: who proposes it has asked every member
 }

@@ -46,7 +46,7 @@ func TestVersion(t *testing.T) {
 	if _, err := old.Apply(entry, nil); !errors.Is(err, ErrNewer) {
 		t.Errorf("an older program applies it: %v", err)
 	}
-	for _, kind := range []Kind{0, 105, 255} {
+	for _, kind := range []Kind{0, 106, 255} {
 		entry := EndEntry(AddCommand(BeginEntry(nil, 1), kind, nil))
 		if _, err := New(newDisk()).Apply(entry, nil); !errors.Is(err, ErrNewer) {
 			t.Errorf("kind %d: %v", kind, err)

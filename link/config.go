@@ -18,14 +18,27 @@ type Config struct {
 	Name    payment.LinkName    `yaml:"name"`
 	Scheme  string              `yaml:"scheme"`
 	Dialect payment.DialectName `yaml:"dialect"`
-	Address string              `yaml:"address"` // host:port
+	Address string              `yaml:"address"` // host:port, dialed or, in mode accept, listened on
+
+	// Mode is dial (the default) or accept: then the acquirer connects, from the
+	// addresses and networks that Peers lists and no others.
+	Mode  Mode     `yaml:"mode,omitempty"`
+	Peers []string `yaml:"peers,omitempty"`
 
 	// PrivateNetwork says that the line is protected by other means than TLS;
 	// the production profile refuses a plain link without it.
 	PrivateNetwork bool `yaml:"private_network"`
 	TLS            *TLS `yaml:"tls"` // none: plain TCP
 
-	Connections    int `yaml:"connections"`     // 1; few: more cost CPU
+	Connections int `yaml:"connections"` // 1; few: more cost CPU
+	// ConnectionsInAll is how many the acquirer gives to all nodes together, which
+	// share them through the journal; a node has Connections of them at most. 0:
+	// each node has its own Connections.
+	ConnectionsInAll int `yaml:"connections_in_all,omitempty"`
+	// StateScope is what the acquirer's sign-on is for: connection (the default),
+	// station (a node's connections together) or institution (all nodes').
+	StateScope Scope `yaml:"state_scope,omitempty"`
+
 	Window         int `yaml:"window"`          // 256 requests in flight per connection
 	WindowFloor    int `yaml:"window_floor"`    // an eighth of window, requests it keeps however slowly the acquirer answers
 	ReversalWindow int `yaml:"reversal_window"` // 64 more for what is owed; the acquirer must take both together
@@ -52,9 +65,18 @@ type Config struct {
 	RemembersReversals bool `yaml:"remembers_reversals"`
 }
 
+// Mode is who opens the connections.
+type Mode string
+
+// The modes.
+const (
+	ModeDial   Mode = "dial"
+	ModeAccept Mode = "accept"
+)
+
 // TLS is how a link is encrypted. Versions below 1.2 are never spoken.
 type TLS struct {
-	CAFile     string `yaml:"ca_file"`   // the system's roots when empty
+	CAFile     string `yaml:"ca_file"`   // the system's roots when empty; in mode accept, whose certificates the peer may show, and none is asked for when empty
 	CertFile   string `yaml:"cert_file"` // with KeyFile: mutual TLS
 	KeyFile    string `yaml:"key_file"`
 	ServerName string `yaml:"server_name"` // the address's host when empty
@@ -64,6 +86,7 @@ type TLS struct {
 // The limits of what a configuration may ask for.
 const (
 	maxConnections = 64
+	maxInAll       = 512
 	maxWindow      = 8192
 	maxLateMemory  = 1 << 20
 )
@@ -79,6 +102,12 @@ func (c Config) WithDefaults() Config {
 		if *v == 0 {
 			*v = otherwise
 		}
+	}
+	if c.Mode == "" {
+		c.Mode = ModeDial
+	}
+	if c.StateScope == "" {
+		c.StateScope = ScopeConnection
 	}
 	number(&c.Connections, 1)
 	number(&c.Window, 256)
@@ -128,6 +157,7 @@ func (c Config) Validate() []error {
 		}
 	}
 	between("connections", d.Connections, 1, maxConnections)
+	between("connections_in_all", d.ConnectionsInAll, 0, maxInAll)
 	between("window", d.Window, 1, maxWindow)
 	between("window_floor", d.WindowFloor, 1, d.Window)
 	between("reversal_window", d.ReversalWindow, 1, maxWindow)
@@ -141,13 +171,41 @@ func (c Config) Validate() []error {
 	if d.BackoffLongest < d.BackoffShortest {
 		fault("backoff_longest is under backoff_shortest")
 	}
+	c.validateMode(fault)
 	if c.TLS != nil {
-		if _, err := c.TLS.config(c.Address); err != nil {
+		if _, err := c.TLS.config(c.Address, c.Mode); err != nil {
 			fault("tls: %w", err)
 		}
 	}
 	return faults
 }
+
+// validateMode reports what does not go with who opens the connections, and what
+// they are to the acquirer.
+func (c *Config) validateMode(fault func(string, ...any)) {
+	_, err := parsePeers(c.Peers)
+	switch c.StateScope {
+	case "", ScopeConnection, ScopeStation, ScopeInstitution:
+	default:
+		fault("state_scope is %q; it must be connection, station or institution", string(c.StateScope))
+	}
+	switch {
+	case c.Mode != "" && c.Mode != ModeDial && c.Mode != ModeAccept:
+		fault("mode is %q; it must be dial or accept", string(c.Mode))
+	case err != nil:
+		fault("peers: %w", err)
+	case c.Mode == ModeAccept && len(c.Peers) == 0:
+		fault("peers: needed in mode accept: the addresses that the acquirer connects from")
+	case c.Mode != ModeAccept && len(c.Peers) > 0:
+		fault("peers: only in mode accept")
+	case c.Mode == ModeAccept && c.TLS != nil && c.TLS.CertFile == "":
+		fault("tls: cert_file: needed in mode accept")
+	}
+}
+
+// Shared says whether the nodes of a cluster must agree on who has the link's
+// connections, or who speaks for all of them.
+func (c *Config) Shared() bool { return c.ConnectionsInAll > 0 || c.StateScope == ScopeInstitution }
 
 // silence is how long a peer may say nothing: longer than its missed echoes
 // take to be noticed. Where there is no echo an idle line is renewed daily.
@@ -183,7 +241,7 @@ func (c *Config) durations() []namedDuration {
 }
 
 // config reads the files and builds what the handshake needs.
-func (t *TLS) config(address string) (*tls.Config, error) {
+func (t *TLS) config(address string, mode Mode) (*tls.Config, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("address: %w", err)
@@ -218,6 +276,12 @@ func (t *TLS) config(address string) (*tls.Config, error) {
 			return nil, fmt.Errorf("cert_file: %w", err)
 		}
 		c.Certificates = []tls.Certificate{pair}
+	}
+	if mode == ModeAccept {
+		c.ServerName = ""
+		if c.ClientCAs = c.RootCAs; c.ClientCAs != nil {
+			c.ClientAuth = tls.RequireAndVerifyClientCert
+		}
 	}
 	return c, nil
 }

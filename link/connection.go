@@ -85,10 +85,7 @@ func (c *connection) run(ctx context.Context) {
 			return
 		case <-c.dial:
 		}
-		if err := c.link.deps.Dials.wait(ctx); err != nil {
-			return
-		}
-		socket, err := c.open(ctx)
+		socket, err := c.socketFor(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return
@@ -102,6 +99,23 @@ func (c *connection) run(ctx context.Context) {
 		}
 		c.serve(ctx, socket)
 	}
+}
+
+// socketFor is the next socket: one that this node dials, or one that the acquirer
+// opens.
+func (c *connection) socketFor(ctx context.Context) (net.Conn, error) {
+	if a := c.link.acceptor; a != nil {
+		select {
+		case socket := <-a.arrived:
+			return socket, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if err := c.link.deps.Dials.wait(ctx); err != nil {
+		return nil, err
+	}
+	return c.open(ctx)
 }
 
 // open dials and, where the link has TLS, shakes hands.

@@ -29,6 +29,7 @@ type core struct {
 	scratch  []byte
 	orders   []order
 	hold     Hold // of an operator
+	standing Standing
 	counters Counters
 
 	badMACs       int           // in a row
@@ -69,6 +70,7 @@ type Counters struct {
 	Dropped    uint64 `json:"dropped_reports"`
 	BadMACs    uint64 `json:"bad_macs"`
 	Unverified uint64 `json:"unverified_frames"`
+	Refused    uint64 `json:"refused_connections"` // of peers, in mode accept
 }
 
 // newCore expects a configuration with its defaults filled in.
@@ -77,7 +79,8 @@ func newCore(cfg Config, r rule, f *framer, codec networkCodec, can capabilities
 	c := &core{
 		cfg: cfg, rule: r, framer: f, codec: codec, beats: !can.echo && f.heartbeat,
 		macKey: func() uint32 { return 0 }, carriesMAC: func([]byte) bool { return false },
-		table: newTable(places), memory: newMemory(cfg.LateMemory), wheel: newWheel(cfg.Connections + places),
+		standing: Standing{Connections: cfg.Connections, Keeper: true},
+		table:    newTable(places), memory: newMemory(cfg.LateMemory), wheel: newWheel(cfg.Connections + places),
 	}
 	c.adaptive = newAdaptive(cfg.WindowFloor, cfg.Window, cfg.AnswerTimeout)
 	can.echo = can.echo || f.heartbeat

@@ -143,6 +143,7 @@ func (c *core) peerAsks(now moment, st *station, n payment.NetworkMessage, m *is
 	case payment.CutOver:
 		e = eventPeerCutOver
 	}
+	st.machine.manners = c.mannersOf(st)
 	st.machine.step(now, e)
 	c.carryOut(now, st, func(dst []byte) ([]byte, error) { return c.codec.answer(dst, m, n) })
 }
@@ -164,6 +165,7 @@ func (c *core) heartbeat(now moment, st *station) {
 
 // event steps a station's machine and carries out what it asks for.
 func (c *core) event(now moment, st *station, e event) {
+	st.machine.manners = c.mannersOf(st)
 	st.machine.step(now, e)
 	c.carryOut(now, st, nil)
 }

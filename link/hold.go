@@ -49,11 +49,11 @@ func (c *core) setHold(now moment, h Hold) {
 	if h == NoHold {
 		c.trust() // a person's word, after bad MACs too
 	}
-	e := eventEnabled
-	if h == HoldSignedOff {
-		e = eventDisabled
-	}
 	for _, st := range c.stations {
+		e := eventDisabled
+		if c.wanted(st) {
+			e = eventEnabled
+		}
 		c.event(now, st, e)
 	}
 }
@@ -68,6 +68,8 @@ func (c *core) signOn(now moment) {
 			c.carryOut(now, st, nil)
 			continue
 		}
-		c.event(now, st, eventEnabled)
+		if c.wanted(st) {
+			c.event(now, st, eventEnabled)
+		}
 	}
 }

@@ -26,7 +26,9 @@ type Deps struct {
 	Now  func() payment.Instant // the wall clock: DE 7, deadlines
 	Rand io.Reader              // jitter; crypto/rand when nil
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	Log  *slog.Logger
+	// Listen is for links that the acquirer connects to; nil: net.Listen.
+	Listen func(network, address string) (net.Listener, error)
+	Log    *slog.Logger
 	// Lease gives the next range of trace and reference numbers. It may take its
 	// time: it is called in the background, never twice at once.
 	Lease func(ctx context.Context, link payment.LinkName) (payment.Numbers, error)
@@ -70,6 +72,7 @@ type Link struct {
 	core *core // under mu
 
 	connections []*connection
+	acceptor    *acceptor     // nil: the link dials
 	wake        chan struct{} // a deadline may have come closer
 	lease       chan struct{} // numbers are wanted
 	reports     chan report   // late and unmatched answers, alarms
@@ -99,7 +102,7 @@ func New(cfg Config, d *iso8583.Dialect, deps Deps) (*Link, error) {
 		strange: rate.NewLimiter(rate.Every(logEvery), logBurst), ending: make(chan struct{}),
 	}
 	if cfg.TLS != nil {
-		if l.tls, err = cfg.TLS.config(cfg.Address); err != nil {
+		if l.tls, err = cfg.TLS.config(cfg.Address, cfg.Mode); err != nil {
 			return nil, fmt.Errorf("link %s: tls: %w", cfg.Name, err)
 		}
 	}
@@ -115,6 +118,11 @@ func New(cfg Config, d *iso8583.Dialect, deps Deps) (*Link, error) {
 	l.core.mayWrite = deps.MayWrite
 	for _, st := range l.core.stations {
 		l.connections = append(l.connections, newConnection(l, st))
+	}
+	if cfg.Mode == ModeAccept {
+		if l.acceptor, err = newAcceptor(l); err != nil {
+			return nil, fmt.Errorf("link %s: %w", cfg.Name, err)
+		}
 	}
 	l.secure()
 	if l.metrics, err = newMetrics(deps.Registerer, l); err != nil {
@@ -192,7 +200,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Run dials, signs on and serves until the context ends. It owns every
+// Run dials or listens, signs on and serves until the context ends. It owns every
 // goroutine of the link and returns when they are gone; requests that were in
 // flight then have their outcome, which is never "approved".
 func (l *Link) Run(ctx context.Context) error {
@@ -205,6 +213,13 @@ func (l *Link) Run(ctx context.Context) error {
 	l.mu.Unlock()
 
 	var group sync.WaitGroup
+	if l.acceptor != nil {
+		ln, err := l.acceptor.listen()
+		if err != nil {
+			return err
+		}
+		group.Go(func() { l.acceptor.run(ctx, ln); l.acceptor.await() })
+	}
 	for _, c := range l.connections {
 		group.Go(func() { c.run(ctx) })
 	}
@@ -222,9 +237,7 @@ func (l *Link) Run(ctx context.Context) error {
 	go func() { defer close(reported); l.keepReports(quiet) }()
 
 	l.do(func(now moment) {
-		for _, st := range l.core.stations {
-			l.core.event(now, st, eventEnabled)
-		}
+		l.core.stand(now, l.core.standing)
 		l.askForNumbers()
 	})
 	group.Wait()

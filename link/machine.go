@@ -48,7 +48,8 @@ const (
 	eventSignOnRefused
 	eventSignOffAnswered
 	eventEchoAnswered
-	eventIdle // nothing waits for an answer on this connection
+	eventIdle     // nothing waits for an answer on this connection
+	eventStanding // how it stands to the other nodes' connections changed
 	eventPeerSignOn
 	eventPeerSignOff
 	eventPeerEcho
@@ -101,6 +102,7 @@ type machine struct {
 	lastEcho moment
 	deadline moment // 0 none
 	since    moment
+	manners  manners // towards the acquirer's other connections, of this moment
 	effects  []effect
 }
 
@@ -177,11 +179,15 @@ func (m *machine) down(now moment, e event) {
 
 // signOn asks to be let in; a dialect without sign-on is ready at once.
 func (m *machine) signOn(now moment) {
-	if !m.can.signOn {
+	if !m.can.signOn || m.manners.signedOn {
 		m.ready(now)
 		return
 	}
 	m.become(Connected, now)
+	if m.manners.waits {
+		m.deadline = 0
+		return
+	}
 	m.deadline = after(now, m.cfg.SignOnTimeout)
 	m.send(payment.SignOn)
 }
@@ -202,6 +208,10 @@ func (m *machine) connected(now moment, e event) {
 	case eventTimer:
 		m.do(effectAlarm, "sign-on not answered")
 		m.close(now, effectAbort, "sign-on not answered")
+	case eventStanding:
+		if m.deadline == 0 && !m.manners.waits { // it waited for another's sign-on
+			m.signOn(now)
+		}
 	case eventPeerSignOff:
 		m.close(now, effectFinish, "the peer signed off")
 	case eventDisabled:
@@ -231,10 +241,11 @@ func (m *machine) working(now moment, e event) {
 		m.drain(now, true)
 	case eventDisabled:
 		m.enabled = false
-		if m.can.signOff {
+		says := m.can.signOff && !m.manners.stays
+		if says {
 			m.send(payment.SignOff)
 		}
-		m.drain(now, !m.can.signOff)
+		m.drain(now, !says)
 	}
 }
 
@@ -336,7 +347,11 @@ func (m *machine) lost(now moment) {
 
 func (m *machine) redial(now moment) {
 	m.deadline = 0
-	if m.enabled {
+	switch {
+	case !m.enabled:
+	case m.cfg.Mode == ModeAccept: // the peer comes back when it likes
+		m.deadline = after(now, m.cfg.BackoffShortest)
+	default:
 		m.deadline = after(now, backoff(m.failures, m.cfg.BackoffShortest, m.cfg.BackoffLongest, m.random()))
 	}
 }

@@ -46,7 +46,7 @@ func at(lines []string, i int) string {
 
 var eventNames = [events]string{
 	"timer", "enabled", "disabled", "dialed", "dial-failed", "lost", "sign-on-accepted", "sign-on-refused", "sign-off-answered",
-	"echo-answered", "idle", "peer-sign-on", "peer-sign-off", "peer-echo", "peer-cut-over", "peer-other",
+	"echo-answered", "idle", "standing", "peer-sign-on", "peer-sign-off", "peer-echo", "peer-cut-over", "peer-other",
 }
 
 var effectNames = map[effectKind]string{
@@ -99,7 +99,11 @@ func situations() []struct {
 		{"down:disabled", make(Down, func(m *machine) { m.enabled, m.deadline = false, 0 })},
 		{"down:disabled-dialing", make(Down, func(m *machine) { m.enabled, m.dialing, m.deadline = false, true, 0 })},
 		{"connected", make(Connected, nil)},
+		{"connected:another-signs-on", make(Connected, func(m *machine) { m.deadline, m.manners = 0, manners{waits: true} })},
+		{"connected:another-signed-on", make(Connected, func(m *machine) { m.deadline, m.manners = 0, manners{signedOn: true} })},
+		{"connected:became-keeper", make(Connected, func(m *machine) { m.deadline = 0 })},
 		{"ready", make(Ready, nil)},
+		{"ready:others-stay", make(Ready, func(m *machine) { m.manners = manners{stays: true} })},
 		{"ready:echo-out", make(Ready, out(0))},
 		{"ready:echo-missed", make(Ready, out(1))},
 		{"ready:echo-out-but-heard", make(Ready, func(m *machine) { out(1)(m); m.heard = start - 1 })},

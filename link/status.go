@@ -14,6 +14,7 @@ type Status struct {
 	Scheme         string              `json:"scheme"`
 	Dialect        payment.DialectName `json:"dialect"`
 	Address        string              `json:"address"`
+	Mode           Mode                `json:"mode"`
 	State          State               `json:"state"` // the best of its connections
 	Hold           Hold                `json:"hold"`  // of an operator
 	SignedOn       bool                `json:"signed_on"`
@@ -54,7 +55,7 @@ func (l *Link) Status() Status {
 	defer l.mu.Unlock()
 	now := l.now()
 	s := Status{
-		Name: l.cfg.Name, Scheme: l.cfg.Scheme, Dialect: l.cfg.Dialect, Address: l.cfg.Address,
+		Name: l.cfg.Name, Scheme: l.cfg.Scheme, Dialect: l.cfg.Dialect, Address: l.cfg.Address, Mode: l.cfg.Mode,
 		State: l.core.state(), Hold: l.core.hold,
 		Window: l.cfg.Window * l.cfg.Connections, WindowNow: l.core.adaptive.limit * l.cfg.Connections, ReversalWindow: l.cfg.ReversalWindow * l.cfg.Connections,
 		NumbersLeft: l.core.numbers.left(), Distrusted: l.core.suspicious(), Counters: l.core.counters,

@@ -342,7 +342,7 @@ func TestTLSConfig(t *testing.T) {
 		{TLS{CertFile: cert}, "go together"},
 		{TLS{CertFile: cert, KeyFile: cert}, "cert_file"},
 	} {
-		if _, err := c.tls.config("127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := c.tls.config("127.0.0.1:1", ModeDial); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v", c.tls, err)
 		}
 	}

@@ -20,9 +20,13 @@ var ErrScenario = errors.New("the scenario cannot be played")
 // has a usable zero value.
 type Config struct {
 	Name    string `yaml:"name"`
-	Dialect string `yaml:"dialect"` // an embedded dialect's name, or a path to a file
-	Listen  string `yaml:"listen"`
-	Ledger  string `yaml:"ledger"`
+	Dialect string `yaml:"dialect"`          // an embedded dialect's name, or a path to a file
+	Listen  string `yaml:"listen,omitempty"` // an address, or dial
+	// Dial is the address of a link in mode accept: the host opens Connections
+	// to it, again and again, instead of listening.
+	Dial        string `yaml:"dial,omitempty"`
+	Connections int    `yaml:"connections,omitempty"` // default 1 with dial
+	Ledger      string `yaml:"ledger"`
 	// Wire is a file of the messages that came and left, described and masked;
 	// empty: none is kept.
 	Wire string `yaml:"wire,omitempty"`
@@ -126,7 +130,10 @@ func (c *Config) Validate() []error {
 	}
 	wrong(c.Name == "", "name: missing")
 	wrong(c.Dialect == "", "dialect: missing")
-	wrong(c.Listen == "", "listen: missing")
+	wrong(c.Listen == "" && c.Dial == "", "listen: missing")
+	wrong(c.Listen != "" && c.Dial != "", "dial: not together with listen")
+	wrong(c.Connections < 0, "connections: negative")
+	wrong(c.Connections > 0 && c.Dial == "", "connections: only with dial; max_connections bounds those of peers")
 	wrong(c.Ledger == "", "ledger: missing")
 	wrong(!slices.Contains([]LedgerSync{"", SyncGroup, SyncNone}, c.LedgerSync), "ledger_sync: %q is neither group nor none", c.LedgerSync)
 	wrong(!slices.Contains([]Codec{"", CodecFast, CodecMoov}, c.Codec), "codec: %q is neither fast nor moov", c.Codec)
@@ -182,6 +189,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.LateAfter == 0 {
 		c.LateAfter = 4 * time.Second
+	}
+	if c.Connections == 0 && c.Dial != "" {
+		c.Connections = 1
 	}
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 64

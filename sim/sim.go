@@ -25,6 +25,7 @@ var errHungUp = errors.New("hung up")
 type Deps struct {
 	Now      func() time.Time // for what is written: ledger, DE 7
 	Listen   func(ctx context.Context, network, address string) (net.Listener, error)
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // of scenarios with dial
 	Dialects fs.FS
 	Log      *slog.Logger
 	// Listening, when set, is told the address once connections are taken.
@@ -152,6 +153,10 @@ func (s *Simulator) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.stop = cancel
 	s.mu.Unlock()
+	if s.config.Dial != "" {
+		s.dialAll(ctx)
+		return s.end(ctx, cancel, nil)
+	}
 	listener, err := s.deps.Listen(ctx, "tcp", s.config.Listen)
 	if err != nil {
 		return errors.Join(fmt.Errorf("simulator %s: %w", s.config.Name, err), s.ledger.close(), s.wire.close())
@@ -161,7 +166,11 @@ func (s *Simulator) Run(ctx context.Context) error {
 	if s.deps.Listening != nil {
 		s.deps.Listening(listener.Addr())
 	}
-	err = s.accept(ctx, listener)
+	return s.end(ctx, cancel, s.accept(ctx, listener))
+}
+
+// end is what Run returns when its last connection is gone.
+func (s *Simulator) end(ctx context.Context, cancel context.CancelFunc, err error) error {
 	if ctx.Err() != nil {
 		err = nil // the end was ordered
 	}
@@ -196,6 +205,32 @@ func (s *Simulator) accept(ctx context.Context, listener net.Listener) error {
 		})
 	}
 }
+
+// dialAll keeps its connections to a link that listens, until ctx ends.
+func (s *Simulator) dialAll(ctx context.Context) {
+	var group sync.WaitGroup
+	for range s.config.Connections {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				nc, err := s.deps.Dial(ctx, "tcp", s.config.Dial)
+				if err == nil {
+					s.count(&s.stats.connections)
+					s.converse(ctx, nc)
+				} else {
+					s.log.Debug("cannot connect", "address", s.config.Dial, "error", err)
+				}
+				if sleep(ctx, dialAgain) != nil {
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// dialAgain is the pause of a host that dials, after a connection ended or came to
+// nothing.
+const dialAgain = 200 * time.Millisecond
 
 // converse serves one connection to its end.
 func (s *Simulator) converse(ctx context.Context, nc net.Conn) {

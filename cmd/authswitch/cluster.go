@@ -76,9 +76,9 @@ func (n *node) openHandover(context.Context) error {
 }
 
 // linksUp are the links that others may hand requests to: none while this node
-// may not write, or is about to stop.
+// may not write.
 func (n *node) linksUp(dst []payment.LinkName) []payment.LinkName {
-	if n.shedBy.Load() != nil || !n.store.MayWrite(n.store.Session()) {
+	if !n.store.MayWrite(n.store.Session()) {
 		return dst
 	}
 	for _, l := range n.links {

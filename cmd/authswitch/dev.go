@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,8 @@ type devOptions struct {
 	nodes    int
 	json     bool
 	simCodec string
+	inAll    int    // connections of each link, over all nodes
+	scope    string // of the acquirers' sign-on
 }
 
 // Offsets from the port base: dev uses ports N … N+99.
@@ -61,6 +64,8 @@ fresh temporary directory that is removed after a clean stop.`,
 	f.IntVar(&o.portBase, "port-base", 8080, "first of the hundred ports to use")
 	f.IntVar(&o.nodes, "nodes", 1, "how many nodes: 1, or a cluster of 3 or 5")
 	f.BoolVar(&o.json, "json", false, "print one line of JSON when ready")
+	f.IntVar(&o.inAll, "connections-in-all", 0, "connections that each acquirer gives to all nodes together; 0: each node has one of its own")
+	f.StringVar(&o.scope, "state-scope", "connection", "what an acquirer's sign-on is for: connection, station or institution")
 	f.StringVar(&o.simCodec, "sim-codec", "fast", "codec of the simulators: fast, or moov (independent of the switch's)")
 	return c
 }
@@ -169,6 +174,9 @@ func (o *devOptions) check() error {
 	}
 	if o.nodes < 1 || o.nodes > maxDevNodes || o.nodes%2 == 0 {
 		return fmt.Errorf("%w: --nodes %d: 1, 3 or 5: an even number survives no more deaths than one less", errUsage, o.nodes)
+	}
+	if o.inAll < 0 || !slices.Contains([]string{"connection", "station", "institution"}, o.scope) {
+		return fmt.Errorf("%w: --connections-in-all %d, --state-scope %q: a number, and connection, station or institution", errUsage, o.inAll, o.scope)
 	}
 	if o.simCodec != "fast" && o.simCodec != "moov" {
 		return fmt.Errorf("%w: --sim-codec %q: fast or moov", errUsage, o.simCodec)

@@ -82,6 +82,7 @@ func writeDevFiles(dir string, o devOptions, module *devModule) (*devLayout, err
 		lc := LinkConfig{KeepsNoHold: true, SimulatorLedger: ledger, Config: link.Config{
 			Name: d.name, Scheme: d.scheme.String(), Dialect: d.dialect, Address: address,
 			Window: 1024, AnswerTimeout: devAnswerTimeout, MaxOriginalLife: devOriginalLife, BackoffLongest: time.Second,
+			ConnectionsInAll: o.inAll, StateScope: link.Scope(o.scope),
 		}}
 		l.info.Links = append(l.info.Links, devLink{Name: string(d.name), Scheme: d.scheme.String(), Dialect: string(d.dialect), Address: address, Ledger: ledger})
 		scenario := filepath.Join(dir, string(d.name)+".yaml")

@@ -18,29 +18,21 @@ func (d *instance) at(node int) *instance {
 	return other
 }
 
-// TestHandover has every link up on the first of three nodes only: all three
-// serve, each request is answered once and alike by all, and what became of one
-// that was handed to a node which then died is settled by its repeat.
+// TestHandover has acquirers that give one connection to all three nodes, one
+// sign-on for all: each link is up on one node only, and all three serve. Each
+// request is answered once and alike by all; when the node that has a link dies,
+// another takes the link, and what was handed to the dead one is settled by its
+// repeat.
 func TestHandover(t *testing.T) {
-	d := startDev(t, "--nodes", "3")
+	d := startDev(t, "--nodes", "3", "--connections-in-all", "1", "--state-scope", "institution")
 	nodes := []*instance{d.at(0), d.at(1), d.at(2)}
-	for _, n := range nodes[1:] {
-		for _, l := range d.info.Links {
-			if out, errs, code := n.operate("link", "sign-off", l.Name); code != 0 {
-				t.Fatalf("sign-off %s: %s%s", l.Name, out, errs)
-			}
-		}
+	owners := map[string]int{}
+	for _, l := range d.info.Links {
+		owners[l.Name] = ownerOf(t, nodes, l.Name)
 	}
-	// Twice a second each node says what it has; until then one may say that there
-	// is no route.
-	for i, n := range nodes[1:] {
-		tries := 0
-		eventually(t, 20*time.Second, "a request is handed on", func() bool {
-			tries++
-			return n.authorize(fmt.Sprintf("first-%d-%d", i, tries), visaCard, 1000).status == http.StatusCreated
-		})
+	if len(owners) != len(d.info.Links) {
+		t.Fatalf("links are up at %v", owners)
 	}
-
 	for i, c := range []struct {
 		card   string
 		amount int
@@ -93,48 +85,72 @@ func handedRefund(t *testing.T, nodes []*instance) {
 	})
 }
 
-// handedToTheDying kills the node that has the links while the acquirer is silent
+// ownerOf is the one node that has a link up.
+func ownerOf(t *testing.T, nodes []*instance, name string) int {
+	t.Helper()
+	owner := -1
+	eventually(t, 30*time.Second, "one node has "+name, func() bool {
+		up := 0
+		for n, node := range nodes {
+			a, err := node.tryAsk(http.MethodGet, "/v1/links", "", "")
+			if err != nil {
+				continue
+			}
+			all, _ := a.fields["data"].([]any)
+			for _, l := range all {
+				if l, _ := l.(map[string]any); l["name"] == name && l["state"] == "ready" {
+					up, owner = up+1, n
+				}
+			}
+		}
+		if up > 1 {
+			t.Fatalf("%d nodes have %s", up, name)
+		}
+		return up == 1
+	})
+	return owner
+}
+
+// handedToTheDying kills the node that has the link while the acquirer is silent
 // about a request that was handed to it: the gateway is told that the outcome is
 // pending, and repeating the key, at whatever node, ends it for good.
 func handedToTheDying(t *testing.T, d *instance, nodes []*instance) {
 	t.Helper()
+	dying := ownerOf(t, nodes, "visa-a")
+	other := (dying + 1) % 3
 	body := d.body(visaCard, 5068) // silence
 	came := make(chan answer, 1)
 	go func() {
-		a, err := nodes[1].tryAsk(http.MethodPost, "/v1/authorizations", "dying", body)
+		a, err := nodes[other].tryAsk(http.MethodPost, "/v1/authorizations", "dying", body)
 		if err != nil {
 			a.body = err.Error()
 		}
 		came <- a
 	}()
 	eventually(t, 10*time.Second, "the acquirer has the request", func() bool {
-		return strings.Contains(string(mustRead(t, ledgerOf(d, "visa-a"))), `"amount":5068`)
+		return strings.Contains(string(mustRead(t, filepath.Join(d.dir, "visa-a.jsonl"))), `"amount":5068`)
 	})
-	d.signal(t, 0, syscall.SIGKILL)
+	d.signal(t, dying, syscall.SIGKILL)
 	if a := <-came; a.field("code") != "outcome_pending" || a.field("final") != "false" {
 		t.Errorf("handed to a node that died: %d %s", a.status, a.body)
 	}
-	for _, n := range nodes[1:] {
-		for _, l := range d.info.Links {
-			eventually(t, 20*time.Second, "sign-on "+l.Name, func() bool {
-				_, _, code := n.operate("link", "sign-on", l.Name)
-				return code == 0
-			})
-		}
-	}
 	var last answer
 	eventually(t, 30*time.Second, "the repeat is final", func() bool {
-		last = nodes[1].ask(http.MethodPost, "/v1/authorizations", "dying", body)
-		return last.field("final") == "true"
+		var err error
+		last, err = nodes[(dying+2)%3].tryAsk(http.MethodPost, "/v1/authorizations", "dying", body)
+		return err == nil && last.field("final") == "true"
 	})
 	if last.field("reversal") != "owed" && last.field("code") != "reversed" {
 		t.Errorf("after the death: %d %s", last.status, last.body)
 	}
+	eventually(t, 30*time.Second, "all links are served again", func() bool {
+		a, err := nodes[other].tryAsk(http.MethodPost, "/v1/authorizations", fmt.Sprintf("again-%d", time.Now().UnixNano()), d.body(visaCard, 1000))
+		return err == nil && a.status == http.StatusCreated
+	})
 	d.awaitNodes(t)
+	ownerOf(t, nodes, "visa-a")
 	stdout, stderr, code := run(t, "bench", "verify", "--api", d.info.API, "--key", d.info.Key, "--settle", "60s")
 	if code != 0 {
 		t.Errorf("verify: %s%s", tail(stdout, 3000), tail(stderr, 1000))
 	}
 }
-
-func ledgerOf(d *instance, link string) string { return filepath.Join(d.dir, link+".jsonl") }

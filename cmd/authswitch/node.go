@@ -68,6 +68,7 @@ type node struct {
 	failed   chan error   // a part that cannot go on
 
 	running      sync.WaitGroup // links and outbox workers
+	sharing      sync.WaitGroup // those who keep shares of links
 	stopCards    func()
 	stopHandover func()
 	stopKeys     func()
@@ -131,7 +132,7 @@ func (n *node) openStore(ctx context.Context) error {
 	n.store, err = store.Start(ctx, n.cfg.Store, store.Deps{
 		Now: wallClock, Rand: rand.Reader, Log: n.log, Registerer: n.registry, Schemes: schemes,
 		Fail:    func(err error) { n.failed <- fmt.Errorf("store: %w", err) },
-		Connect: n.connect(), Steady: bootTime, Stopped: n.cutLinks, Renewed: n.dropNumbers,
+		Connect: n.connect(), Steady: bootTime, Stopped: n.cutLinks, Lost: n.loseShares, Renewed: n.dropNumbers,
 	})
 	return err
 }
@@ -237,6 +238,10 @@ func (n *node) startLinks(ctx context.Context) error {
 	n.running.Go(func() { n.loadTestKeys(sendContext) })
 	n.running.Go(func() { n.followMerchants(sendContext) })
 	for _, l := range n.links {
+		if n.mesh != nil && shared(l) {
+			l.Stand(link.Standing{Others: true}) // nothing before it is claimed
+			n.sharing.Go(func() { n.keepShare(sendContext, l) })
+		}
 		n.running.Go(func() {
 			if err := l.Run(linkContext); err != nil && !errors.Is(err, context.Canceled) {
 				n.failed <- fmt.Errorf("link %s: %w", l.Name(), err)
@@ -319,7 +324,7 @@ func (n *node) linkViews() []api.Link {
 		owed, oldest, exceptions := n.store.Owing(l.Name())
 		views[i] = api.Link{
 			Name: l.Name(), Scheme: payment.ParseScheme([]byte(c.Scheme)), Dialect: c.Dialect, Address: c.Address, Ledger: c.SimulatorLedger,
-			State: s.State.String(), SignedOn: s.SignedOn, Connections: len(s.Connections), InFlight: s.InFlight, Window: s.Window, WindowNow: s.WindowNow,
+			State: n.stateOf(l, s.State), SignedOn: s.SignedOn, Connections: len(s.Connections), InFlight: s.InFlight, Window: s.Window, WindowNow: s.WindowNow,
 			ReversalsOwed: owed, OldestOwedSince: oldest, Exceptions: exceptions, OperationsOwed: n.store.OwingOperations(l.Name()),
 		}
 		if c.SimulatorLedger != "" {
@@ -348,7 +353,7 @@ func (n *node) missing() []string {
 		if fenced && !slices.Contains(released, l.Name()) {
 			missing = append(missing, fmt.Sprintf("link %s is fenced: this state comes from a backup (cluster release %s)", l.Name(), l.Name()))
 		}
-		if s := l.Status(); s.Hold == link.NoHold && (s.State != link.Ready || s.NumbersLeft == 0) {
+		if s := l.Status(); s.Hold == link.NoHold && (s.State != link.Ready || s.NumbersLeft == 0) && n.absent(l) {
 			missing = append(missing, fmt.Sprintf("link %s is %s with %d trace numbers", l.Name(), s.State, s.NumbersLeft))
 		}
 	}
@@ -372,11 +377,13 @@ func (n *node) stop() {
 	}
 	if n.stopSend != nil {
 		n.stopSend()
+		n.sharing.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), stopLinks)
 		if err := n.byName.Drain(ctx); err != nil { // signs off; what is pending has its own deadline
 			n.log.Warn("links did not drain", "error", err)
 		}
 		cancel()
+		n.giveSharesBack()
 		n.stopLink()
 		n.running.Wait()
 	}

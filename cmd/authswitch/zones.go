@@ -70,7 +70,7 @@ func (n *node) secureLink(c *LinkConfig, d *iso8583.Dialect, trouble func(paymen
 		return nil, nil, fmt.Errorf("link %s: %w", c.Name, err)
 	}
 	z, err := zone.New(zone.Config{Link: c.Name, PIN: c.Security.PIN, InOrder: c.Security.InOrder}, zone.Deps{
-		Dialect: secure, Module: n.hsm, Exchange: n.hsm, Keys: n.store, Ring: n.store.Ring, Leads: n.store.Leads, Now: wallClock, Log: n.log,
+		Dialect: secure, Module: n.hsm, Exchange: n.hsm, Keys: n.store, Ring: n.store.Ring, Leads: n.keeps(&c.Config), Now: wallClock, Log: n.log,
 		Trouble:    trouble,
 		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(c.Name), "scheme": c.Scheme}, n.registry),
 	})

@@ -34,7 +34,7 @@ func sections() []section {
 // units of the counts, by key. Durations and bytes name their own.
 func units() map[string]string {
 	return map[string]string{
-		"connections": "connections", "connections_per_address": "connections", "requests": "requests", "page_size": "payments",
+		"connections": "connections", "connections_in_all": "connections", "connections_per_address": "connections", "requests": "requests", "page_size": "payments",
 		"window": "requests", "window_floor": "requests", "reversal_window": "reversals", "late_memory": "requests", "echo_misses": "echoes",
 		"queue_commands": "commands", "batches_in_flight": "batches", "snapshot_threshold": "entries", "trailing_logs": "entries",
 		"rate_per_second": "requests/s", "burst": "requests", "max_amount": "minor units", "min_amount": "minor units", "priority": "a rank",
@@ -80,6 +80,11 @@ func fixed() []struct{ folder, constant, unit string } {
 		{"link", "maxConnections", "connections"},
 		{"link", "maxWindow", "requests"},
 		{"link", "maxLateMemory", "requests"},
+		{"link", "maxInAll", "connections"},
+		{"link", "maxArriving", "connections"},
+		{"handover", "maxInWork", "requests"},
+		{"handover", "maxFrame", "bytes"},
+		{"handover", "fresh", ""},
 		{"link", "maxReports", "reports"},
 		{"link", "logEvery", ""},
 		{"link", "logBurst", "lines"},

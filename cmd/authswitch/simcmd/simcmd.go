@@ -40,6 +40,8 @@ func runCommand() *cobra.Command {
 
   simulator NAME listening on ADDRESS
 
+With "dial" in its scenario it connects to a link in mode accept instead, and prints nothing.
+
 The answer to a request is chosen by the last two digits of its amount; docs/simulators.md has the table and
 the scenario file's keys. Logs go to standard error and never hold a card number.`,
 		Args: cobra.ExactArgs(1),
@@ -69,6 +71,7 @@ func run(ctx context.Context, cmd *cobra.Command, path string) error {
 		Listen: func(ctx context.Context, network, address string) (net.Listener, error) {
 			return (&net.ListenConfig{}).Listen(ctx, network, address)
 		},
+		Dial:     (&net.Dialer{}).DialContext,
 		Dialects: files,
 		Log:      slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
 		Listening: func(a net.Addr) {
