@@ -74,10 +74,24 @@ func issue(c, parent *x509.Certificate, parentKey *ecdsa.PrivateKey, certPath, k
 		return fmt.Errorf("certificates: %w", err)
 	}
 	// The key first: a certificate says that all of it is there.
-	if err := os.WriteFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600); err != nil {
+	if err := writePEM(keyPath, &pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}); err != nil {
+		return err
+	}
+	return writePEM(certPath, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// writePEM syncs what it writes: a power cut would else leave a file of no
+// bytes, which nothing draws again.
+func writePEM(path string, block *pem.Block) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
 		return fmt.Errorf("certificates: %w", err)
 	}
-	if err := os.WriteFile(certPath, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	err = pem.Encode(f, block)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("certificates: %w", err)
 	}
 	return nil

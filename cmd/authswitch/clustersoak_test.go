@@ -28,18 +28,25 @@ var (
 	clusterFirst  = flag.Int("cluster.first", 0, "the round to begin with: to go on after an interruption")
 	clusterRate   = flag.Int("cluster.rate", 500, "authorizations a second")
 	clusterFault  = flag.String("cluster.fault", "", "only this fault")
-	clusterLog    = flag.String("cluster.log", "", "file that each round adds a line of JSON to")
+	clusterLog    = flag.String("cluster.log", "", "file that each round adds a line of JSON to; without -cluster.first the rounds go on where it ends")
+	clusterCommit = flag.String("cluster.commit", "unknown", "what the log says of the program under test")
+	clusterCuts   = flag.Bool("cluster.powercuts", false, "the data is on an ext4 of its own in a file, whose power can be cut (needs root)")
 )
 
 // trial is one fault of one round.
 type clusterTrial struct {
 	At       string  `json:"at"`
+	Commit   string  `json:"commit"`
 	Seed     uint64  `json:"seed"`
 	Round    int     `json:"round"`
 	Fault    string  `json:"fault"`
 	Node     string  `json:"node"`
 	Rate     int     `json:"rate"`
 	OutageMS float64 `json:"outage_ms,omitempty"` // from the fault to the first answer to what was asked after it
+	GapMS    float64 `json:"gap_ms"`              // the load's longest time without an answer
+	Recovery float64 `json:"recovery_ms"`         // from then until no more waited than before
+	P99      float64 `json:"p99_ms"`
+	History  int     `json:"history"` // requests whose order porcupine explained
 	Sent     int     `json:"sent"`
 	Approved int     `json:"approved"`
 	Declined int     `json:"declined"`
@@ -52,6 +59,25 @@ type clusterTrial struct {
 var clusterFaults = []string{
 	"kill leader", "stop leader", "kill follower", "stop follower", "terminate leader", "kill all", "stop all",
 	"cut leader", "cut follower", "cut follower's ears", "cut leader's ears",
+	"lose all", "kill acquirers", "stop acquirers", "lie acquirers", "restart all", "slow follower", "slow leader", "power all",
+}
+
+// needs says what a fault cannot be done without; empty where it is there.
+func (d *instance) needs(fault string, cuts *cuts) string {
+	what, _, _ := strings.Cut(fault, " ")
+	switch what {
+	case "cut", "lose":
+		return cuts.absent
+	case "slow":
+		if _, err := exec.LookPath("strace"); err != nil {
+			return "there is no strace"
+		}
+	case "power":
+		if d.disk == nil {
+			return "the data is on no disk of its own (-cluster.powercuts)"
+		}
+	}
+	return ""
 }
 
 // TestClusterUnderLoad breaks a cluster of three under load, round after round,
@@ -63,9 +89,18 @@ func TestClusterUnderLoad(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("again: go test ./cmd/authswitch -run TestClusterUnderLoad -count=1 -v -cluster.rounds=%d -cluster.seed=%d", *clusterRounds, seed)
-	d := startDev(t, "--nodes", "3", "--sim-codec", "moov")
+	var disk *loopDisk
+	if *clusterCuts {
+		disk = newLoopDisk(t)
+	}
+	d := startDevOn(t, disk, "--nodes", "3", "--sim-codec", "moov")
+	syscall.Sync() // the security module's token, which is not what is tested here
 	cuts := newCuts(t)
-	for round := *clusterFirst; round < *clusterFirst+*clusterRounds; round++ {
+	first := *clusterFirst
+	if first == 0 {
+		first = roundsIn(t, *clusterLog)
+	}
+	for round := first; round < first+*clusterRounds; round++ {
 		random := rand.New(rand.NewPCG(seed, uint64(round)))
 		fault := clusterFaults[round%len(clusterFaults)]
 		if round >= len(clusterFaults) {
@@ -74,8 +109,8 @@ func TestClusterUnderLoad(t *testing.T) {
 		if *clusterFault != "" {
 			fault = *clusterFault
 		}
-		if strings.HasPrefix(fault, "cut") && cuts.absent != "" {
-			t.Logf("round %d: %s not run: %s", round, fault, cuts.absent)
+		if absent := d.needs(fault, cuts); absent != "" {
+			t.Logf("round %d: %s not run: %s", round, fault, absent)
 			continue
 		}
 		r := d.clusterRound(t, cuts, fault, round, random)
@@ -107,6 +142,18 @@ func logTrial(t *testing.T, r clusterTrial) {
 	}
 }
 
+// roundsIn is how many rounds a log has.
+func roundsIn(t *testing.T, log string) int {
+	b, err := os.ReadFile(log)
+	if log == "" || os.IsNotExist(err) {
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(b), "\n")
+}
+
 // clusterRound is one load with one fault in it, then the comparison.
 func (d *instance) clusterRound(t *testing.T, cuts *cuts, fault string, round int, random *rand.Rand) clusterTrial {
 	t.Helper()
@@ -114,15 +161,20 @@ func (d *instance) clusterRound(t *testing.T, cuts *cuts, fault string, round in
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := clusterTrial{At: time.Now().UTC().Format(time.RFC3339), Round: round, Fault: fault, Rate: *clusterRate}
-	answers := filepath.Join(d.dir, fmt.Sprintf("cluster-%d.jsonl", round))
-	load := exec.Command(program, "bench", "run", "--api", d.everyAPI(), "--key", d.info.Key, "--rate", fmt.Sprint(*clusterRate),
+	r := clusterTrial{At: time.Now().UTC().Format(time.RFC3339), Commit: *clusterCommit, Round: round, Fault: fault, Rate: *clusterRate}
+	answers := filepath.Join(t.TempDir(), fmt.Sprintf("cluster-%d.jsonl", round))
+	amounts := ""
+	if strings.HasPrefix(fault, "lie") {
+		amounts = lies
+	}
+	load := exec.Command(program, "bench", "run", "--api", d.everyAPI(), "--key", d.info.Key, "--rate", fmt.Sprint(*clusterRate), "--amounts", amounts,
 		"--duration", "9s", "--poisson", "--mix", "declined=10,unavailable=3,silent=1,late=1", "--answers", answers, "--json")
 	var out, progress bytes.Buffer
 	load.Stdout, load.Stderr = &out, &progress
 	if err := load.Start(); err != nil {
 		t.Fatal(err)
 	}
+	history := d.watchKeys(round)
 	time.Sleep(time.Second + time.Duration(random.Int64N(int64(2*time.Second)))) // the random moment of the fault
 	d.breakCluster(t, cuts, &r, random)
 	if err := load.Wait(); err != nil {
@@ -132,9 +184,13 @@ func (d *instance) clusterRound(t *testing.T, cuts *cuts, fault string, round in
 		t.Fatalf("round %d: %v in %q", round, err, out.String())
 	}
 	d.awaitNodes(t)
+	explained := false
+	if r.History, explained = history(); !explained {
+		r.Found = "porcupine: no order of the requests explains the answers to the shared keys\n"
+	}
 	stdout, stderr, code := run(t, "bench", "verify", "--api", d.info.API, "--key", d.info.Key, "--answers", answers, "--settle", "60s")
 	if code != 0 {
-		r.Found = tail(stdout, 3000) + tail(stderr, 1000)
+		r.Found += tail(stdout, 3000) + tail(stderr, 1000)
 	}
 	return r
 }
@@ -159,6 +215,18 @@ func (d *instance) breakCluster(t *testing.T, cuts *cuts, r *clusterTrial, rando
 	}
 	outage := time.Duration(random.Int64N(int64(3*time.Second))) + 2500*time.Millisecond // below and above a session's lease
 	began := time.Now()
+	if whom == "acquirers" {
+		r.Node = whom
+		switch what {
+		case "kill":
+			d.signalAcquirers(t, syscall.SIGKILL)
+		case "stop":
+			d.signalAcquirers(t, syscall.SIGSTOP)
+			time.Sleep(outage)
+			d.signalAcquirers(t, syscall.SIGCONT)
+		}
+		return
+	}
 	switch what {
 	case "kill", "terminate":
 		signal := map[string]syscall.Signal{"kill": syscall.SIGKILL, "terminate": syscall.SIGTERM}[what]
@@ -183,7 +251,8 @@ func (d *instance) breakCluster(t *testing.T, cuts *cuts, r *clusterTrial, rando
 			cuts.heal(t)
 		}()
 	}
-	if nodes[0] == leader && len(nodes) == 1 {
+	d.breakMore(t, cuts, what, nodes, outage)
+	if nodes[0] == leader && len(nodes) == 1 && what != "slow" {
 		r.OutageMS = float64(d.firstAnswer(began, leader)) / 1e6
 	}
 }

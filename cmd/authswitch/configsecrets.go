@@ -22,18 +22,10 @@ func secretsCommand() *cobra.Command {
 			if err := vault.CreateKeyFile(key, rand.Reader); err != nil {
 				return err
 			}
-			f, err := os.OpenFile(pepper, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if err != nil {
-				return fmt.Errorf("make pepper: %w", err)
+			if err := writeSynced(pepper, os.O_EXCL, []byte(rand.Text()+rand.Text())); err != nil {
+				return err
 			}
-			if _, err := f.WriteString(rand.Text() + rand.Text()); err != nil {
-				f.Close()
-				return fmt.Errorf("write pepper: %w", err)
-			}
-			if err := f.Close(); err != nil {
-				return fmt.Errorf("write pepper: %w", err)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "vault.key_file: %s\nvault.pepper_file: %s\n", key, pepper)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "vault.key_file: %s\nvault.pepper_file: %s\n", key, pepper)
 			return err
 		},
 	}

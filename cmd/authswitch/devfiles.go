@@ -167,8 +167,8 @@ func keepSecret(path string, draw func() (string, error)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
-		return "", fmt.Errorf("write %s: %w", path, err)
+	if err := writeSynced(path, os.O_TRUNC, []byte(secret)); err != nil {
+		return "", err
 	}
 	return secret, nil
 }
@@ -178,10 +178,7 @@ func writeYAML(path string, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", path, err)
 	}
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return writeSynced(path, os.O_TRUNC, b)
 }
 
 func hostPort(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }

@@ -80,7 +80,7 @@ func (l *devLayout) shareKeys(rootFile string) error {
 		return fmt.Errorf("read the data keys: %w", err)
 	}
 	for _, n := range l.info.Nodes[1:] {
-		if err := os.WriteFile(filepath.Join(n.DataDir, vaultKeys), wrapped, 0o600); err != nil {
+		if err := writeSynced(filepath.Join(n.DataDir, vaultKeys), os.O_TRUNC, wrapped); err != nil {
 			return fmt.Errorf("share the data keys: %w", err)
 		}
 	}

@@ -136,17 +136,11 @@ func (g *gateways) settle(t *testing.T, client int, key string, other bool) {
 		call := time.Since(g.started)
 		a, err := g.d.tryAsk(http.MethodPost, "/v1/authorizations", key, body)
 		o := porcupine.Operation{ClientId: client, Input: asked{key, variant}, Call: int64(call), Return: int64(time.Since(g.started))}
-		out := heard{}
+		out, _ := hear(a, err)
 		switch {
 		case err != nil:
 			o.Return = 1 << 62 // it may take effect whenever it likes
-		case a.field("final") == "true":
-			out.final = fmt.Sprint(a.status, " ", a.body)
-		case a.field("code") == "idempotency_key_reused":
-			out.conflict = true
-		case a.field("code") == "no_route" || a.field("code") == "overloaded":
-			out.untaken = true
-		case a.status < http.StatusConflict:
+		case out == heard{} && a.status < http.StatusConflict:
 			t.Errorf("%s: %d %s", key, a.status, a.body)
 		}
 		o.Output = out
@@ -166,6 +160,20 @@ func (g *gateways) settle(t *testing.T, client int, key string, other bool) {
 		}
 		time.Sleep(50 * time.Millisecond) // a gateway's pause before it asks again
 	}
+}
+
+// hear is what an answer says of its key, and whether that is its last word.
+func hear(a answer, err error) (out heard, last bool) {
+	switch {
+	case err != nil:
+	case a.field("final") == "true":
+		out.final = fmt.Sprint(a.status, " ", a.body)
+	case a.field("code") == "idempotency_key_reused":
+		out.conflict = true
+	case a.field("code") == "no_route" || a.field("code") == "overloaded":
+		out.untaken = true
+	}
+	return out, out.final != "" || out.conflict
 }
 
 // judge holds the whole history against the promise.

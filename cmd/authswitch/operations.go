@@ -56,11 +56,7 @@ type operation struct {
 // file and starting the node again makes another.
 func operatorToken(dir string) ([]byte, error) {
 	path := filepath.Join(dir, operatorTokenFile)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		_, err = f.WriteString(rand.Text() + rand.Text())
-		err = errors.Join(err, f.Close())
-	}
+	err := writeSynced(path, os.O_EXCL, []byte(rand.Text()+rand.Text()))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the operators' token: %w", err)
 	}

@@ -45,6 +45,7 @@ type instance struct {
 	cmd  *exec.Cmd
 	logs *lockedBuffer
 	dir  string
+	disk *loopDisk // nil: dir is anywhere
 	info struct {
 		API, Admin, Key, Merchant string
 		AdminKey                  string `json:"admin_key"`
@@ -96,14 +97,36 @@ func portBase() int {
 }
 
 // startDev runs dev until the test ends and waits until it says ready.
-func startDev(t *testing.T, args ...string) *instance {
+func startDev(t *testing.T, args ...string) *instance { t.Helper(); return startDevOn(t, nil, args...) }
+
+// startDevOn keeps its data on a disk; nil: in a directory of the test's.
+func startDevOn(t *testing.T, disk *loopDisk, args ...string) *instance {
 	t.Helper()
 	program, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &instance{t: t, logs: &lockedBuffer{}, dir: t.TempDir()}
+	d := &instance{t: t, logs: &lockedBuffer{}, disk: disk}
+	if disk != nil {
+		d.dir = filepath.Join(disk.mount, "data")
+	} else {
+		d.dir = t.TempDir()
+	}
 	d.cmd = exec.Command(program, append([]string{"dev", "--json", "--port-base", strconv.Itoa(portBase()), "--keep", d.dir}, args...)...)
+	t.Cleanup(func() {
+		d.stop()
+		if t.Failed() {
+			t.Logf("the last of the logs:\n%s", tail(d.logs.String(), 8000))
+		}
+	})
+	d.run()
+	return d
+}
+
+// run starts what cmd says and waits until it is ready.
+func (d *instance) run() {
+	t := d.t
+	t.Helper()
 	d.cmd.Stderr = d.logs
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
@@ -112,12 +135,6 @@ func startDev(t *testing.T, args ...string) *instance {
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		d.stop()
-		if t.Failed() {
-			t.Logf("the last of the logs:\n%s", tail(d.logs.String(), 8000))
-		}
-	})
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
 		t.Fatalf("dev said nothing: %v\n%s", err, tail(d.logs.String(), 4000))
@@ -125,7 +142,6 @@ func startDev(t *testing.T, args ...string) *instance {
 	if err := json.Unmarshal(line, &d.info); err != nil {
 		t.Fatalf("dev said %q: %v", line, err)
 	}
-	return d
 }
 
 func tail(s string, n int) string {
@@ -137,7 +153,7 @@ func tail(s string, n int) string {
 
 // stop ends dev as an operator would, and returns how it ended.
 func (d *instance) stop() error {
-	if d.cmd.ProcessState != nil {
+	if d.cmd.Process == nil || d.cmd.ProcessState != nil {
 		return nil
 	}
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
@@ -177,7 +193,16 @@ func (d *instance) ask(method, path, key, body string, headers ...string) answer
 }
 
 func (d *instance) tryAsk(method, path, key, body string, headers ...string) (answer, error) {
-	request, err := http.NewRequest(method, d.info.API+path, strings.NewReader(body))
+	return d.askOf(&http.Client{Timeout: 40 * time.Second}, d.info.API, method, path, key, body, headers...)
+}
+
+// askAt authorizes at one node.
+func (d *instance) askAt(client *http.Client, node int, key, body string) (answer, error) {
+	return d.askOf(client, d.info.Nodes[node].API, http.MethodPost, "/v1/authorizations", key, body)
+}
+
+func (d *instance) askOf(client *http.Client, api, method, path, key, body string, headers ...string) (answer, error) {
+	request, err := http.NewRequest(method, api+path, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
 	}
@@ -190,7 +215,6 @@ func (d *instance) tryAsk(method, path, key, body string, headers ...string) (an
 		request.Header.Set("Content-Type", "application/json")
 		request.Header.Set("Idempotency-Key", key)
 	}
-	client := http.Client{Timeout: 40 * time.Second}
 	response, err := client.Do(request)
 	if err != nil {
 		return answer{}, err
