@@ -63,8 +63,8 @@ passed on to it.`,
 		simple("remove NODE", "Take a member out; what it left open is reversed", "/remove", cobra.ExactArgs(1), func(_ *Config, args []string) memberRequest {
 			return memberRequest{Node: payment.NodeID(args[0])}
 		}),
-		&cobra.Command{Use: "replace", Short: "Let the node of --config come back with an empty disk: removed, and added again", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.replace(cmd.Context(), cmd.OutOrStdout())
+		&cobra.Command{Use: "rebuild", Aliases: []string{"replace"}, Short: "Let the node of --config begin anew from the others: its disk was lost, is damaged or has less than it acknowledged", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.rebuild(cmd.Context(), cmd.OutOrStdout())
 		}},
 		simple("transfer [NODE]", "Hand leadership to a member, or to the one that is furthest", "/transfer", cobra.MaximumNArgs(1), func(_ *Config, args []string) memberRequest {
 			return memberRequest{Node: payment.NodeID(strings.Join(args, ""))}
@@ -146,18 +146,28 @@ func (o *clusterOptions) status(ctx context.Context, out io.Writer, all bool) er
 	return o.print(out, status, all)
 }
 
-// replace removes a node that lost its disk and adds it again. The node itself
-// may be running: it is refused until it has been removed.
-func (o *clusterOptions) replace(ctx context.Context, out io.Writer) error {
+// rebuild empties a node's disk and lets the others fill it again. A node that
+// runs, or is started over and over by its supervisor, needs no more than this; the
+// command returns when it has caught up and has its vote again.
+func (o *clusterOptions) rebuild(ctx context.Context, out io.Writer) error {
 	cfg, err := clusterConfig(o.config)
 	if err != nil {
 		return err
 	}
+	dir := cfg.Store.Dir
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("rebuild: run it where the node's data directory is: %w", err)
+	}
 	removed, cancel := context.WithTimeout(ctx, clientTimeout)
 	defer cancel()
+	// Without the others' consent nothing is removed.
 	if err := ask(removed, cfg, http.MethodPost, "/remove", memberRequest{Node: cfg.Node.ID}, nil); err != nil {
-		return err
+		return fmt.Errorf("rebuild: the others do not let %s go, and its disk was not touched: %w", cfg.Node.ID, err)
 	}
+	if err := store.WipeAtStart(nil, dir); err != nil {
+		return fmt.Errorf("rebuild: %w", err)
+	}
+	fmt.Fprintf(out, "%s is taken out of the cluster. Its next start empties its journal and waits for what the leader sends;\nstart it, or restart it, now, unless its supervisor does. This command waits until it has caught up.\n", cfg.Node.ID)
 	return o.change(ctx, out, cfg, "/join", memberRequest{Node: cfg.Node.ID, Address: cfg.Cluster.Address})
 }
 
