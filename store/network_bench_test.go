@@ -28,12 +28,12 @@ func BenchmarkThreeNodes(b *testing.B) {
 		if err := peer.Issue(certificates, rand.Reader, time.Now(), "n1", "n2", "n3"); err != nil {
 			b.Fatal(err)
 		}
-		threeNodes(b, func(at string, node string, book Book) (Network, error) {
+		threeNodes(b, func(at, node string, book Book) (Network, error) {
 			return secureNetwork(certificates, at, node, book)
 		})
 	})
 	b.Run("plain", func(b *testing.B) {
-		threeNodes(b, func(at string, _ string, book Book) (Network, error) { return newPlainNetwork(at, book) })
+		threeNodes(b, func(at, _ string, book Book) (Network, error) { return newPlainNetwork(at, book) })
 	})
 }
 
