@@ -140,7 +140,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if _, err := io.ReadFull(o.Random, run); err != nil {
 		return nil, fmt.Errorf("run id: %w", err)
 	}
-	r := &runner{o: &o, tally: newTally(), random: rand.New(rand.NewPCG(o.Seed, 0))} // #nosec G404 -- traffic, not secrets
+	r := &runner{o: &o, tally: newTally(o.Duration), random: rand.New(rand.NewPCG(o.Seed, 0))} // #nosec G404 -- traffic, not secrets
 	if o.Answers != nil {
 		r.answers = newAnswersFile(o.Answers, o.Merchant, o.Currency)
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Gap is the longest time of a run in which payments waited and none got a final
+// Gap is the longest time, while load was offered, in which payments waited and none got a final
 // answer: what a gateway saw of a node's death. A run without one has a gap of
 // some milliseconds: that between two answers.
 type Gap struct {
@@ -28,6 +28,7 @@ func (g Gap) words() string {
 
 // silence finds the gap. All times are since the start of the run.
 type silence struct {
+	until   time.Duration // when the load ends: who waits then waits for silent acquirers only; 0: never
 	since   time.Duration // of the last answer, or of the first payment that waits since
 	waiting int64         // payments without an answer at that moment
 
@@ -60,6 +61,9 @@ func (s *silence) answered(now time.Duration, waiting int64) {
 
 // ended closes the silence up to now, without an answer at its end.
 func (s *silence) ended(now time.Duration) {
+	if s.until > 0 {
+		now = min(now, s.until)
+	}
 	if took := now - s.since; took > s.longest {
 		s.longest, s.at, s.before = took, s.since, s.waiting
 		s.over, s.recovered, s.open = false, 0, 0

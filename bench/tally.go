@@ -56,8 +56,9 @@ type tally struct {
 	silence                           silence
 }
 
-func newTally() *tally {
+func newTally(load time.Duration) *tally {
 	return &tally{
+		silence: silence{until: load},
 		latency: newHistogram(), admitted: newHistogram(), window: newHistogram(), late: newHistogram(),
 		errors: map[string]int64{}, outcomes: map[string]int64{},
 	}

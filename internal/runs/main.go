@@ -47,12 +47,18 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("read the page: %w", err)
 	}
-	before, rest, found := strings.Cut(string(text), begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		return fmt.Errorf("%s: %w", page, errMarks)
+	written, err := between(string(text), begin, end, t.String())
+	if err != nil {
+		return fmt.Errorf("%s: %w", page, err)
 	}
-	if err := os.WriteFile(page, []byte(before+begin+"\n"+t.String()+"\n"+end+after), 0o644); err != nil { //nolint:gosec // a page of the tree
+	rounds, err := clusterTable()
+	if err != nil {
+		return err
+	}
+	if written, err = between(written, clusterBegin, clusterEnd, rounds); err != nil {
+		return fmt.Errorf("%s: %w", page, err)
+	}
+	if err := os.WriteFile(page, []byte(written), 0o644); err != nil { //nolint:gosec // a page of the tree
 		return fmt.Errorf("write the page: %w", err)
 	}
 	return nil
