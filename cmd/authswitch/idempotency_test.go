@@ -61,6 +61,8 @@ func keyRegister() porcupine.Model {
 				if !taken || r.body == in.body && (r.answer == "" || r.answer == out.final) {
 					return []any{register{in.body, out.final}}
 				}
+			case out.untaken && r.body == in.body && r.answer == "":
+				return []any{r, register{}} // its intent was closed as not sent: the key is free again
 			case out.untaken || taken:
 				return []any{r}
 			default:
