@@ -154,7 +154,7 @@ func (l *seedLog) note(seed uint64, w *world, took time.Duration) {
 	if l.file == nil {
 		return
 	}
-	for _, v := range w.found {
+	for _, v := range w.found[:min(len(w.found), 3)] { // the first say what the others come from
 		fmt.Fprintf(l.file, "# seed %d: %s\n", seed, v)
 	}
 	fmt.Fprintf(l.file, "%s %s bubble seeds %d to %d payments %d movements %d crashes %d power-cuts %d cuts %d slow-disks %d lying-disks %d lost-disks %d clock-steps %d simulated %.0f seconds %.1f violations %d\n",

@@ -1,12 +1,14 @@
 package bubble_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +28,7 @@ type fabric struct {
 	cuts      map[[2]string]bool // what the first host sends does not reach the second
 	slow      time.Duration
 	trace     *trace
+	made      uint64 // lines, ever
 }
 
 func newFabric(r *rand.Rand, t *trace) *fabric {
@@ -95,6 +98,7 @@ func (p *process) end() {
 		}
 	}
 	f.mu.Unlock()
+	slices.SortFunc(dead, func(a, b *end) int { return cmp.Or(cmp.Compare(a.line.number, b.line.number), a.side-b.side) }) // not as a map's addresses have it
 	for _, e := range dead {
 		_ = e.Close()
 	}
@@ -176,12 +180,14 @@ func (p place) String() string { return string(p) }
 
 // line is one connection between two processes.
 type line struct {
-	f    *fabric
-	ends [2]*end
+	f      *fabric
+	number uint64 // in the order of their beginning
+	ends   [2]*end
 }
 
 func newLine(f *fabric, from, to *process) *line {
-	x := &line{f: f}
+	f.made++
+	x := &line{f: f, number: f.made}
 	for i, p := range []*process{from, to} {
 		x.ends[i] = &end{line: x, side: i, owner: p, wake: make(chan struct{}, 1)}
 	}
