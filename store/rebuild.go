@@ -144,6 +144,10 @@ func damaged(err error) bool {
 	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
 		return true
 	}
+	var text *json.SyntaxError // of a snapshot's description
+	if errors.As(err, &text) {
+		return true
+	}
 	// A file that others name is gone, or is shorter than they say: of that Pebble
 	// has no word but the text.
 	return pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "object size mismatch")
