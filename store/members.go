@@ -242,6 +242,10 @@ type introduction struct {
 	knowsYou bool // and you had a session in it
 }
 
+// removalHeard is how long a node that joins anew may still be known to a member
+// that has not heard of its removal.
+const removalHeard = 10 * time.Second
+
 // introduce asks every other first member whether the cluster exists. A new one
 // begins only when all of them say that there is none: a node that lost its
 // disk must not begin a second one, nor vote with an empty log.
@@ -256,13 +260,14 @@ func (s *Store) introduce(ctx context.Context) (bootstrap bool, err error) {
 		return true, nil
 	}
 	said := map[payment.NodeID]bool{}
+	removed := time.Now().Add(removalHeard)
 	for {
 		for _, m := range others {
 			i, err := s.askIntroduction(ctx, m)
 			switch {
 			case err != nil:
 				continue
-			case i.knowsYou && s.rebuilding:
+			case i.knowsYou && (s.rebuilding || s.cfg.Join && time.Now().Before(removed)):
 				continue // it has not heard yet that this node was removed
 			case i.knowsYou:
 				return false, fmt.Errorf("%w: %s", ErrWiped, s.advice())

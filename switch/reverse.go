@@ -25,19 +25,24 @@ func (s *Switch) Reverse(c *payment.Cancellation) (payment.Cancelled, error) {
 // An approval after a decline is known to nobody else, so a journal that
 // cannot take it is asked again for a while.
 func (s *Switch) Late(l payment.Late) {
-	var err error
+	if err := Insist(func() error { return s.Canceller.Late(&l) }); err != nil {
+		s.Log.Error("late answer not journalled: its approval, if it is one, must be looked for at the acquirer",
+			"id", l.ID.String(), "link", l.Link, "response_code", l.Response.Code.String(), "error", err)
+		return
+	}
+	s.Log.Info("late answer", "id", l.ID.String(), "link", l.Link, "response_code", l.Response.Code.String())
+}
+
+// Insist gives the journal what nobody else knows, again and again for a while,
+// unless there is no payment or attempt that it is about: no later try finds it.
+func Insist(tell func() error) (err error) {
 	for range lateTries {
-		if err = s.Canceller.Late(&l); err == nil {
-			s.Log.Info("late answer", "id", l.ID.String(), "link", l.Link, "response_code", l.Response.Code.String())
-			return
-		}
-		if errors.Is(err, payment.ErrNotFound) {
-			break // no such payment or attempt: no later try finds it
+		if err = tell(); err == nil || errors.Is(err, payment.ErrNotFound) {
+			return err
 		}
 		time.Sleep(latePause)
 	}
-	s.Log.Error("late answer not journalled: its approval, if it is one, must be looked for at the acquirer",
-		"id", l.ID.String(), "link", l.Link, "response_code", l.Response.Code.String(), "error", err)
+	return err
 }
 
 // How long a late answer waits for the journal: 10 s, within which a store

@@ -225,8 +225,9 @@ func (n *node) lateOperation(a *payment.Acknowledgement) {
 	if a.Verdict == payment.AdviceRepeat {
 		return
 	}
-	if err := n.store.Answer(a); err != nil && !errors.Is(err, payment.ErrNotFound) {
-		n.log.Warn("late answer to an operation not journalled", "link", a.Link, "error", err)
+	if err := switching.Insist(func() error { return n.store.Answer(a) }); err != nil && !errors.Is(err, payment.ErrNotFound) {
+		n.log.Error("late answer to an operation not journalled: its approval, if it is one, must be looked for at the acquirer",
+			"id", a.ID.String(), "link", a.Link, "response_code", a.Response.Code.String(), "error", err)
 	}
 }
 
