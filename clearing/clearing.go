@@ -1,6 +1,8 @@
-// Package clearing brings captures and refunds to acquirers in files: it ends
-// each link's business day at its cut-over, writes the file of a batch that is
-// closed, and then lets the journal make its lines done.
+// Package clearing brings captures and refunds to acquirers in files and in batch
+// uploads: it ends each link's business day at its cut-over, writes the file of a
+// batch that is closed, and then lets the journal make its lines done; of one that
+// is uploaded it hands the lines to the outbox, and once all have their end agrees
+// with the acquirer on what they came to.
 //
 // What is in a file is the journal's alone to say: the same batch gives the same
 // bytes on any node, so that a node which dies between the disk and the journal
@@ -23,9 +25,9 @@ import (
 
 // Batches is the journal's account of what goes into files.
 type Batches interface {
-	OpenClearing(link payment.LinkName) (payment.ClearingBatch, payment.Instant, error)
+	OpenClearing(means payment.OperationMeans, link payment.LinkName) (payment.ClearingBatch, payment.Instant, error)
 	PendingClearing(limit int) ([]payment.ClearingBatch, error)
-	ClearingLines(link payment.LinkName, number uint64, after uint32, limit int) ([]payment.ClearingLine, error)
+	ClearingLines(means payment.OperationMeans, link payment.LinkName, number uint64, after uint32, limit int) ([]payment.ClearingLine, error)
 }
 
 // Decider changes it.
@@ -37,6 +39,19 @@ type Decider interface {
 	SettleFile(link payment.LinkName, number uint64) (int, error)
 }
 
+// Uploads changes batches that are uploaded.
+type Uploads interface {
+	// Upload puts the next lines of a closed batch into the outbox.
+	Upload(link payment.LinkName, number uint64) (int, error)
+	// OwingOperations is how many messages of operations wait in a link's outbox.
+	OwingOperations(link payment.LinkName) int
+}
+
+// Agreer sends totals to their acquirer, once, and journals what it says.
+type Agreer interface {
+	Agree(x *payment.Totals) (payment.Agreed, error)
+}
+
 // Records has the payments that lines are about.
 type Records interface {
 	Payment(id payment.ID) (payment.Payment, error)
@@ -45,14 +60,16 @@ type Records interface {
 
 // Link is a link and when its business day ends.
 type Link struct {
-	Name payment.LinkName
-	At   time.Duration // from midnight UTC
+	Name   payment.LinkName
+	At     time.Duration // from midnight UTC
+	Agreer Agreer        // nil: nothing is uploaded
 }
 
 // Deps are the parts a Runner is built from.
 type Deps struct {
 	Batches Batches
 	Decider Decider
+	Uploads Uploads // nil: nothing is uploaded
 	Records Records
 	Links   []Link
 	Dir     string // of the files; made when it is not there
@@ -79,6 +96,16 @@ func New(every time.Duration, deps Deps) *Runner {
 		every = DefaultEvery
 	}
 	return &Runner{deps: deps, every: every}
+}
+
+// Agrees says who sends a link's totals. It is called before Run: links are told
+// of their cut-overs before they can send.
+func (r *Runner) Agrees(link payment.LinkName, a Agreer) {
+	for i := range r.deps.Links {
+		if r.deps.Links[i].Name == link {
+			r.deps.Links[i].Agreer = a
+		}
+	}
 }
 
 // Run acts until the context ends.
@@ -108,6 +135,10 @@ func (r *Runner) Round(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if pending[i].Means == payment.MeansUpload {
+			r.warn("upload a batch", r.upload(ctx, &pending[i]))
+			continue
+		}
 		r.warn("write a clearing file", r.forward(ctx, &pending[i]))
 	}
 }
@@ -121,7 +152,7 @@ func (r *Runner) warn(what string, err error) {
 // closeDue ends a link's business day where its last cut-over was before the
 // newest moment at which one is due.
 func (r *Runner) closeDue(l *Link) error {
-	open, last, err := r.deps.Batches.OpenClearing(l.Name)
+	open, last, err := r.deps.Batches.OpenClearing(payment.MeansFile, l.Name)
 	if err != nil {
 		return err
 	}
@@ -144,7 +175,7 @@ const acquirersApart = payment.Instant(10 * time.Minute)
 
 // Announced takes an acquirer's cut-over, as heard on one of its connections.
 func (r *Runner) Announced(link payment.LinkName) error {
-	open, _, err := r.deps.Batches.OpenClearing(link)
+	open, _, err := r.deps.Batches.OpenClearing(payment.MeansFile, link)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ type book struct {
 	failing error // of Filed
 }
 
-func (b *book) OpenClearing(payment.LinkName) (payment.ClearingBatch, payment.Instant, error) {
+func (b *book) OpenClearing(payment.OperationMeans, payment.LinkName) (payment.ClearingBatch, payment.Instant, error) {
 	return b.open, b.last, nil
 }
 
@@ -38,7 +38,7 @@ func (b *book) PendingClearing(int) ([]payment.ClearingBatch, error) {
 	return pending, nil
 }
 
-func (b *book) ClearingLines(_ payment.LinkName, number uint64, after uint32, limit int) (lines []payment.ClearingLine, err error) {
+func (b *book) ClearingLines(_ payment.OperationMeans, _ payment.LinkName, number uint64, after uint32, limit int) (lines []payment.ClearingLine, err error) {
 	for _, l := range b.lines[number] {
 		if l.Line > after && len(lines) < limit {
 			lines = append(lines, l)
@@ -115,7 +115,7 @@ func filled() *book {
 func runner(t *testing.T, b *book, dir string) *Runner {
 	t.Helper()
 	return New(0, Deps{
-		Batches: b, Decider: b, Records: b, Links: []Link{{"a", 3 * time.Hour}}, Dir: dir, Node: "n1", Now: func() payment.Instant { return now }, Log: slog.New(slog.DiscardHandler),
+		Batches: b, Decider: b, Records: b, Links: []Link{{Name: "a", At: 3 * time.Hour}}, Dir: dir, Node: "n1", Now: func() payment.Instant { return now }, Log: slog.New(slog.DiscardHandler),
 	})
 }
 

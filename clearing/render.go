@@ -47,7 +47,7 @@ func Render(batches Batches, records Records, b *payment.ClearingBatch) ([]byte,
 	var totals []total
 	n, last := 0, uint32(0)
 	for {
-		lines, err := batches.ClearingLines(b.Link, b.Number, last, page)
+		lines, err := batches.ClearingLines(b.Means, b.Link, b.Number, last, page)
 		if err != nil {
 			return nil, fmt.Errorf("read clearing lines: %w", err)
 		}

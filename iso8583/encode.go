@@ -17,6 +17,7 @@ type values struct {
 	card          *card.Card
 	network       *payment.NetworkRequest
 	networkCode   string
+	totals        *payment.Totals
 	stan          payment.STAN
 	transmitted   payment.Transmitted
 	terms         *payment.Terms
@@ -287,6 +288,10 @@ func (v *values) value(s *step, src source) ([]byte, error) {
 		return absent(v.intent.NetworkTransactionID), nil
 	case sourceBanknetTrace:
 		return v.banknetTrace(out), nil
+	case sourceBatchNumber:
+		return v.batchNumber(out), nil
+	case sourceDebits, sourceDebitAmount, sourceCredits, sourceCreditAmount, sourceNetAmount:
+		return v.total(out, src), nil
 	default:
 		return v.requested(out, s, src)
 	}

@@ -160,6 +160,11 @@ type paymentsFile struct {
 	// advice or request that gives it back; none where the acquirer has none.
 	Capture string `yaml:"capture"`
 	Refund  string `yaml:"refund"`
+	// Upload is the advice that carries a capture, or a refund, of a batch upload,
+	// and Reconciliation the message that then carries what they came to; it says
+	// so in DE 74, 76, 86, 88 and 97, and is answered with DE 66 or 39.
+	Upload         string `yaml:"upload"`
+	Reconciliation string `yaml:"reconciliation"`
 	// Sale is the one message that authorizes and captures, on a single-message
 	// link, and Completion the request that captures there what a pre-authorization
 	// held; it names its original in DE 37, 38 and 90.

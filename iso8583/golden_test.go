@@ -88,6 +88,13 @@ func TestGolden(t *testing.T) {
 					got, err = d.EncodeReversal(nil, &again, i, &a.Card)
 				case "sign-on":
 					got, err = d.EncodeNetwork(nil, payment.NetworkRequest{Function: payment.SignOn, STAN: 3, Transmitted: 1123035512, Terms: i.Terms})
+				case "upload", "upload repeat":
+					got, err = d.EncodeOperation(nil, uploadExample(title), i, &a.Card)
+				case "totals", "totals repeat":
+					got, err = d.EncodeTotals(nil, totalsExample(title, i))
+				case "totals answer", "totals answer out of balance", "totals answer of an error":
+					got = s.frame
+					goldenTotals(t, d, name, s)
 				default:
 					got = s.frame
 					goldenAnswer(t, d, name, s)
@@ -104,6 +111,46 @@ func TestGolden(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// uploadExample is a line of batch 42, sent for the first time or again.
+func uploadExample(title string) *payment.Owed {
+	o := &payment.Owed{
+		STAN: 18, Transmitted: 1123035522, Tries: 1, Approved: true, ApprovalCode: payment.ApprovalCode{'A', '1', 'B', '2', 'C', '3'},
+		Operation: payment.ID{1}, Kind: payment.OpCapture, Means: payment.MeansUpload, MTI: 0x0320, Amount: payment.Amount{Value: 1051, Currency: 978}, File: 42,
+	}
+	if title == "upload repeat" {
+		o.Tries = 2
+	}
+	return o
+}
+
+func totalsExample(title string, i *payment.Intent) *payment.Totals {
+	x := &payment.Totals{
+		Number: 42, Groups: 1, Terms: i.Terms, Currency: 978, Captures: 3, Captured: 3051, Refunds: 1, Refunded: 250, Tries: 1, STAN: 18, Transmitted: 1123035522,
+	}
+	if title == "totals repeat" {
+		x.Tries = 2
+	}
+	return x
+}
+
+func goldenTotals(t *testing.T, d *Dialect, name string, s goldenSection) {
+	t.Helper()
+	var m Message
+	if err := d.Unpack(&m, s.frame); err != nil {
+		t.Fatalf("%s:%d: %v", name, s.line, err)
+	}
+	got := "unanswered"
+	switch a := d.DecodeTotals(&m); {
+	case a.Balanced:
+		got = "balanced"
+	case a.Answered:
+		got = "differs"
+	}
+	if len(s.expect) != 1 || s.expect[0] != got {
+		t.Errorf("%s:%d: %s, want %v", name, s.line, got, s.expect)
 	}
 }
 

@@ -18,9 +18,11 @@ func compileOperations(d *Dialect, f *paymentsFile) error {
 		what string
 		fits func(MTI) bool
 	}{
-		{&p.capture, f.Capture, "payments: capture", MTI.IsAdvice},
-		{&p.refund, f.Refund, "payments: refund", func(m MTI) bool { return m.IsAdvice() || m.IsRequest() }},
+		{&p.capture, f.Capture, "payments: capture", func(m MTI) bool { return m.IsAdvice() && m.Class() <= ClassFinancial }},
+		{&p.refund, f.Refund, "payments: refund", func(m MTI) bool { return (m.IsAdvice() || m.IsRequest()) && m.Class() <= ClassFinancial }},
 		{&p.sale, f.Sale, "payments: sale", func(m MTI) bool { return m.IsRequest() && m.Class() == ClassFinancial }},
+		{&p.upload, f.Upload, "payments: upload", func(m MTI) bool { return m.IsAdvice() && m.Class() == ClassFile }},
+		{&p.totals, f.Reconciliation, "payments: reconciliation", func(m MTI) bool { return (m.IsAdvice() || m.IsRequest()) && m.Class() == ClassReconciliation }},
 		{&p.completion, f.Completion, "payments: completion", func(m MTI) bool { return m.IsRequest() && m.Class() == ClassFinancial }},
 	} {
 		if want.mti == "" {
@@ -30,9 +32,15 @@ func compileOperations(d *Dialect, f *paymentsFile) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", want.what, err)
 		}
-		if *want.into = d.message(mti); *want.into == nil || !want.fits(mti) || mti.Class() > ClassFinancial {
+		if *want.into = d.message(mti); *want.into == nil || !want.fits(mti) {
 			return fmt.Errorf("%s: %s is not under messages, or cannot be one: %w", want.what, want.mti, ErrDialect)
 		}
+	}
+	if (p.upload == nil) != (p.totals == nil) {
+		return fmt.Errorf("payments: upload and reconciliation belong together: %w", ErrDialect)
+	}
+	if err := p.totals.saysTotals(); err != nil {
+		return err
 	}
 	return p.completion.namesOriginal()
 }
@@ -60,6 +68,10 @@ func (m *message) namesOriginal() error {
 // CaptureMTI is the type of the advice that captures; 0 where the acquirer
 // takes none, and captures reach it in a file.
 func (d *Dialect) CaptureMTI() MTI { return typeOf(d.payments.capture) }
+
+// UploadMTI is the type of the advice that carries a line of a batch upload; 0
+// where the acquirer takes none.
+func (d *Dialect) UploadMTI() MTI { return typeOf(d.payments.upload) }
 
 // SaleMTI is the type of the one message that authorizes and captures; 0 where
 // the link is no single-message one.

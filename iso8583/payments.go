@@ -16,6 +16,8 @@ type payments struct {
 	reversal      *message
 	capture       *message // nil: none
 	refund        *message // nil: none
+	upload        *message // nil: none
+	totals        *message // nil: none; of an upload
 	sale          *message // nil: none, and the link is not a single-message one
 	completion    *message // nil: none
 	refundFinal   bool

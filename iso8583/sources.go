@@ -68,6 +68,12 @@ const (
 	sourceBanknetTrace
 	sourceChip
 	sourcePANSequence
+	sourceBatchNumber
+	sourceDebits
+	sourceDebitAmount
+	sourceCredits
+	sourceCreditAmount
+	sourceNetAmount
 	sourceNone
 )
 
@@ -84,6 +90,8 @@ var sourceNames = map[string]source{
 	"original_data_56": sourceOriginalData56, "original_data_56_century": sourceOriginalData56Century, "replaced_amounts": sourceReplacedAmounts,
 	"replacement": sourceReplacement, "actual_amount": sourceActualAmount, "processing": sourceProcessing, "network_function": sourceNetworkFunction, "network_code": sourceNetworkCode, "mac": sourceMACZeros,
 	"banknet_trace": sourceBanknetTrace, "chip": sourceChip, "pan_sequence": sourcePANSequence,
+	"batch_number": sourceBatchNumber, "debits": sourceDebits, "debit_amount": sourceDebitAmount, "credits": sourceCredits, "credit_amount": sourceCreditAmount,
+	"net_amount": sourceNetAmount,
 }
 
 // selectorNames is read-only: what a choice may go by.

@@ -118,9 +118,9 @@ func CheckOperation(o *payment.Operation) error {
 		return fmt.Errorf("%w: %s of nothing", ErrInvalid, o.Kind)
 	case o.Amount.Value < 0 || o.Amount.Value > payment.MaxAmount:
 		return fmt.Errorf("%w: amount %d", ErrInvalid, o.Amount.Value)
-	case (o.Means > payment.MeansFile || o.Means == payment.MeansNone) && o.Kind != payment.OpCorrection:
+	case (o.Means > payment.MeansFile && o.Means != payment.MeansUpload || o.Means == payment.MeansNone) && o.Kind != payment.OpCorrection:
 		return fmt.Errorf("%w: %s by %s", ErrInvalid, o.Kind, o.Means)
-	case (o.Means == payment.MeansAdvice || o.Means == payment.MeansOnline) && o.MTI == 0:
+	case (o.Means == payment.MeansAdvice || o.Means == payment.MeansOnline || o.Means == payment.MeansUpload) && o.MTI == 0:
 		return fmt.Errorf("%w: %s without a message", ErrInvalid, o.Kind)
 	}
 	for _, n := range [...]int{len(o.Merchant), len(o.Gateway), len(o.Key), len(o.Text)} {

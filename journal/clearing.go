@@ -2,13 +2,14 @@ package journal
 
 import "authswitch/payment"
 
-// Captures and refunds that reach an acquirer in a file are lines of its link's
-// open batch from the command that accepts them. A cut-over closes the batch;
-// nothing enters or leaves it after that, so that its file is the same whoever
-// writes it, and each line stands in one file for ever.
+// Captures and refunds that reach an acquirer in a file, or in a batch upload, are
+// lines of its link's open batch from the command that accepts them. A cut-over
+// closes the batch; nothing enters or leaves it after that, so that its file is the
+// same whoever writes it, and each line stands in one file for ever.
 
 const (
 	clearingVersion = 1
+	uploadVersion   = 2 // of a batch that is uploaded
 	cutOverVersion  = 1
 	// MaxSettle is how many lines one KindFileSettle command takes.
 	MaxSettle = 256
@@ -21,7 +22,11 @@ type clearingHead struct {
 }
 
 func appendClearingBatch(b []byte, x *payment.ClearingBatch) []byte {
-	b = append(b, clearingVersion, byte(x.State))
+	version := byte(clearingVersion)
+	if x.Means == payment.MeansUpload {
+		version = uploadVersion
+	}
+	b = append(b, version, byte(x.State))
 	b = put64(b, x.Number)
 	b = put32(b, x.Lines)
 	b = put32(b, x.Next)
@@ -31,11 +36,28 @@ func appendClearingBatch(b []byte, x *payment.ClearingBatch) []byte {
 	b = putTime(b, x.WrittenAt)
 	b = putText(b, x.Node)
 	b = append(b, x.SHA256[:]...)
-	return put64(b, x.Bytes)
+	b = put64(b, x.Bytes)
+	if version == clearingVersion {
+		return b
+	}
+	u := &x.Upload
+	b = put32(b, u.Over)
+	b = put16(put16(put16(b, u.Group), u.Unbalanced), u.Tries)
+	b = put32(put32(b, uint32(u.STAN)), uint32(u.Transmitted))
+	b = putTime(b, u.Due)
+	return append(b, u.Code[:]...)
 }
 
 func readClearingBatch(c *cursor, x *payment.ClearingBatch) {
-	c.version(clearingVersion)
+	version := c.u8()
+	switch version {
+	case clearingVersion:
+		x.Means = payment.MeansFile
+	case uploadVersion:
+		x.Means = payment.MeansUpload
+	default:
+		c.broken = true
+	}
 	x.State = payment.ClearingState(c.u8())
 	x.Number = c.u64()
 	x.Lines, x.Next, x.Settled = c.u32(), c.u32(), c.u32()
@@ -45,6 +67,16 @@ func readClearingBatch(c *cursor, x *payment.ClearingBatch) {
 	x.Node = payment.NodeID(c.text())
 	c.copy(x.SHA256[:])
 	x.Bytes = c.u64()
+	x.Upload = payment.Upload{}
+	if version != uploadVersion {
+		return
+	}
+	u := &x.Upload
+	u.Over = c.u32()
+	u.Group, u.Unbalanced, u.Tries = c.u16(), c.u16(), c.u16()
+	u.STAN, u.Transmitted = payment.STAN(c.u32()), payment.Transmitted(c.u32())
+	u.Due = c.time()
+	c.copy(u.Code[:])
 }
 
 func (m *Machine) applyClearing(kind Kind, c *cursor, r *Result) error {
@@ -53,18 +85,25 @@ func (m *Machine) applyClearing(kind Kind, c *cursor, r *Result) error {
 		return m.applyCutOver(c, r)
 	case KindFiled:
 		return m.applyFiled(c, r)
+	case KindUpload:
+		return m.applyUpload(c, r)
+	case KindTotals:
+		return m.applyTotals(c, r)
+	case KindAgreed:
+		return m.applyAgreed(c, r)
 	default:
 		return m.applyFileSettle(c, r)
 	}
 }
 
-// clearing reads a link's head; a link that never had one starts with batch 1.
-func (m *Machine) clearing(link string) (h clearingHead) {
-	m.keyA = appendClearingBatchKey(m.keyA[:0], link, 0)
+// clearing reads the head of a link's series; one that never had any starts with
+// batch 1.
+func (m *Machine) clearing(means payment.OperationMeans, link string) (h clearingHead) {
+	m.keyA = appendClearingBatchKey(m.keyA[:0], means, link, 0)
 	value, found := m.view.get(m.value[:0], m.keyA)
 	m.value = value
 	if !found {
-		h.open = payment.ClearingBatch{Number: 1, State: payment.ClearingOpen, Next: 1}
+		h.open = payment.ClearingBatch{Means: means, Number: 1, State: payment.ClearingOpen, Next: 1}
 		return h
 	}
 	c := cursor{b: value}
@@ -75,14 +114,14 @@ func (m *Machine) clearing(link string) (h clearingHead) {
 }
 
 func (m *Machine) setClearing(link string, h *clearingHead) {
-	m.keyA = appendClearingBatchKey(m.keyA[:0], link, 0)
+	m.keyA = appendClearingBatchKey(m.keyA[:0], h.open.Means, link, 0)
 	m.value = appendClearingBatch(putTime(m.value[:0], h.at), &h.open)
 	m.view.writes.set(m.keyA, m.value)
 }
 
 // clearingBatch reads a batch that is closed.
-func (m *Machine) clearingBatch(link string, number uint64, x *payment.ClearingBatch) bool {
-	m.keyA = appendClearingBatchKey(m.keyA[:0], link, number)
+func (m *Machine) clearingBatch(means payment.OperationMeans, link string, number uint64, x *payment.ClearingBatch) bool {
+	m.keyA = appendClearingBatchKey(m.keyA[:0], means, link, number)
 	value, found := m.view.get(m.value[:0], m.keyA)
 	m.value = value
 	if !found {
@@ -95,7 +134,7 @@ func (m *Machine) clearingBatch(link string, number uint64, x *payment.ClearingB
 }
 
 func (m *Machine) setClearingBatch(link string, x *payment.ClearingBatch) {
-	m.keyA = appendClearingBatchKey(m.keyA[:0], link, x.Number)
+	m.keyA = appendClearingBatchKey(m.keyA[:0], x.Means, link, x.Number)
 	m.value = appendClearingBatch(m.value[:0], x)
 	m.view.writes.set(m.keyA, m.value)
 }
@@ -105,12 +144,12 @@ func (m *Machine) setClearingBatch(link string, x *payment.ClearingBatch) {
 // written, and counted like everything that is.
 func (m *Machine) file(l *life, op *payment.Operation) {
 	link := string(op.Link)
-	h := m.clearing(link)
+	h := m.clearing(op.Means, link)
 	op.State, op.File, op.FileLine = payment.OperationOwed, h.open.Number, h.open.Next
 	h.open.Next++
 	h.open.Lines++
 	m.setClearing(link, &h)
-	m.keyA = appendClearingKey(m.keyA[:0], link, op.File, op.FileLine)
+	m.keyA = appendClearingKey(m.keyA[:0], op.Means, link, op.File, op.FileLine)
 	m.view.writes.set(m.keyA, op.ID[:])
 	m.writeOperation(l, op)
 }
@@ -118,13 +157,13 @@ func (m *Machine) file(l *life, op *payment.Operation) {
 // unfile takes a line out of a batch that is still open.
 func (m *Machine) unfile(op *payment.Operation) bool {
 	link := string(op.Link)
-	h := m.clearing(link)
+	h := m.clearing(op.Means, link)
 	if h.open.Number != op.File {
 		return false
 	}
 	h.open.Lines--
 	m.setClearing(link, &h)
-	m.keyA = appendClearingKey(m.keyA[:0], link, op.File, op.FileLine)
+	m.keyA = appendClearingKey(m.keyA[:0], op.Means, link, op.File, op.FileLine)
 	m.view.writes.delete(m.keyA)
 	return true
 }
@@ -132,10 +171,11 @@ func (m *Machine) unfile(op *payment.Operation) bool {
 // settledBefore says whether a capture was over before its link's last
 // cut-over: its acquirer settles it, and only a refund undoes it.
 func (m *Machine) settledBefore(capture *payment.Operation) bool {
-	h := m.clearing(string(capture.Link))
-	if capture.Means == payment.MeansFile {
+	if collected(capture) {
+		h := m.clearing(capture.Means, string(capture.Link))
 		return capture.File < h.open.Number
 	}
+	h := m.clearing(payment.MeansFile, string(capture.Link))
 	return capture.State == payment.OperationDone && capture.DecidedAt < h.at
 }
 
@@ -172,22 +212,30 @@ func (m *Machine) applyCutOver(c *cursor, r *Result) error {
 		r.Err = payment.ErrUnavailable
 		return nil
 	}
-	h := m.clearing(link)
+	h := m.clearing(payment.MeansFile, link)
 	if h.open.Number != number || h.at > 0 && m.now < h.at+apart {
 		return nil
 	}
+	m.closeBatch(link, &h, by)
+	if upload := m.clearing(payment.MeansUpload, link); upload.open.Lines > 0 {
+		m.closeBatch(link, &upload, by)
+	}
+	r.Count = 1
+	return nil
+}
+
+// closeBatch closes a series' open batch, where it has lines, and opens the next.
+func (m *Machine) closeBatch(link string, h *clearingHead, by string) {
 	h.at = m.now
 	if h.open.Lines > 0 {
 		closed := h.open
 		closed.State, closed.ClosedAt, closed.ClosedBy = payment.ClearingClosed, m.now, by
 		m.setClearingBatch(link, &closed)
-		m.keyA = appendClearingPendingKey(m.keyA[:0], link, closed.Number)
+		m.keyA = appendClearingPendingKey(m.keyA[:0], closed.Means, link, closed.Number)
 		m.view.writes.set(m.keyA, nil)
 	}
-	h.open = payment.ClearingBatch{Number: number + 1, State: payment.ClearingOpen, Next: 1}
-	m.setClearing(link, &h)
-	r.Count = 1
-	return nil
+	h.open = payment.ClearingBatch{Means: h.open.Means, Number: h.open.Number + 1, State: payment.ClearingOpen, Next: 1}
+	m.setClearing(link, h)
 }
 
 // AppendFiled writes a KindFiled command.
@@ -213,7 +261,7 @@ func (m *Machine) applyFiled(c *cursor, r *Result) error {
 		return err
 	}
 	var b payment.ClearingBatch
-	if !m.clearingBatch(string(x.Link), x.Number, &b) {
+	if !m.clearingBatch(payment.MeansFile, string(x.Link), x.Number, &b) {
 		r.Err = payment.ErrNotFound
 		return nil
 	}
@@ -244,7 +292,7 @@ func (m *Machine) applyFileSettle(c *cursor, r *Result) error {
 		return err
 	}
 	var b payment.ClearingBatch
-	if !m.clearingBatch(link, number, &b) {
+	if !m.clearingBatch(payment.MeansFile, link, number, &b) {
 		r.Err = payment.ErrNotFound
 		return nil
 	}
@@ -252,7 +300,7 @@ func (m *Machine) applyFileSettle(c *cursor, r *Result) error {
 		return nil
 	}
 	for ; b.Settled+1 < b.Next && r.Count < MaxSettle; b.Settled++ {
-		m.keyA = appendClearingKey(m.keyA[:0], link, number, b.Settled+1)
+		m.keyA = appendClearingKey(m.keyA[:0], payment.MeansFile, link, number, b.Settled+1)
 		value, found := m.view.get(m.value[:0], m.keyA)
 		m.value = value
 		if !found {
@@ -264,7 +312,7 @@ func (m *Machine) applyFileSettle(c *cursor, r *Result) error {
 	}
 	if b.Settled+1 == b.Next {
 		b.State = payment.ClearingSettled
-		m.keyA = appendClearingPendingKey(m.keyA[:0], link, number)
+		m.keyA = appendClearingPendingKey(m.keyA[:0], payment.MeansFile, link, number)
 		m.view.writes.delete(m.keyA)
 	}
 	m.setClearingBatch(link, &b)
@@ -290,26 +338,34 @@ func (m *Machine) fileDone(id payment.ID) {
 	m.setAccount(l, a)
 }
 
-// inFile says whether an operation is a line of a file that is not written yet.
-func inFile(op *payment.Operation) bool {
-	return op.Means == payment.MeansFile && op.State == payment.OperationOwed
+// collected says whether an operation is a line of a batch.
+func collected(op *payment.Operation) bool {
+	return op.Means == payment.MeansFile || op.Means == payment.MeansUpload
 }
 
-// waitsForFile says whether an operation's message must wait for a file: a
+// inFile says whether an operation is a line of a batch of which nothing has
+// left: its file is not written, or its message is not in the outbox.
+func inFile(op *payment.Operation) bool {
+	return collected(op) && op.State == payment.OperationOwed && op.Seq == 0
+}
+
+// waitsForFile says whether an operation's message must wait for a batch: a
 // refund leaves after its capture.
 func (m *Machine) waitsForFile(op *payment.Operation) bool {
 	var capture payment.Operation
-	return op.Kind == payment.OpRefund && !op.Parent.IsZero() && m.operation(op.Parent, &capture) && inFile(&capture)
+	return op.Kind == payment.OpRefund && !op.Parent.IsZero() && m.operation(op.Parent, &capture) &&
+		(inFile(&capture) || capture.Means == payment.MeansUpload && capture.State == payment.OperationWaiting)
 }
 
-// ReadOpenClearing reads a link's open batch, and when its last cut-over was.
-func ReadOpenClearing(r Reader, link payment.LinkName) (payment.ClearingBatch, payment.Instant, error) {
-	value, found, err := r.Get(nil, appendClearingBatchKey(nil, link, 0))
+// ReadOpenClearing reads the open batch of a link's series, and when its last
+// cut-over was.
+func ReadOpenClearing(r Reader, means payment.OperationMeans, link payment.LinkName) (payment.ClearingBatch, payment.Instant, error) {
+	value, found, err := r.Get(nil, appendClearingBatchKey(nil, means, link, 0))
 	if err != nil {
 		return payment.ClearingBatch{}, 0, err
 	}
 	if !found {
-		return payment.ClearingBatch{Link: link, Number: 1, State: payment.ClearingOpen, Next: 1}, 0, nil
+		return payment.ClearingBatch{Link: link, Means: means, Number: 1, State: payment.ClearingOpen, Next: 1}, 0, nil
 	}
 	var b payment.ClearingBatch
 	c := cursor{b: value}
@@ -320,8 +376,8 @@ func ReadOpenClearing(r Reader, link payment.LinkName) (payment.ClearingBatch, p
 }
 
 // ReadClearingBatch reads a batch that is closed.
-func ReadClearingBatch(r Reader, link payment.LinkName, number uint64) (payment.ClearingBatch, error) {
-	value, found, err := r.Get(nil, appendClearingBatchKey(nil, link, number))
+func ReadClearingBatch(r Reader, means payment.OperationMeans, link payment.LinkName, number uint64) (payment.ClearingBatch, error) {
+	value, found, err := r.Get(nil, appendClearingBatchKey(nil, means, link, number))
 	if err != nil {
 		return payment.ClearingBatch{}, err
 	}
@@ -335,10 +391,10 @@ func ReadClearingBatch(r Reader, link payment.LinkName, number uint64) (payment.
 	return b, c.end()
 }
 
-// ReadClearingBatches lists a link's closed batches, newest first.
-func ReadClearingBatches(r Reader, link payment.LinkName, limit int) (batches []payment.ClearingBatch, err error) {
+// ReadClearingBatches lists the closed batches of a link's series, newest first.
+func ReadClearingBatches(r Reader, means payment.OperationMeans, link payment.LinkName, limit int) (batches []payment.ClearingBatch, err error) {
 	var fault error
-	from := appendClearingBatchKey(nil, link, 1)
+	from := appendClearingBatchKey(nil, means, link, 1)
 	err = r.Scan(from, after(nil, from[:len(from)-8]), true, func(_, value []byte) bool {
 		var b payment.ClearingBatch
 		c := cursor{b: value}
@@ -356,13 +412,23 @@ func ReadClearingBatches(r Reader, link payment.LinkName, limit int) (batches []
 // ReadPendingClearing lists the batches that are closed and not settled, of all
 // links.
 func ReadPendingClearing(r Reader, limit int) (batches []payment.ClearingBatch, err error) {
+	for _, means := range [...]payment.OperationMeans{payment.MeansFile, payment.MeansUpload} {
+		if batches, err = readPending(r, means, limit, batches); err != nil {
+			return batches, err
+		}
+	}
+	return batches, nil
+}
+
+func readPending(r Reader, means payment.OperationMeans, limit int, batches []payment.ClearingBatch) ([]payment.ClearingBatch, error) {
 	var fault error
 	type name struct {
 		link   payment.LinkName
 		number uint64
 	}
 	var names []name
-	err = r.Scan([]byte{tableClearingPending}, []byte{tableClearingPending + 1}, false, func(key, _ []byte) bool {
+	table := tableOf(means, tableClearingPending, tableUploadPending)
+	err := r.Scan([]byte{table}, []byte{table + 1}, false, func(key, _ []byte) bool {
 		c := cursor{b: key[1:]}
 		names = append(names, name{payment.LinkName(c.text()), c.u64()})
 		fault = c.end()
@@ -373,18 +439,18 @@ func ReadPendingClearing(r Reader, limit int) (batches []payment.ClearingBatch, 
 	}
 	for i := 0; i < len(names) && err == nil; i++ {
 		var b payment.ClearingBatch
-		b, err = ReadClearingBatch(r, names[i].link, names[i].number)
+		b, err = ReadClearingBatch(r, means, names[i].link, names[i].number)
 		batches = append(batches, b)
 	}
 	return batches, err
 }
 
 // ReadClearingLines lists a batch's lines in their order, after the one named.
-func ReadClearingLines(r Reader, link payment.LinkName, number uint64, after uint32, limit int) (lines []payment.ClearingLine, err error) {
+func ReadClearingLines(r Reader, means payment.OperationMeans, link payment.LinkName, number uint64, after uint32, limit int) (lines []payment.ClearingLine, err error) {
 	var fault error
-	from := appendClearingKey(nil, link, number, after+1)
+	from := appendClearingKey(nil, means, link, number, after+1)
 	prefix := from[:len(from)-4]
-	err = r.Scan(from, appendClearingKey(nil, link, number+1, 0), false, func(key, value []byte) bool {
+	err = r.Scan(from, appendClearingKey(nil, means, link, number+1, 0), false, func(key, value []byte) bool {
 		k, v := cursor{b: key[len(prefix):]}, cursor{b: value}
 		lines = append(lines, payment.ClearingLine{Line: k.u32(), Operation: v.id()})
 		if fault = k.end(); fault == nil {

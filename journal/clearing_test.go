@@ -18,7 +18,7 @@ func (b *bench) cutOver(number uint64, apart payment.Instant) int {
 
 func (b *bench) lines(number uint64) []payment.ClearingLine {
 	b.t.Helper()
-	lines, err := ReadClearingLines(b.disk, "cb-a", number, 0, 1000)
+	lines, err := ReadClearingLines(b.disk, payment.MeansFile, "cb-a", number, 0, 1000)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestClearingBatch(t *testing.T) {
 	if pending, _ := ReadPendingClearing(b.disk, 10); len(pending) != 0 {
 		t.Errorf("still pending: %+v", pending)
 	}
-	closed, err := ReadClearingBatch(b.disk, "cb-a", 1)
+	closed, err := ReadClearingBatch(b.disk, payment.MeansFile, "cb-a", 1)
 	if err != nil || closed.State != payment.ClearingSettled || closed.Node != "n1" || closed.Bytes != 7 {
 		t.Errorf("%+v %v", closed, err)
 	}

@@ -30,6 +30,9 @@ const (
 	KindCutOver     Kind = 70 // a link's business day ends
 	KindFiled       Kind = 71 // a clearing batch's file is on a node's disk
 	KindFileSettle  Kind = 72 // the lines of a written file are done
+	KindUpload      Kind = 75 // lines of a closed batch go into the outbox
+	KindTotals      Kind = 76 // an attempt to send an upload's totals
+	KindAgreed      Kind = 77 // the answer to one
 	KindAbandon     Kind = 73 // the payment that was to charge a correction is not opened
 	KindCredit      Kind = 74 // a refund without a payment of this switch
 	KindWriteOff    Kind = 60 // an operator ends a payment's exceptions by hand
@@ -48,7 +51,7 @@ func (k Kind) String() string {
 	names := [...]string{
 		"", "session", "open", "next", "settle", "cancel", "late", "claim", "acknowledge", "lease", "sweep", "forget", "operate", "expire", "card", "card-reseal",
 		KindMerchant: "merchant", KindPaymentLink: "payment-link",
-		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindKeyMark: "key-mark", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release", KindVersion: "version", KindMarks: "marks", KindShare: "share",
+		KindKeyPut: "key-put", KindKeyAdvance: "key-advance", KindKeyRewrap: "key-rewrap", KindKeySweep: "key-sweep", KindKeyMark: "key-mark", KindWriteOff: "write-off", KindCutOver: "cut-over", KindFiled: "filed", KindFileSettle: "file-settle", KindUpload: "upload", KindTotals: "totals", KindAgreed: "agreed", KindAbandon: "abandon", KindCredit: "credit", KindEndSession: "end-session", KindForgetNode: "forget-node", KindRelease: "release", KindVersion: "version", KindMarks: "marks", KindShare: "share",
 	}
 	if int(k) >= len(names) || names[k] == "" {
 		return cmp.Or(batchKinds()[k], "unknown")

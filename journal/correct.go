@@ -91,7 +91,7 @@ func (m *Machine) refundParts(l *life, a *account, op *payment.Operation) (parts
 	take := func(owner payment.ID, of *account) {
 		var capture payment.Operation
 		for _, id := range slices.Backward(of.operations) {
-			if left == 0 || !m.operation(id, &capture) || capture.Kind != payment.OpCapture || capture.Undone() || op.MTI == 0 && capture.Means != payment.MeansFile {
+			if left == 0 || !m.operation(id, &capture) || capture.Kind != payment.OpCapture || capture.Undone() || op.MTI == 0 && !collected(&capture) {
 				continue
 			}
 			if n := min(left, capture.Amount.Value-capture.Refunded); n > 0 {

@@ -255,7 +255,7 @@ func (s *street) endDay() {
 }
 
 func (s *street) lines(day uint64) []payment.ClearingLine {
-	lines, err := ReadClearingLines(s.b.disk, "cb-a", day, 0, 1000)
+	lines, err := ReadClearingLines(s.b.disk, payment.MeansFile, "cb-a", day, 0, 1000)
 	if err != nil {
 		s.t.Fatal(err)
 	}

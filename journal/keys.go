@@ -32,6 +32,7 @@ import (
 //	C | link | batch | line        lines of clearing batches: the operation
 //	D | link | batch               clearing batches that are closed; batch 0: the open one, and the last cut-over
 //	E | link | batch               batches that are closed and not settled; no value
+//	F G H                          the same three of batch uploads
 //	m                              applied index, entry time, oldest open payment, last session
 const (
 	tableLines     = 'j'
@@ -60,18 +61,30 @@ const (
 	tableClearingLines    = 'C'
 	tableClearingBatches  = 'D'
 	tableClearingPending  = 'E'
+	tableUploadLines      = 'F'
+	tableUploadBatches    = 'G'
+	tableUploadPending    = 'H'
 )
 
-func appendClearingKey[T ~string | ~[]byte](b []byte, link T, batch uint64, line uint32) []byte {
-	return put32(put64(putText(append(b, tableClearingLines), link), batch), line)
+// The batches of a link stand in two series: those that go in files, and those
+// that are uploaded.
+func tableOf(means payment.OperationMeans, file, upload byte) byte {
+	if means == payment.MeansUpload {
+		return upload
+	}
+	return file
 }
 
-func appendClearingBatchKey[T ~string | ~[]byte](b []byte, link T, batch uint64) []byte {
-	return put64(putText(append(b, tableClearingBatches), link), batch)
+func appendClearingKey[T ~string | ~[]byte](b []byte, means payment.OperationMeans, link T, batch uint64, line uint32) []byte {
+	return put32(put64(putText(append(b, tableOf(means, tableClearingLines, tableUploadLines)), link), batch), line)
 }
 
-func appendClearingPendingKey[T ~string | ~[]byte](b []byte, link T, batch uint64) []byte {
-	return put64(putText(append(b, tableClearingPending), link), batch)
+func appendClearingBatchKey[T ~string | ~[]byte](b []byte, means payment.OperationMeans, link T, batch uint64) []byte {
+	return put64(putText(append(b, tableOf(means, tableClearingBatches, tableUploadBatches)), link), batch)
+}
+
+func appendClearingPendingKey[T ~string | ~[]byte](b []byte, means payment.OperationMeans, link T, batch uint64) []byte {
+	return put64(putText(append(b, tableOf(means, tableClearingPending, tableUploadPending)), link), batch)
 }
 
 func appendLineKey(b []byte, id payment.ID, line uint32) []byte {

@@ -160,7 +160,7 @@ func (m *Machine) command(kind Kind, body []byte, r *Result) error {
 		return m.applyCardReseal(&c, r)
 	case KindWriteOff:
 		return m.applyWriteOff(&c, r)
-	case KindCutOver, KindFiled, KindFileSettle:
+	case KindCutOver, KindFiled, KindFileSettle, KindUpload, KindTotals, KindAgreed:
 		return m.applyClearing(kind, &c, r)
 	case KindMerchant:
 		return m.applyMerchant(&c, r)

@@ -170,6 +170,9 @@ func (m *Machine) writeOperation(l *life, o *payment.Operation) {
 	if o.State.Over() && o.DecidedAt == 0 {
 		o.DecidedAt = m.now
 		m.decided = append(m.decided, o.ID)
+		if o.Means == payment.MeansUpload && o.State != payment.OperationWithdrawn {
+			m.uploadOver(o)
+		}
 	}
 	m.tally(o)
 	m.body = appendOperation(m.body[:0], o)

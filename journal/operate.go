@@ -164,7 +164,7 @@ func (m *Machine) refusalOfVoid(op, parent *payment.Operation) payment.Operation
 	if why := refusalOfUndoing(parent); why != payment.NotRefused {
 		return why
 	}
-	if op.MTI == 0 && parent.Means != payment.MeansFile && m.settledBefore(parent) {
+	if op.MTI == 0 && !collected(parent) && m.settledBefore(parent) {
 		return payment.RefusedSettled
 	}
 	return payment.NotRefused
@@ -174,6 +174,8 @@ func (m *Machine) refusalOfVoid(op, parent *payment.Operation) payment.Operation
 func asRefund(op, parent *payment.Operation) {
 	op.Kind = payment.OpRefund
 	switch {
+	case op.MTI == 0 && parent.Means == payment.MeansUpload:
+		op.Means, op.MTI = payment.MeansUpload, parent.MTI
 	case op.MTI == 0:
 		op.Means = payment.MeansFile
 	case op.MTI>>4&0xF == 2:
@@ -271,6 +273,8 @@ func (m *Machine) withdraw(l *life, a *account, capture *payment.Operation) bool
 		if !m.unfile(capture) {
 			return false
 		}
+	case collected(capture):
+		return false // its batch is closed: it is the acquirer's
 	case capture.State == payment.OperationWaiting:
 		a.remove(capture.ID)
 	case capture.State == payment.OperationOwed && a.current == capture.ID:
@@ -305,7 +309,7 @@ func (m *Machine) enqueue(l *life, a *account, op *payment.Operation) {
 	case op.Means == payment.MeansNone, op.Means == payment.MeansSale:
 		op.State = payment.OperationDone
 		m.writeOperation(l, op)
-	case op.Means == payment.MeansFile:
+	case collected(op):
 		m.file(l, op)
 	case a.current.IsZero() && !m.waitsForFile(op):
 		m.dispatch(l, a, op, m.now)
@@ -363,6 +367,9 @@ func (m *Machine) dispatch(l *life, a *account, op *payment.Operation, due payme
 		Link: op.Link, ID: l.id, Attempt: l.attempt, Reason: op.Reason, Approved: l.state != payment.StateRefundOnly, ApprovalCode: l.approval,
 		Operation: op.ID, Kind: op.Kind, Means: op.Means, MTI: op.MTI, Amount: op.Amount,
 	}}
+	if op.Means == payment.MeansUpload {
+		o.File = op.File
+	}
 	switch op.Kind {
 	case payment.OpRelease:
 		o.Amount, o.Remains = l.amount, m.remains(a)

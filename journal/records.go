@@ -27,6 +27,8 @@ const (
 	// An operation's message has more to say than the reversal of an
 	// authorization, which keeps the shorter form.
 	owedOperationVersion = 2
+	// The message of a batch upload's line says of which batch.
+	owedUploadVersion = 3
 )
 
 // appendIntent writes an intent. What Apply needs of it stands first, so that
@@ -343,6 +345,9 @@ func appendOwed(b []byte, o *payment.Owed, by claim) []byte {
 	if !o.Operation.IsZero() {
 		version = owedOperationVersion
 	}
+	if o.File != 0 {
+		version = owedUploadVersion
+	}
 	b = append(b, version)
 	b = put64(b, o.Seq)
 	b = append(b, o.ID[:]...)
@@ -370,12 +375,16 @@ func appendOwed(b []byte, o *payment.Owed, by claim) []byte {
 	b = put64(b, uint64(o.Remains))
 	b = put16(b, o.Original.MTI)
 	b = put32(b, uint32(o.Original.STAN))
-	return put32(b, uint32(o.Original.Transmitted))
+	b = put32(b, uint32(o.Original.Transmitted))
+	if version == owedUploadVersion {
+		b = put64(b, o.File)
+	}
+	return b
 }
 
 func readOwed(c *cursor, o *payment.Owed) (by claim) {
 	version := c.u8()
-	if version != owedVersion && version != owedOperationVersion {
+	if version < owedVersion || version > owedUploadVersion {
 		c.broken = true
 	}
 	o.Seq = c.u64()
@@ -405,5 +414,8 @@ func readOwed(c *cursor, o *payment.Owed) (by claim) {
 	o.Amount = c.amount()
 	o.Remains = int64(c.u64())
 	o.Original = payment.Message{MTI: c.u16(), STAN: payment.STAN(c.u32()), Transmitted: payment.Transmitted(c.u32())}
+	if o.File = 0; version == owedUploadVersion {
+		o.File = c.u64()
+	}
 	return by
 }

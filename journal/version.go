@@ -3,6 +3,8 @@ package journal
 import (
 	"errors"
 	"fmt"
+
+	"authswitch/payment"
 )
 
 // Version says which commands a cluster's journal may hold, and which rules
@@ -20,12 +22,14 @@ const (
 	// FirstVersion is that of a journal that says nothing about it.
 	FirstVersion Version = 1
 	// NewestVersion is what this program can apply.
-	NewestVersion = versionShares
+	NewestVersion = versionUploads
 	// versionMarks brings the version itself, the members' marks, and a fence
 	// that holds operations and schedules, too.
 	versionMarks Version = 2
 	// versionShares brings the nodes' shares of a link's connections.
 	versionShares Version = 3
+	// versionUploads brings captures by batch upload, and their totals.
+	versionUploads Version = 4
 )
 
 // ErrNewer means that bytes were written by a newer program: this one may not
@@ -34,14 +38,37 @@ var ErrNewer = errors.New("written by a newer program than this one")
 
 // Needs is the version that a cluster must have before a command may be
 // proposed to it.
-func Needs(kind Kind, _ []byte) Version {
+func Needs(kind Kind, body []byte) Version {
 	switch kind {
 	case KindMarks:
 		return versionMarks
 	case KindShare:
 		return versionShares
+	case KindUpload, KindTotals, KindAgreed:
+		return versionUploads
+	case KindOpen, KindNext, KindOperate:
+		if uploads(kind, body) {
+			return versionUploads
+		}
 	}
 	return FirstVersion // KindVersion, too: who proposes it has asked every member
+}
+
+// uploads says whether a command is about a capture, or a refund, by batch upload.
+func uploads(kind Kind, body []byte) bool {
+	c := cursor{b: body}
+	if kind == KindOperate {
+		var o payment.Operation
+		readOperation(&c, &o)
+		return o.Means == payment.MeansUpload
+	}
+	if kind == KindNext {
+		var o payment.Outcome
+		readOutcome(&c, &o)
+	}
+	var h intentHead
+	h.read(&c)
+	return h.capture.Means == payment.MeansUpload
 }
 
 // Version is the state's.

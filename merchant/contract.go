@@ -38,8 +38,8 @@ type ContractConfig struct {
 	PartialApproval bool               `yaml:"partial_approval" json:"partial_approval,omitempty"`
 	CaptureWithin   Duration           `yaml:"capture_within" json:"capture_within,omitempty"` // then what was not captured is reversed; 0: never
 
-	// CaptureBy is how captures reach the acquirer: advice, or file. Empty: an
-	// advice where every link's dialect has one, else a clearing file.
+	// CaptureBy is how captures reach the acquirer: advice, file or batch_upload.
+	// Empty: an advice where every link's dialect has one, else a clearing file.
 	CaptureBy   string `yaml:"capture_by,omitempty" json:"capture_by,omitempty"`
 	FreeRefunds bool   `yaml:"unreferenced_refunds,omitempty" json:"unreferenced_refunds,omitempty"` // refunds that name no payment of this switch
 
@@ -138,11 +138,8 @@ func (c *ContractConfig) read(m payment.MerchantID, place int) (routing.Contract
 		PartialApproval: c.PartialApproval, CaptureWithin: time.Duration(c.CaptureWithin), FreeRefunds: c.FreeRefunds,
 	}
 	by, known := routing.ParseCaptureBy(c.CaptureBy)
-	switch {
-	case !known:
+	if !known {
 		f.add("/capture_by", "invalid_value", "capture_by: %q is neither advice, file nor batch_upload", c.CaptureBy)
-	case by == routing.CaptureByBatchUpload:
-		f.add("/capture_by", "invalid_value", "capture_by: batch_upload is not built: no dialect describes its messages; take advice or file")
 	}
 	r.CaptureBy = by
 	if r.Scheme == payment.NoScheme {

@@ -42,7 +42,7 @@ func TestNames(t *testing.T) {
 		{"key state", namesOf(KeyState.String, "invalid"), "[absent pending active decrypt-only retired destroyed]"},
 		{"operation", namesOf(OperationKind.String, "invalid"), "[ capture refund increment release void correction]"},
 		{"operation state", namesOf(OperationState.String, "invalid"), "[none waiting owed reversing exception done declined failed withdrawn undone]"},
-		{"means", namesOf(OperationMeans.String, "invalid"), "[none advice online reversal file sale payment]"},
+		{"means", namesOf(OperationMeans.String, "invalid"), "[none advice online reversal file sale payment upload]"},
 		{"operation refusal", namesOf(OperationRefusal.String, "invalid"), "[ not_found not_approved amount_too_large nothing_left currency_mismatch captures_over capture_reversed capture_refunded too_many_operations whole not_captured no_difference no_stored_card capture_settled]"},
 		{"refusal", namesOf(func(k RefusalKind) string { return (k + 1).String() }, "unknown"), "[invalid key_conflict running no_route overloaded pending barred security missing whole]"},
 	} {

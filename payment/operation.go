@@ -99,10 +99,11 @@ const (
 	MeansFile                           // a line of the link's next clearing file
 	MeansSale                           // the authorization itself was the financial message
 	MeansPayment                        // a payment of its own, linked to this one
+	MeansUpload                         // an advice of the link's next batch upload, sent once its day is over
 	operationMeans
 )
 
-var operationMeansNames = [operationMeans]string{"none", "advice", "online", "reversal", "file", "sale", "payment"}
+var operationMeansNames = [operationMeans]string{"none", "advice", "online", "reversal", "file", "sale", "payment", "upload"}
 
 // String is the name in API and logs.
 func (m OperationMeans) String() string {
@@ -151,7 +152,7 @@ type Operation struct {
 	Batch       ID      // of a refund that is a batch's line
 	Line        uint32
 	Tallied     OperationState // as which its batch counts it
-	File        uint64         // of MeansFile: the clearing batch of its link, from 1
+	File        uint64         // of MeansFile and MeansUpload: the clearing batch of its link, from 1
 	FileLine    uint32         // in it, in the order of acceptance
 }
 

@@ -207,6 +207,7 @@ type Owed struct {
 	Amount    Amount  // that travels in DE 4
 	Remains   int64   // of a partial reversal: what DE 95 says is still held
 	Original  Message // that a reversal names; zero: the payment's authorization
+	File      uint64  // of MeansUpload: the number of the batch that it is a line of
 }
 
 // IsReversal says whether a reversal is owed, of whatever.

@@ -15,10 +15,11 @@ const (
 	captured
 	refunded
 	unknownOriginal
+	reconciled // totals were compared: response code 00 or 95
 )
 
 // decisionNames are the ledger's words, read-only.
-var decisionNames = [...]string{"", "approved", "declined", "silent", "reversed", "captured", "refunded", "unknown_original"}
+var decisionNames = [...]string{"", "approved", "declined", "silent", "reversed", "captured", "refunded", "unknown_original", "reconciled"}
 
 func (d decision) String() string { return decisionNames[d] }
 

@@ -20,6 +20,7 @@ type book struct {
 	requests map[requestKey]request
 	advices  map[adviceKey]advice
 	payments map[paymentKey]requestKey // the approved request that an increment adds to
+	uploads  map[uploadKey]totals      // what batch uploads come to
 }
 
 // requestKey is what DE 90 (or 56) says of an original, with DE 41.
@@ -64,7 +65,7 @@ type adviceKey struct {
 }
 
 func newBook(most int, remember bool) *book {
-	return &book{max: most, remember: remember, parties: map[string]uint32{}, requests: map[requestKey]request{}, advices: map[adviceKey]advice{}, payments: map[paymentKey]requestKey{}}
+	return &book{max: most, remember: remember, parties: map[string]uint32{}, requests: map[requestKey]request{}, advices: map[adviceKey]advice{}, payments: map[paymentKey]requestKey{}, uploads: map[uploadKey]totals{}}
 }
 
 func (b *book) full() bool { return len(b.requests)+len(b.advices) >= b.max }
@@ -185,6 +186,9 @@ func (r *replayer) line(text []byte) error {
 	if copy(mti[:], v.GetStringBytes("mti")) != 4 || what == undecided {
 		return errLine
 	}
+	if what == reconciled {
+		return nil
+	}
 	party := r.book.party(v.GetStringBytes("acquirer"), v.GetStringBytes("terminal"))
 	stan, _ := number(v.GetStringBytes("stan"))
 	transmitted, _ := number(v.GetStringBytes("transmitted"))
@@ -196,6 +200,12 @@ func (r *replayer) line(text []byte) error {
 		k := adviceKey{stan: stan, party: party, mti: mtiNumber(mti)}
 		copy(k.rrn[:], v.GetStringBytes("rrn"))
 		r.book.advices[k] = advice{amount: v.GetInt64("amount"), transmitted: uint32(transmitted)}
+		if batch := v.GetStringBytes("batch"); len(batch) > 0 {
+			u := uploadKey{party: party}
+			copy(u.batch[:], batch)
+			copy(u.currency[:], v.GetStringBytes("currency"))
+			r.book.upload(u, what, v.GetInt64("amount"))
+		}
 		return nil
 	}
 	if what == reversed || what == unknownOriginal {

@@ -21,7 +21,7 @@ func (c *conn) compose(m *message, r *ruling) *message {
 	}
 	a.put(39, c.text(r.code))
 	if m.class() == '5' {
-		a.put(66, c.text("1")) // in balance
+		a.put(66, c.text(settlement(c.host, r)))
 	}
 	if r.amount != 0 {
 		c.putAmount(a, r.amount)

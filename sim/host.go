@@ -148,6 +148,9 @@ func (h *host) write(m *message, f *facts, amount int64, d decision, code string
 		at: h.now(), mti: m.mti, stan: m.values[11], rrn: trimRight(m.values[37]), transmitted: f.transmitted, local: f.local,
 		acquirer: f.acquirer, terminal: f.terminal, amount: amount, currency: f.currency, card: f.card, decision: d, code: code, original: original,
 	}
+	if m.class() == '3' || m.class() == '5' {
+		l.batch = m.values[60]
+	}
 	h.text = l.appendTo(h.text[:0])
 	return h.ledger.append(h.text)
 }
@@ -293,8 +296,11 @@ func (h *host) advise(m *message, f *facts) ruling {
 			r.delivery, _ = deliveryNamed(cue.fault.Fault)
 		}
 	}
-	if m.class() == '5' || m.class() == '3' {
-		return r
+	if m.class() == '5' {
+		return h.reconcile(m, f, r)
+	}
+	if m.class() == '3' && !m.has(4) {
+		return r // of no payment
 	}
 	k := adviceOf(m, f.party)
 	if _, known := h.book.advices[k]; known {
@@ -317,6 +323,9 @@ func (h *host) advise(m *message, f *facts) ruling {
 	}
 	transmitted, _ := number(f.transmitted)
 	h.book.advices[k] = advice{amount: f.amount, transmitted: uint32(transmitted)}
+	if m.class() == '3' {
+		h.book.upload(uploadOf(m, f, f.currency), what, f.amount)
+	}
 	r.line = h.write(m, f, f.amount, what, r.code, o)
 	return r
 }

@@ -142,6 +142,7 @@ type line struct {
 	card                         []byte // in clear; masked as it is written
 	decision                     decision
 	code                         string
+	batch                        []byte // DE 60, only of a batch upload and its totals
 	original                     *named
 }
 
@@ -175,6 +176,9 @@ func (l *line) appendTo(b []byte) []byte {
 	b = append(b, decisionNames[l.decision]...)
 	b = append(b, `","response_code":"`...)
 	b = append(b, l.code...)
+	if len(l.batch) > 0 {
+		b = appendText(b, `","batch":"`, l.batch)
+	}
 	if o := l.original; o != nil {
 		b = appendText(b, `","original":{"mti":"`, o.mti[:])
 		b = appendText(b, `","stan":"`, o.stan)

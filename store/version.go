@@ -96,6 +96,9 @@ func (s *Store) version() journal.Version { return journal.Version(s.replica.ver
 
 // allows refuses a command that a member could not apply.
 func (s *Store) allows(kind journal.Kind, body []byte) error {
+	if s.version() >= journal.NewestVersion {
+		return nil // everything: nothing has to be read to know
+	}
 	if needed := journal.Needs(kind, body); needed > s.version() {
 		return fmt.Errorf("%w: %s needs the cluster at version %d, and it is at %d", payment.ErrUnavailable, kind, needed, s.version())
 	}

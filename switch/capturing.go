@@ -21,8 +21,14 @@ func capturing(a *payment.Authorization, l *lane, c *routing.Contract, i *paymen
 		}
 		return nil
 	}
-	if c.CaptureBy == routing.CaptureByFile {
+	switch c.CaptureBy {
+	case routing.CaptureByFile:
 		k.Means = payment.MeansFile
+	case routing.CaptureByBatchUpload:
+		if d.UploadMTI() == 0 {
+			return refusalOfUpload()
+		}
+		k.Means, k.MTI = payment.MeansUpload, uint16(d.UploadMTI())
 	}
 	if a.Capture == payment.CaptureManual {
 		if k.Means == payment.MeansNone && capturesNothing(d) {
@@ -33,7 +39,7 @@ func capturing(a *payment.Authorization, l *lane, c *routing.Contract, i *paymen
 	k.Within = 0
 	switch {
 	case d.SaleMTI() != 0: // one message, and nothing is captured afterwards
-		k.Means, i.MTI = payment.MeansSale, uint16(d.SaleMTI())
+		k.Means, k.MTI, i.MTI = payment.MeansSale, 0, uint16(d.SaleMTI())
 	case k.Means == payment.MeansNone:
 		k.Means, k.MTI, _ = meansOf(payment.OpCapture, d)
 	}
@@ -65,6 +71,13 @@ func refusalOfCaptureMode() error {
 	return &payment.Refusal{
 		Kind: payment.RefusedInvalid, Pointer: "/capture", Code: "capture_mode_not_supported",
 		Detail: "the acquirer's link takes single messages only: it cannot capture later what is authorized now; nothing was sent",
+	}
+}
+
+func refusalOfUpload() error {
+	return &payment.Refusal{
+		Kind: payment.RefusedInvalid, Pointer: "/capture", Code: "capture_mode_not_supported",
+		Detail: "the contract captures by batch upload, and the acquirer's link has no message for it; nothing was sent",
 	}
 }
 

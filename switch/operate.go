@@ -88,6 +88,8 @@ func (s *Switch) shape(o *payment.Operation) error {
 		o.Means, o.MTI = p.Intent.Capture.Means, p.Intent.Capture.MTI
 	case o.Means == payment.MeansNone && o.Kind == payment.OpRefund && capture.Means == payment.MeansFile:
 		o.Means = payment.MeansFile
+	case o.Means == payment.MeansNone && o.Kind == payment.OpRefund && capture.Means == payment.MeansUpload:
+		o.Means, o.MTI = payment.MeansUpload, capture.MTI
 	case o.Means == payment.MeansNone:
 		return refusalOfMeans(o.Kind)
 	}

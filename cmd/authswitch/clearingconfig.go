@@ -14,7 +14,7 @@ import (
 // cannot be done is refused here, never recorded as done.
 func (c *Config) captureFaults() []error {
 	var faults []error
-	advises := map[payment.LinkName]bool{}
+	advises, uploads := map[payment.LinkName]bool{}, map[payment.LinkName]bool{}
 	for i := range c.Links {
 		l := &c.Links[i]
 		if _, err := cutOverOf(l); err != nil {
@@ -22,18 +22,23 @@ func (c *Config) captureFaults() []error {
 		}
 		// A dialect that cannot be loaded is reported with its link.
 		if d, err := iso8583.Load(dialects.FS, string(l.Dialect)); err == nil {
-			advises[l.Name] = d.CaptureMTI() != 0
+			advises[l.Name], uploads[l.Name] = d.CaptureMTI() != 0, d.UploadMTI() != 0
 		}
 	}
 	for i := range c.Merchants {
 		m := &c.Merchants[i]
 		for _, contract := range m.Contracts {
-			if by, _ := routing.ParseCaptureBy(contract.CaptureBy); by != routing.CaptureByAdvice {
+			takes, message, instead := advises, "no capture message", "file"
+			switch by, _ := routing.ParseCaptureBy(contract.CaptureBy); by {
+			case routing.CaptureByAdvice:
+			case routing.CaptureByBatchUpload:
+				takes, message, instead = uploads, "no batch upload", "advice or file"
+			default:
 				continue
 			}
 			for _, name := range contract.Links {
-				if takes, known := advises[name]; known && !takes {
-					faults = append(faults, fmt.Errorf("merchant %q, scheme %q: capture_by: advice: the dialect of link %q has no capture message; take file", m.ID, contract.Scheme, name))
+				if has, known := takes[name]; known && !has {
+					faults = append(faults, fmt.Errorf("merchant %q, scheme %q: capture_by: %s: the dialect of link %q has %s; take %s", m.ID, contract.Scheme, contract.CaptureBy, name, message, instead))
 				}
 			}
 		}

@@ -137,7 +137,7 @@ func TestConfigFaults(t *testing.T) {
 		{"currencies: [EUR]", "currencies: [ECU]", `merchant "parcels", scheme "cb": currencies: "ECU"`},
 		{"channels: [ecommerce]\ngateways", "channels: [fax]\ngateways", `merchant "parcels", scheme "cb": channels: "fax" is unknown`},
 		{"country: \"250\"", "country: \"250\"\n        capture_by: fax", `merchant "parcels", scheme "cb": capture_by: "fax" is neither advice, file nor batch_upload`},
-		{"country: \"250\"", "country: \"250\"\n        capture_by: batch_upload", `capture_by: batch_upload is not built`},
+		{"country: \"250\"", "country: \"250\"\n        capture_by: batch_upload", `scheme "cb": capture_by: batch_upload: the dialect of link "cb-a" has no batch upload; take advice or file`},
 		{"dialect: cb\n", "dialect: ifsf\n    cut_over: \"25:00\"\n", `link "cb-a": cut_over: "25:00" is not HH:MM`},
 		{"country: \"250\"", "country: \"250\"\n        cvv: always", `cvv: "always" is none of optional, required, never`},
 		{"country: \"250\"", "country: \"250\"\n        max_amount: -1", "max_amount -1 is not between 0 and"},

@@ -254,12 +254,16 @@ func (n *node) startLinks(ctx context.Context) error {
 				protector = z
 			}
 		}
-		worker, err := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, outbox.Deps{
+		deps := outbox.Deps{
 			Link: l.Name(), Dialect: l.Dialect(), Journal: n.store, Operations: n.store, Sender: l, Up: l.Ready, Vault: n.cards, Captures: n.cards.For(hsm.Capture), Zone: protector, Now: wallClock, Log: n.log, Idle: n.store.Idle,
 			Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"link": string(l.Name()), "scheme": l.Config().Scheme}, n.registry),
-		})
+		}
+		worker, err := outbox.New(outbox.Config{Window: l.Config().ReversalWindow}, deps)
 		if err != nil {
 			return err
+		}
+		if l.Dialect().UploadMTI() != 0 {
+			n.clearing.Agrees(l.Name(), &outbox.Reconciler{Deps: deps, Totals: n.store})
 		}
 		n.running.Go(func() { worker.Run(sendContext) })
 	}

@@ -58,7 +58,7 @@ func (w *world) scheduleFaults() {
 	often(w.plan.cutOvers, func() {
 		i := w.r.IntN(len(w.hosts))
 		if n := w.someNode(); n != nil {
-			open, _, err := journal.ReadOpenClearing(n.disk, linkName(i))
+			open, _, err := journal.ReadOpenClearing(n.disk, payment.MeansFile, linkName(i))
 			if err != nil {
 				w.check.fail("N", "%s cannot read the open batch: %v", n.id, err)
 			}
