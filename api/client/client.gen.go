@@ -461,14 +461,17 @@ func (e CVVPolicy) Valid() bool {
 
 // Defines values for ContractDocumentCaptureBy.
 const (
-	ContractDocumentCaptureByAdvice ContractDocumentCaptureBy = "advice"
-	ContractDocumentCaptureByFile   ContractDocumentCaptureBy = "file"
+	ContractDocumentCaptureByAdvice      ContractDocumentCaptureBy = "advice"
+	ContractDocumentCaptureByBatchUpload ContractDocumentCaptureBy = "batch_upload"
+	ContractDocumentCaptureByFile        ContractDocumentCaptureBy = "file"
 )
 
 // Valid indicates whether the value is a known member of the ContractDocumentCaptureBy enum.
 func (e ContractDocumentCaptureBy) Valid() bool {
 	switch e {
 	case ContractDocumentCaptureByAdvice:
+		return true
+	case ContractDocumentCaptureByBatchUpload:
 		return true
 	case ContractDocumentCaptureByFile:
 		return true
@@ -633,6 +636,7 @@ const (
 	MeansPayment  Means = "payment"
 	MeansReversal Means = "reversal"
 	MeansSale     Means = "sale"
+	MeansUpload   Means = "upload"
 )
 
 // Valid indicates whether the value is a known member of the Means enum.
@@ -651,6 +655,8 @@ func (e Means) Valid() bool {
 	case MeansReversal:
 		return true
 	case MeansSale:
+		return true
+	case MeansUpload:
 		return true
 	default:
 		return false
@@ -1654,7 +1660,7 @@ type Capture struct {
 	FinalCapture  bool            `json:"final_capture"`
 	Id            CaptureID       `json:"id"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means Means `json:"means"`
 
 	// Reason The stable name of a decline.
@@ -1691,7 +1697,7 @@ type CaptureRecord struct {
 	IdempotencyKey *string   `json:"idempotency_key"`
 	Link           string    `json:"link"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means    Means      `json:"means"`
 	Merchant MerchantID `json:"merchant"`
 	Mti      *string    `json:"mti"`
@@ -1730,7 +1736,7 @@ type ContractDocument struct {
 	// Acquirer DE 32
 	Acquirer string `json:"acquirer"`
 
-	// CaptureBy How captures reach the acquirer; left out: an advice where every link has one, else a clearing file.
+	// CaptureBy How captures reach the acquirer; left out: an advice where every link has one, else a clearing file. batch_upload: a message each, once the link's day is over, and then their totals.
 	CaptureBy *ContractDocumentCaptureBy `json:"capture_by,omitempty"`
 
 	// CaptureWithin Then what is not captured is reversed, such as 168h.
@@ -1785,7 +1791,7 @@ type ContractDocument struct {
 	UnreferencedRefunds *bool `json:"unreferenced_refunds,omitempty"`
 }
 
-// ContractDocumentCaptureBy How captures reach the acquirer; left out: an advice where every link has one, else a clearing file.
+// ContractDocumentCaptureBy How captures reach the acquirer; left out: an advice where every link has one, else a clearing file. batch_upload: a message each, once the link's day is over, and then their totals.
 type ContractDocumentCaptureBy string
 
 // ContractDocumentChannels defines model for ContractDocument.Channels.
@@ -1816,7 +1822,7 @@ type Correction struct {
 	Final     bool                `json:"final"`
 	Id        CorrectionID        `json:"id"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means Means `json:"means"`
 
 	// Reason The stable name of a decline.
@@ -1862,7 +1868,7 @@ type CorrectionRecord struct {
 	IdempotencyKey *string                   `json:"idempotency_key"`
 	Link           string                    `json:"link"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means    Means      `json:"means"`
 	Merchant MerchantID `json:"merchant"`
 	Mti      *string    `json:"mti"`
@@ -2011,7 +2017,7 @@ type Increment struct {
 	Final         bool            `json:"final"`
 	Id            string          `json:"id"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means Means `json:"means"`
 
 	// Reason The stable name of a decline.
@@ -2048,10 +2054,15 @@ type Link struct {
 	Scheme         *Scheme `json:"scheme"`
 	SignedOn       bool    `json:"signed_on"`
 	State          string  `json:"state"`
-	Window         int     `json:"window"`
+
+	// Window Requests that may be in flight, as configured.
+	Window int `json:"window"`
+
+	// WindowNow What the window is now: less than `window` while the acquirer answers slowly.
+	WindowNow int `json:"window_now"`
 }
 
-// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 type Means string
 
 // Merchant defines model for Merchant.
@@ -2119,7 +2130,7 @@ type Movement struct {
 	ApprovalCode  *string         `json:"approval_code"`
 	Authorization AuthorizationID `json:"authorization"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means Means `json:"means"`
 
 	// Reason The stable name of a decline.
@@ -2163,7 +2174,7 @@ type Operation struct {
 	Kind           OperationKind       `json:"kind"`
 	Link           string              `json:"link"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means    Means      `json:"means"`
 	Merchant MerchantID `json:"merchant"`
 	Messages *[]struct {
@@ -2297,7 +2308,7 @@ type Refund struct {
 	Final   bool       `json:"final"`
 	Id      RefundID   `json:"id"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means Means `json:"means"`
 
 	// Reason The stable name of a decline.
@@ -2336,7 +2347,7 @@ type RefundRecord struct {
 	IdempotencyKey *string  `json:"idempotency_key"`
 	Link           string   `json:"link"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means    Means      `json:"means"`
 	Merchant MerchantID `json:"merchant"`
 	Mti      *string    `json:"mti"`
@@ -2566,7 +2577,7 @@ type Void struct {
 	How           VoidHow         `json:"how"`
 	Id            string          `json:"id"`
 
-	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; sale: the authorization itself was the financial message; payment: a payment of its own.
+	// Means How it reaches the acquirer. none: nothing travels; file: a line of the link's next clearing file; upload: a message of the link's next batch upload; sale: the authorization itself was the financial message; payment: a payment of its own.
 	Means Means `json:"means"`
 
 	// Reason The stable name of a decline.
