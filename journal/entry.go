@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 
 	"authswitch/payment"
@@ -64,7 +65,9 @@ func readEntry(b []byte) (leader payment.Instant, count uint32, commands cursor,
 		return 0, 0, cursor{}, ErrCorrupt
 	}
 	c := cursor{b: body[4:]}
-	c.version(entryVersion)
+	if version := c.u8(); version != entryVersion {
+		return 0, 0, cursor{}, fmt.Errorf("%w: an entry of version %d", ErrNewer, version)
+	}
 	if flags := c.u8(); flags != 0 {
 		c.broken = true // a flag that this binary does not know
 	}
@@ -74,6 +77,12 @@ func readEntry(b []byte) (leader payment.Instant, count uint32, commands cursor,
 		return 0, 0, cursor{}, ErrCorrupt
 	}
 	return leader, count, c, nil
+}
+
+// CheckEntry says whether an entry is what was written: its checksum holds.
+func CheckEntry(b []byte) error {
+	_, _, _, err := readEntry(b)
+	return err
 }
 
 // nextCommand reads one command.

@@ -167,6 +167,9 @@ func Inspect(fs vfs.FS, from io.Reader, scratch string) (BackupHead, journal.Sum
 	if err := receiveFiles(fs, scratch, r); err != nil {
 		return head, journal.Summary{}, fmt.Errorf("%w: %w", ErrBadBackup, err)
 	}
+	if err := checkTables(context.Background(), fs, scratch, 0); err != nil {
+		return head, journal.Summary{}, fmt.Errorf("%w: %w", ErrBadBackup, err)
+	}
 	var summary journal.Summary
 	err = withState(fs, scratch, func(r journal.Reader, _ *pebble.DB) error {
 		summary, err = journal.Summarize(r)

@@ -144,6 +144,7 @@ type trio struct {
 	// expected takes a member's failure where there must be one.
 	expected [3]chan error
 	now      func(node int) func() payment.Instant // wall clocks; nil: the true one
+	bad      [3]*badDisk                           // each member's way to its disk
 }
 
 func startTrio(t *testing.T) *trio { return startTrioAt(t, journal.NewestVersion) }
@@ -200,8 +201,9 @@ func (c *trio) deps(n int) Deps {
 	if c.now != nil {
 		now = c.now(n)
 	}
+	c.bad[n] = newBadDisk(c.disks[n])
 	return Deps{
-		Now: now, FS: c.disks[n], Connect: c.f.connect(string(trioName(n))), Build: "test",
+		Now: now, FS: c.bad[n], Connect: c.f.connect(string(trioName(n))), Build: "test",
 		Fail: func(err error) {
 			if c.expected[n] == nil {
 				c.t.Errorf("%s failed: %v", trioName(n), err)

@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -52,7 +51,7 @@ func (s *Store) openDisk() error {
 // deleted in ranges. Compressing sealed cards and hashes only costs time.
 func (s *Store) logOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s.deps.Log.With("pebble", "log"), s.fail},
+		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s, s.deps.Log.With("pebble", "log")}, EventListener: s.listener("log"),
 		MemTableSize: uint64(s.cfg.LogMemtableBytes), MemTableStopWritesThreshold: 8,
 		L0CompactionThreshold: 8, L0StopWritesThreshold: 64, CacheSize: 8 << 20,
 		TargetFileSizes: [7]int64{fileBytes}, BytesPerSync: 1 << 20, EventListener: s.listener(),
@@ -72,7 +71,7 @@ const fileBytes = 16 << 20
 // rewritten soon is not compressed.
 func (s *Store) stateOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s.deps.Log.With("pebble", "state"), s.fail},
+		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s, s.deps.Log.With("pebble", "state")}, EventListener: s.listener("state"),
 		DisableWAL: true, MemTableSize: uint64(s.cfg.MemtableBytes), MemTableStopWritesThreshold: 16,
 		L0CompactionThreshold: 16, L0StopWritesThreshold: 1000, CacheSize: s.cfg.BlockCacheBytes, BytesPerSync: 1 << 20,
 		LBaseMaxBytes: 256 << 20, TargetFileSizes: [7]int64{fileBytes}, FlushSplitBytes: fileBytes / 4,
@@ -133,6 +132,9 @@ func (s *Store) recover(from *snapshots) error {
 }
 
 func (s *Store) closeDisk() error {
+	if s.broken.Load() {
+		return nil // a Pebble that called something fatal does not close, and the process ends
+	}
 	var errs []error
 	if s.replica != nil {
 		s.replica.stateMu.Lock()
@@ -146,24 +148,7 @@ func (s *Store) closeDisk() error {
 	return errors.Join(errs...)
 }
 
-// pebbleLogger sends Pebble's words to the node's log. What it calls fatal — a
-// WAL it cannot sync — stops the node: nothing may be acknowledged after it.
-type pebbleLogger struct {
-	log  *slog.Logger
-	fail func(error)
-}
-
-func (l pebbleLogger) Infof(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
-
-func (l pebbleLogger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
-
-func (l pebbleLogger) Fatalf(format string, args ...any) {
-	err := fmt.Errorf("pebble: "+format, args...)
-	l.fail(err)
-	panic(err) // Pebble relies on Fatalf not returning
-}
-
 var (
-	_ raft.LogStore    = (*raftLog)(nil)
-	_ raft.StableStore = (*raftLog)(nil)
+	_ raft.LogStore    = guardedLog{}
+	_ raft.StableStore = guardedLog{}
 )

@@ -40,6 +40,8 @@ func newRaftLog(db *pebble.DB, cacheBytes int) *raftLog {
 	return l
 }
 
+func indexOfKey(key []byte) uint64 { return binary.BigEndian.Uint64(key[1:]) }
+
 func logKey(index uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{keyLog}, index)
 }
@@ -52,7 +54,7 @@ func (l *raftLog) edge(move func(*pebble.Iterator) bool) (uint64, error) {
 	}
 	var index uint64
 	if move(it) {
-		index = binary.BigEndian.Uint64(it.Key()[1:])
+		index = indexOfKey(it.Key())
 	}
 	if err := it.Close(); err != nil {
 		return 0, fmt.Errorf("raft log: %w", err)

@@ -23,6 +23,9 @@ func (s *Store) startRaft(ctx context.Context) error {
 	if err := s.recover(store); err != nil {
 		return err
 	}
+	if err := s.checkLog(store); err != nil {
+		return err
+	}
 	transport, err := s.transport()
 	if err != nil {
 		return err
@@ -43,7 +46,7 @@ func (s *Store) startRaft(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.raft, err = raft.NewRaft(config, s.replica, s.log, s.log, store, transport); err != nil {
+	if s.raft, err = raft.NewRaft(config, s.replica, guardedLog{s.log, s}, guardedLog{s.log, s}, store, transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	s.running.Store(s.raft)

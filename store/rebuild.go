@@ -80,6 +80,15 @@ func WipeAtStart(fs vfs.FS, dir string) error {
 	return writeRebuild(fs, dir, rebuildNote{Stage: stageWipe, Reason: "an operator rebuilds this node"})
 }
 
+// RefuseStart keeps a node from starting before it is rebuilt, or before somebody
+// removes the note by hand. Nil is the real disk.
+func RefuseStart(fs vfs.FS, dir, reason string) error {
+	if fs == nil {
+		fs = vfs.Default
+	}
+	return writeRebuild(fs, dir, rebuildNote{Stage: stageRefused, Reason: reason})
+}
+
 // preparedDisk looks at the note and does what it says, before anything is
 // opened.
 func (s *Store) preparedDisk() error {
@@ -141,7 +150,7 @@ func damaged(err error) bool {
 	switch {
 	case errors.Is(err, journal.ErrNewer), errors.Is(err, ErrRefused):
 		return false
-	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
+	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, errDamagedTable), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
 		return true
 	}
 	var text *json.SyntaxError // of a snapshot's description

@@ -38,6 +38,9 @@ type replica struct {
 	unsaved atomic.Int64
 	saved   atomic.Int64 // when the last snapshot was, in nanoseconds since began
 	began   time.Time
+	// writing is when the write of the state that runs now began, since began; 0
+	// when none runs. It stalls when what is in memory cannot go to the disk.
+	writing atomic.Int64
 	reading sync.WaitGroup // of keys, beside the machine
 	closing atomic.Bool
 
@@ -164,7 +167,9 @@ func (r *replica) flush(index uint64, responses []any) {
 	b := r.state.NewBatch()
 	err := r.machine.Flush(index, stateBatch{b})
 	if err == nil {
+		r.writing.Store(int64(time.Since(r.began)) + 1)
 		err = b.Commit(pebble.NoSync)
+		r.writing.Store(0)
 	}
 	if closeErr := b.Close(); err == nil {
 		err = closeErr
@@ -189,6 +194,15 @@ func (r *replica) flush(index uint64, responses []any) {
 	}
 	r.waiting.decided(r.machine.Decided())
 	r.reached(index)
+}
+
+// stalled is how long the write of the state that runs now has been at it.
+func (r *replica) stalled() time.Duration {
+	since := r.writing.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(r.began) - time.Duration(since)
 }
 
 // stateBatch and stateReader are the journal's view of Pebble.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -288,6 +289,11 @@ func (r *replica) restore(from io.Reader) error {
 		return err
 	}
 	if err := receiveFiles(r.fs, incoming, from); err != nil {
+		return err
+	}
+	// Frames have checksums of what the sender's disk gave it: a table that was
+	// damaged there must not become a state here.
+	if err := checkTables(context.Background(), r.fs, incoming, 0); err != nil {
 		return err
 	}
 	if err := r.close(); err != nil {

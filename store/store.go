@@ -83,6 +83,12 @@ type Store struct {
 	process    [16]byte // names this process among those that ran this node
 	claims     atomic.Uint64
 	failing    sync.Once
+	failed     atomic.Bool   // failing was done
+	cause      error         // before failed
+	broken     atomic.Bool   // a Pebble cannot be closed any more
+	gone       chan struct{} // closed when Stop begins
+	hanging    sync.Once
+	hungUp     error
 	collectors []prometheus.Collector
 
 	lastLeader    raft.ServerID // of watchLeader
@@ -112,7 +118,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	}
 	cfg = cfg.withDefaults()
 	deps = deps.withDefaults()
-	s := &Store{cfg: cfg, deps: deps, clock: &clock{wall: deps.Now}, close: func() error { return nil }}
+	s := &Store{cfg: cfg, deps: deps, clock: &clock{wall: deps.Now}, close: func() error { return nil }, gone: make(chan struct{})}
 	s.own.lease, s.began = session.NewLease(0), time.Now()
 	s.clock.guarded = !s.alone()
 	if _, err := io.ReadFull(deps.Rand, s.process[:]); err != nil {
@@ -126,12 +132,12 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.run(running, s.watchDisk, s.keep)
+	s.run(running, s.watchDisk, s.keep, s.scrub)
 	if !s.alone() {
 		s.run(running, s.watchLeader, s.leadSessions)
 	}
 	if err := s.join(ctx); err != nil {
-		return nil, errors.Join(err, s.Stop(ctx))
+		return nil, errors.Join(s.because(err), s.Stop(ctx))
 	}
 	if err := s.rebuilt(); err != nil {
 		return nil, errors.Join(err, s.Stop(ctx))
@@ -169,17 +175,6 @@ func (d Deps) withDefaults() Deps {
 		d.Steady = func() int64 { return int64(time.Second + time.Since(began)) }
 	}
 	return d
-}
-
-// fail tells the process once that it must stop.
-func (s *Store) fail(err error) {
-	s.failing.Do(func() {
-		err = s.judge(err)
-		s.deps.Log.Error("the store must stop", "error", err)
-		if s.deps.Fail != nil {
-			go s.deps.Fail(err)
-		}
-	})
 }
 
 // join begins this node's session and waits until everything before it is
@@ -246,16 +241,19 @@ func (s *Store) watchDisk(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		stalled := s.log.stalled()
+		stalled, what := s.log.stalled(), "log"
+		if state := s.replica.stalled(); state > stalled {
+			stalled, what = state, "state"
+		}
 		switch {
 		case stalled <= s.cfg.StallTimeout:
 			said = false
 		case !s.alone():
-			s.fail(fmt.Errorf("a write of the log takes %s already", stalled.Round(time.Millisecond)))
+			s.fail(fmt.Errorf("a write of the %s takes %s already", what, stalled.Round(time.Millisecond)))
 			return
 		case !said:
 			said = true
-			s.deps.Log.Error("the disk stalls", "log_write_seconds", stalled.Seconds())
+			s.deps.Log.Error("the disk stalls", "of", what, "write_seconds", stalled.Seconds())
 		}
 	}
 }
@@ -333,6 +331,10 @@ func (s *Store) upkeep(w *waiter) {
 // it, takes a snapshot — which makes the next start quick — and closes the
 // disk. It is called once.
 func (s *Store) Stop(ctx context.Context) error {
+	close(s.gone)
+	if s.failed.Load() {
+		return s.abandon()
+	}
 	s.batch.close()
 	s.stop()
 	s.goroutines.Wait()
@@ -365,5 +367,5 @@ func (s *Store) stopRaft() error {
 	if s.batch != nil {
 		s.batch.close()
 	}
-	return errors.Join(err, s.close())
+	return errors.Join(err, s.hangUp())
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"io"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -82,13 +83,54 @@ func (w *witness) Close() error {
 	return w.close()
 }
 
+// closed is the error of everything that leaves after Close: Raft's transport
+// goes on dialing, and a leader that has to stop would go on heartbeating.
+func (w *witness) closed() error {
+	select {
+	case <-w.over:
+		return raft.ErrTransportShutdown
+	default:
+		return nil
+	}
+}
+
+// RequestVote implements raft.Transport.
+func (w *witness) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := w.closed(); err != nil {
+		return err
+	}
+	return w.Transport.RequestVote(id, target, args, resp)
+}
+
+// TimeoutNow implements raft.Transport.
+func (w *witness) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if err := w.closed(); err != nil {
+		return err
+	}
+	return w.Transport.TimeoutNow(id, target, args, resp)
+}
+
+// InstallSnapshot implements raft.Transport.
+func (w *witness) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if err := w.closed(); err != nil {
+		return err
+	}
+	return w.Transport.InstallSnapshot(id, target, args, resp, data)
+}
+
 // RequestPreVote implements raft.WithPreVote.
 func (w *witness) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := w.closed(); err != nil {
+		return err
+	}
 	return w.preVote.RequestPreVote(id, target, args, resp)
 }
 
 // AppendEntries implements raft.Transport.
 func (w *witness) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if err := w.closed(); err != nil {
+		return err
+	}
 	if err := w.Transport.AppendEntries(id, target, args, resp); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,11 +177,11 @@ func (o *clusterOptions) print(out io.Writer, s store.Status, all bool) error {
 		return printJSON(out, s)
 	}
 	if all {
-		fmt.Fprintf(out, "asked      %s\nleader     %s, term %d\ncommitted  %d\napplied    %d\nsnapshot   %d\nsession    %d, may write: %v\nfenced     %v %v\n\n",
-			s.Node, s.Leader, s.Term, s.Committed, s.Applied, s.SnapshotIndex, s.Session, s.MayWrite, s.Fenced, s.Released)
+		fmt.Fprintf(out, "asked      %s\nleader     %s, term %d\nversion    %d\ncommitted  %d\napplied    %d\nsnapshot   %d\nsession    %d, may write: %v\nfenced     %v %v\n\n",
+			s.Node, s.Leader, s.Term, s.Version, s.Committed, s.Applied, s.SnapshotIndex, s.Session, s.MayWrite, s.Fenced, s.Released)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tADDRESS\tROLE\tSESSION")
+	fmt.Fprintln(w, "NODE\tADDRESS\tROLE\tSESSION\tVERSION\tBUILD")
 	for _, m := range s.Members {
 		role := "voter"
 		switch {
@@ -193,7 +194,11 @@ func (o *clusterOptions) print(out io.Writer, s store.Status, all bool) error {
 		if m.Session != 0 {
 			session = fmt.Sprint(m.Session)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", m.Node, m.Address, role, session)
+		version := "unknown"
+		if m.Version != 0 {
+			version = fmt.Sprint(m.Version)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", m.Node, m.Address, role, session, version, cmp.Or(m.Build, "unknown"))
 	}
 	return w.Flush()
 }

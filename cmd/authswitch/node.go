@@ -67,6 +67,8 @@ type node struct {
 	zones    []*zone.Zone // of the links that have one
 	failed   chan error   // a part that cannot go on
 
+	storeFailed atomic.Bool // nothing that waits for the journal ends any more
+
 	running      sync.WaitGroup // links and outbox workers
 	sharing      sync.WaitGroup // those who keep shares of links
 	stopCards    func()
@@ -131,8 +133,8 @@ func (n *node) openStore(ctx context.Context) error {
 	var err error
 	n.store, err = store.Start(ctx, n.cfg.Store, store.Deps{
 		Now: wallClock, Rand: rand.Reader, Log: n.log, Registerer: n.registry, Schemes: schemes,
-		Fail:    func(err error) { n.failed <- fmt.Errorf("store: %w", err) },
-		Connect: n.connect(), Steady: bootTime, Stopped: n.cutLinks, Lost: n.loseShares, Renewed: n.dropNumbers,
+		Fail:  func(err error) { n.storeFailed.Store(true); n.failed <- fmt.Errorf("store: %w", err) },
+		Build: version, Connect: n.connect(), Steady: bootTime, Stopped: n.cutLinks, Lost: n.loseShares, Renewed: n.dropNumbers,
 	})
 	return err
 }

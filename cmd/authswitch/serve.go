@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -20,6 +21,9 @@ func serveCommand() *cobra.Command {
 	c.Flags().StringVar(&path, "config", "authswitch.yaml", "the configuration file")
 	return c
 }
+
+// stopFailed bounds the stop of a node whose store failed.
+const stopFailed = 3 * time.Second
 
 // serve runs a node until it is told to stop or a part cannot go on.
 func serve(ctx context.Context, path string) error {
@@ -52,6 +56,13 @@ func serve(ctx context.Context, path string) error {
 			log.Error("stopping: a part cannot go on", "error", failure)
 		}
 		running = false
+	}
+	if n.storeFailed.Load() {
+		// What waits for the journal, or for a disk, does not end by itself.
+		time.AfterFunc(stopFailed, func() {
+			log.Error("parts of the node do not stop; the process ends without them", "error", failure)
+			os.Exit(exitFailed)
+		})
 	}
 	n.stop()
 	return failure
