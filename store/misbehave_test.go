@@ -148,7 +148,6 @@ func TestCorruption(t *testing.T) {
 	}{
 		{"table of the log", "node/log", ".sst"},
 		{"table of the state", "node/state", ".sst"},
-		{"manifest", "node/state", "MANIFEST"},
 	} {
 		leader := c.leader()
 		victim := (leader + 1) % 3
