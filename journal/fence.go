@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"slices"
 
@@ -153,6 +155,13 @@ type Summary struct {
 	Payments   int             `json:"payments"`
 	Sessions   payment.Session `json:"sessions_begun"`
 	Fenced     bool            `json:"fenced"`
+	Version    Version         `json:"version"`
+	Records    int             `json:"records"`
+	// SHA256 is over every key and value in their order, before a restore fences
+	// the state: the same in save, inspect and restore.
+	SHA256 string `json:"sha256"`
+	// Lanes are the links that the state knows, by name: what a restore fences.
+	Lanes []payment.LinkName `json:"lanes"`
 }
 
 // Summarize reads a whole state: every payment's lines are decoded on the way,
@@ -162,10 +171,19 @@ func Summarize(state Reader) (Summary, error) {
 	if err := m.Load(); err != nil {
 		return Summary{}, err
 	}
-	s := Summary{Applied: m.applied, At: m.now, Open: len(m.open), Sessions: m.last, Fenced: m.fence.on}
+	s := Summary{Applied: m.applied, At: m.now, Open: len(m.open), Sessions: m.last, Fenced: m.fence.on, Version: m.version}
 	for _, lane := range m.lanes {
 		s.Owed += len(lane.owed)
 		s.Exceptions += lane.exceptions
+	}
+	for link := range m.numbers {
+		if link != everyLink {
+			s.Lanes = append(s.Lanes, payment.LinkName(link))
+		}
+	}
+	slices.Sort(s.Lanes)
+	if err := s.hash(state); err != nil {
+		return s, err
 	}
 	err := m.table(tableLines, func(key, value []byte) error {
 		if lineOf(key) == 0 {
@@ -175,6 +193,22 @@ func Summarize(state Reader) (Summary, error) {
 		return err
 	})
 	return s, err
+}
+
+// hash reads all there is.
+func (s *Summary) hash(state Reader) error {
+	h := sha256.New()
+	var length []byte
+	err := state.Scan([]byte{0}, []byte{0xFF}, false, func(key, value []byte) bool {
+		s.Records++
+		length = put32(put32(length[:0], uint32(len(key))), uint32(len(value)))
+		for _, part := range [...][]byte{length, key, value} {
+			_, _ = h.Write(part) // a hash never fails
+		}
+		return true
+	})
+	s.SHA256 = hex.EncodeToString(h.Sum(nil))
+	return err
 }
 
 // AppendForgetNode writes a KindForgetNode command: a node that left, or whose

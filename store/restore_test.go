@@ -100,7 +100,7 @@ func TestRestoreTenMinutesOld(t *testing.T) {
 
 	fs, cfg := vfs.NewMem(), testConfig("other")
 	_, summary, err := Restore(cfg, fs, bytes.NewReader(file.Bytes()))
-	if err != nil || summary.Payments != 10 || !summary.Fenced {
+	if err != nil || summary.Payments != 10 || !summary.Fenced || len(summary.Lanes) != 1 || summary.Lanes[0] != "cb-a" || len(summary.SHA256) != 64 {
 		t.Fatalf("%+v %v", summary, err)
 	}
 	restored, err := Start(t.Context(), cfg, Deps{Now: clock, FS: fs, Fail: func(err error) { t.Error(err) }})

@@ -299,7 +299,20 @@ func (o *clusterOptions) printBackup(out io.Writer, head store.BackupHead, s jou
 	if o.json {
 		return printJSON(out, inspected{head, s})
 	}
-	_, err := fmt.Fprintf(out, "taken      %s of %s\nentries    %d, the newest of %s\npayments   %d, %d of them open\nreversals  %d owed, %d for a person\nfenced     %v\n",
-		head.Taken.Format(time.RFC3339), head.Node, s.Applied, time.Unix(0, int64(s.At)).UTC().Format(time.RFC3339), s.Payments, s.Open, s.Owed, s.Exceptions, s.Fenced)
+	fenced := "no"
+	if s.Fenced {
+		fenced = "every lane, until it is released by name"
+	}
+	_, err := fmt.Fprintf(out, "taken      %s of %s\nentries    %d, the newest of %s, at version %d\nrecords    %d, sha256 %s\npayments   %d, %d of them open\nreversals  %d owed, %d for a person\nlanes      %s\nfenced     %s\n",
+		head.Taken.Format(time.RFC3339), head.Node, s.Applied, time.Unix(0, int64(s.At)).UTC().Format(time.RFC3339), s.Version, s.Records, s.SHA256,
+		s.Payments, s.Open, s.Owed, s.Exceptions, joined(s.Lanes), fenced)
 	return err
+}
+
+func joined(lanes []payment.LinkName) string {
+	names := make([]string, 0, len(lanes))
+	for _, lane := range lanes {
+		names = append(names, string(lane))
+	}
+	return cmp.Or(strings.Join(names, ", "), "none")
 }
