@@ -54,7 +54,7 @@ func (s *Store) logOptions() *pebble.Options {
 		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s, s.deps.Log.With("pebble", "log")}, EventListener: s.listener("log"),
 		MemTableSize: uint64(s.cfg.LogMemtableBytes), MemTableStopWritesThreshold: 8,
 		L0CompactionThreshold: 8, L0StopWritesThreshold: 64, CacheSize: 8 << 20,
-		TargetFileSizes: [7]int64{fileBytes}, BytesPerSync: 1 << 20, EventListener: s.listener(),
+		TargetFileSizes: [7]int64{fileBytes}, BytesPerSync: 1 << 20,
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	return o
@@ -75,7 +75,6 @@ func (s *Store) stateOptions() *pebble.Options {
 		DisableWAL: true, MemTableSize: uint64(s.cfg.MemtableBytes), MemTableStopWritesThreshold: 16,
 		L0CompactionThreshold: 16, L0StopWritesThreshold: 1000, CacheSize: s.cfg.BlockCacheBytes, BytesPerSync: 1 << 20,
 		LBaseMaxBytes: 256 << 20, TargetFileSizes: [7]int64{fileBytes}, FlushSplitBytes: fileBytes / 4,
-		EventListener: s.listener(),
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
 		c := pebble.DBCompressionNone
@@ -87,12 +86,6 @@ func (s *Store) stateOptions() *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	return o
-}
-
-// listener stops the node when a file is not what was written to it. By itself
-// Pebble would end the process where it found that: whoever reads is told, too.
-func (s *Store) listener() *pebble.EventListener {
-	return &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) { s.fail(fmt.Errorf("read the disk: %w", i.Details)) }}
 }
 
 // recover brings a state that is older than the newest snapshot up to it. That
