@@ -24,7 +24,7 @@ func (s *Store) lessError(acknowledged uint64) error {
 }
 
 // greetTimeout bounds the greeting of members that do not answer.
-const greetTimeout = time.Second
+const greetTimeout = 3 * time.Second
 
 // greet asks the other members, before Raft runs and could vote, whether this
 // node had more log than it has. Who does not answer is not waited for: when

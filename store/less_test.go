@@ -43,9 +43,17 @@ func (c *trio) refused(n int) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
 	defer cancel()
+	failed := make(chan error, 1)
+	c.expected[n] = failed
+	defer func() { c.expected[n] = nil }()
 	s, err := Start(ctx, c.config(n), c.deps(n))
-	if err == nil {
+	if err == nil { // the greeting found nobody; the leader's next entry did
+		select {
+		case err = <-failed:
+		case <-ctx.Done():
+		}
 		_ = s.Stop(ctx)
+		c.disks[n] = copyOf(c.disks[n]) // a process that ended holds no lock
 	}
 	if !errors.Is(err, ErrLess) || !strings.Contains(err.Error(), "authswitch cluster rebuild") {
 		c.t.Fatalf("a member with less log than it acknowledged: %v", err)

@@ -68,23 +68,6 @@ func (l *raftLog) FirstIndex() (uint64, error) { return l.edge((*pebble.Iterator
 // LastIndex implements raft.LogStore.
 func (l *raftLog) LastIndex() (uint64, error) { return l.edge((*pebble.Iterator).Last) }
 
-// whole says whether every entry from one on is there: Raft reads them all as it
-// starts, and takes a gap for a reason to panic.
-func (l *raftLog) whole(from uint64) error {
-	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: logKey(from), UpperBound: []byte{keyLog + 1}})
-	if err != nil {
-		return fmt.Errorf("raft log: %w", err)
-	}
-	next := from
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		if index := binary.BigEndian.Uint64(it.Key()[1:]); index != next {
-			err = fmt.Errorf("%w: %d", errGap, next)
-		}
-		next++
-	}
-	return errors.Join(err, it.Close())
-}
-
 // GetLog implements raft.LogStore.
 func (l *raftLog) GetLog(index uint64, log *raft.Log) error {
 	if l.cache.get(index, log) {

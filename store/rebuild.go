@@ -80,15 +80,6 @@ func WipeAtStart(fs vfs.FS, dir string) error {
 	return writeRebuild(fs, dir, rebuildNote{Stage: stageWipe, Reason: "an operator rebuilds this node"})
 }
 
-// RefuseStart keeps a node from starting before it is rebuilt, or before somebody
-// removes the note by hand. Nil is the real disk.
-func RefuseStart(fs vfs.FS, dir, reason string) error {
-	if fs == nil {
-		fs = vfs.Default
-	}
-	return writeRebuild(fs, dir, rebuildNote{Stage: stageRefused, Reason: reason})
-}
-
 // preparedDisk looks at the note and does what it says, before anything is
 // opened.
 func (s *Store) preparedDisk() error {

@@ -23,8 +23,9 @@ import (
 // every table of the disk in the background, so that what nobody reads for months
 // is not found out when it is needed.
 
-// checkLog reads the whole log once before Raft does: entries follow each other,
-// but for those a snapshot stands for, and each is what was written.
+// checkLog reads the whole log once before Raft does: entries follow each other
+// from the newest snapshot on, and each is what was written. Raft would take a gap
+// for a reason to panic.
 func (s *Store) checkLog(from *snapshots) error {
 	list, err := from.List()
 	if err != nil {
@@ -49,17 +50,19 @@ func (s *Store) checkLog(from *snapshots) error {
 }
 
 func checkEntries(it *pebble.Iterator, covered uint64) error {
-	last := uint64(0)
+	next := covered + 1
 	for ok := it.First(); ok; ok = it.Next() {
 		value, err := it.ValueAndErr()
 		if err != nil {
 			return err
 		}
 		index := indexOfKey(it.Key())
-		if last != 0 && index != last+1 && index > covered+1 {
-			return fmt.Errorf("%w: %d follows %d", errGap, index, last)
+		if index > covered {
+			if index != next {
+				return fmt.Errorf("%w: %d", errGap, next)
+			}
+			next++
 		}
-		last = index
 		var log raft.Log
 		if err := decodeLog(value, &log); err != nil {
 			return fmt.Errorf("entry %d: %w", index, err)
