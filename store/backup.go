@@ -141,7 +141,7 @@ func readHead(r io.Reader) (head BackupHead, err error) {
 
 // withState opens a state that no store runs on.
 func withState(fs vfs.FS, dir string, f func(journal.Reader, *pebble.DB) error) error {
-	s := &Store{cfg: Config{}.withDefaults(), deps: Deps{FS: fs}.withDefaults()}
+	s := &Store{cfg: Config{}.withDefaults(), deps: Deps{FS: fs}.withDefaults(), down: make(chan struct{})}
 	db, err := pebble.Open(dir, s.stateOptions())
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)

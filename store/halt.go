@@ -25,6 +25,7 @@ func (s *Store) fail(err error) {
 		err = s.judge(err)
 		s.cause = err
 		s.failed.Store(true)
+		close(s.down)
 		s.deps.Log.Error("the store must stop", "error", err)
 		if !s.alone() {
 			go func() { _ = s.hangUp() }() // whoever is here may hold what a connection waits for

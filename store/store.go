@@ -84,6 +84,7 @@ type Store struct {
 	claims     atomic.Uint64
 	failing    sync.Once
 	failed     atomic.Bool   // failing was done
+	down       chan struct{} // closed with it
 	cause      error         // before failed
 	broken     atomic.Bool   // a Pebble cannot be closed any more
 	gone       chan struct{} // closed when Stop begins
@@ -118,7 +119,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	}
 	cfg = cfg.withDefaults()
 	deps = deps.withDefaults()
-	s := &Store{cfg: cfg, deps: deps, clock: &clock{wall: deps.Now}, close: func() error { return nil }, gone: make(chan struct{})}
+	s := &Store{cfg: cfg, deps: deps, clock: &clock{wall: deps.Now}, close: func() error { return nil }, gone: make(chan struct{}), down: make(chan struct{})}
 	s.own.lease, s.began = session.NewLease(0), time.Now()
 	s.clock.guarded = !s.alone()
 	if _, err := io.ReadFull(deps.Rand, s.process[:]); err != nil {
@@ -180,6 +181,15 @@ func (d Deps) withDefaults() Deps {
 // join begins this node's session and waits until everything before it is
 // applied here.
 func (s *Store) join(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // a store that failed meanwhile finds no leader, ever
+		select {
+		case <-s.down:
+			cancel(s.cause)
+		case <-ctx.Done():
+		}
+	}()
 	limit := s.cfg.StartTimeout
 	if s.cfg.Join {
 		limit = joinTimeout
@@ -203,8 +213,8 @@ func (s *Store) join(ctx context.Context) error {
 			return errors.Join(err, context.Cause(ctx))
 		}
 	}
-	wait, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
+	wait, stop := context.WithDeadline(ctx, deadline)
+	defer stop()
 	return s.replica.await(wait, s.replica.seen.Load())
 }
 
