@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -207,7 +206,10 @@ func (c *trio) deps(n int) Deps {
 	return Deps{
 		Now: now, FS: c.bad[n], Connect: c.f.connect(string(trioName(n))), Build: "test",
 		Fail: func(err error) {
-			expected := cmp.Or(early, c.expected[n])
+			expected := early
+			if early == nil {
+				expected = c.expected[n]
+			}
 			if expected == nil {
 				c.t.Errorf("%s failed: %v", trioName(n), err)
 				return
