@@ -131,17 +131,18 @@ func (w *witness) AppendEntries(id raft.ServerID, target raft.ServerAddress, arg
 	if err := w.closed(); err != nil {
 		return err
 	}
+	node := payment.NodeID(id)
+	had := w.of(node) // before it was asked: a member that joins anew has two senders for a moment
 	if err := w.Transport.AppendEntries(id, target, args, resp); err != nil {
 		return err
 	}
-	node := payment.NodeID(id)
 	switch n := len(args.Entries); {
 	case resp.Success && n > 0:
 		w.learn(node, evidence{args.Entries[n-1].Index, args.Entries[n-1].Term, args.Term})
 	case resp.Success && args.PrevLogEntry > 0:
 		w.learn(node, evidence{args.PrevLogEntry, args.PrevLogTerm, args.Term})
 	case !resp.Success && resp.Term == args.Term:
-		w.suspect(node, resp.LastLog, args.Term)
+		w.suspect(node, had, resp.LastLog, args.Term)
 	}
 	return nil
 }
@@ -157,11 +158,11 @@ func (w *witness) learn(node payment.NodeID, e evidence) {
 }
 
 // suspect is told how far a follower's log goes, which lacks what this leader
-// asked it for.
-func (w *witness) suspect(node payment.NodeID, has, term uint64) {
+// asked it for, and what was known of it when it was asked.
+func (w *witness) suspect(node payment.NodeID, e evidence, has, term uint64) {
 	w.mu.Lock()
-	e := w.had[node]
-	lost := e.learned == term && has < e.index && w.less[node] != e
+	_, known := w.had[node]
+	lost := known && e.learned == term && has < e.index && w.less[node] != e
 	if lost {
 		w.less[node] = e
 	}
