@@ -104,7 +104,8 @@ type book struct {
 	ended  map[uint64]payment.AdviceVerdict
 	claims int
 	asks   int
-	more   chan struct{} // closed when something is owed again; nil: Idle is not asked
+	rests  bool          // Idle is asked
+	more   chan struct{} // closed when something is owed again
 	fail   error         // of the next claims
 	commit time.Duration // of each claim and acknowledgement
 }
@@ -224,6 +225,9 @@ func carry(t *testing.T, n int, a *acquirer, b *book, o opener, window int, duri
 			seq := uint64(i + 1)
 			b.owed[seq] = &payment.Owed{Link: "a", Seq: seq, ID: payment.ID{byte(i >> 8), byte(i), 1}, Attempt: 1, Reason: payment.ReversalTimeout, Since: now(), Due: now()}
 		}
+		if b.rests {
+			b.more = make(chan struct{}) // of this bubble
+		}
 		w, err := outbox.New(outbox.Config{Window: window}, outbox.Deps{
 			Link: "a", Dialect: dialect, Journal: b, Sender: a, Vault: o, Now: now, Log: slog.New(slog.DiscardHandler), Registerer: registry, Idle: b.idle,
 		})
@@ -329,13 +333,14 @@ func TestStopClaimsNoMore(t *testing.T) {
 
 // A link that owes nothing is not asked again until it does, and then at once.
 func TestIdle(t *testing.T) {
-	a, b := &acquirer{script: []string{"00"}}, &book{}
+	a, b := &acquirer{script: []string{"00"}}, &book{rests: true}
 	carry(t, 0, a, b, opener{}, 4, time.Minute, func() {
-		b.more = make(chan struct{})
 		time.Sleep(time.Hour)
+		b.mu.Lock()
 		if b.asks > 10 {
 			t.Errorf("asked %d times in an hour in which nothing was owed", b.asks)
 		}
+		b.mu.Unlock()
 		b.owe(1)
 		time.Sleep(100 * time.Millisecond)
 		if b.left() != 0 {

@@ -164,7 +164,7 @@ func mutants() []mutant {
 		},
 		{
 			"a withdrawn capture stays in its file", "journal/clearing.go",
-			"	m.keyA = appendClearingKey(m.keyA[:0], link, op.File, op.FileLine)\n	m.view.writes.delete(m.keyA)\n	return true", "	return true", interleavings(),
+			"	m.keyA = appendClearingKey(m.keyA[:0], op.Means, link, op.File, op.FileLine)\n	m.view.writes.delete(m.keyA)\n	return true", "	return true", interleavings(),
 		},
 		{
 			"a refund of a capture that came to nothing", "journal/capture.go",
