@@ -148,7 +148,14 @@ func (g guardedLog) GetLog(index uint64, log *raft.Log) error {
 func (g guardedLog) StoreLog(log *raft.Log) error { return g.StoreLogs([]*raft.Log{log}) }
 
 // StoreLogs implements raft.LogStore.
-func (g guardedLog) StoreLogs(logs []*raft.Log) error { return g.wrote(g.raftLog.StoreLogs(logs)) }
+func (g guardedLog) StoreLogs(logs []*raft.Log) error {
+	began := time.Now()
+	err := g.raftLog.StoreLogs(logs)
+	if ended := time.Now(); err == nil && len(logs) > 0 {
+		g.s.paces.took(g.s.cfg.Node, logs[len(logs)-1].Term, ended.Sub(began), ended)
+	}
+	return g.wrote(err)
+}
 
 // DeleteRange implements raft.LogStore.
 func (g guardedLog) DeleteRange(from, to uint64) error {

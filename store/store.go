@@ -79,6 +79,7 @@ type Store struct {
 	own        sessions
 	said       announcements
 	witness    *witness // nil where this node is alone
+	paces      paces
 	rebuilding bool     // its disk was emptied, and it has not caught up yet
 	process    [16]byte // names this process among those that ran this node
 	claims     atomic.Uint64
@@ -135,7 +136,7 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	s.stop = stop
 	s.run(running, s.watchDisk, s.keep, s.scrub)
 	if !s.alone() {
-		s.run(running, s.watchLeader, s.leadSessions)
+		s.run(running, s.watchLeader, s.leadSessions, s.watchPace)
 	}
 	if err := s.join(ctx); err != nil {
 		return nil, errors.Join(s.because(err), s.Stop(ctx))

@@ -3,6 +3,7 @@ package store
 import (
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -24,6 +25,7 @@ type witness struct {
 	over    chan struct{}
 	once    sync.Once
 	found   func(node payment.NodeID, had, has uint64)
+	took    func(node payment.NodeID, term uint64, trip time.Duration, now time.Time) // entries, to that member's disk
 
 	mu   sync.Mutex
 	had  map[payment.NodeID]evidence
@@ -44,9 +46,9 @@ type fullTransport interface {
 	raft.WithClose
 }
 
-func newWitness(t fullTransport, found func(payment.NodeID, uint64, uint64)) *witness {
+func newWitness(t fullTransport, found func(payment.NodeID, uint64, uint64), took func(payment.NodeID, uint64, time.Duration, time.Time)) *witness {
 	w := &witness{
-		Transport: t, preVote: t, close: t.Close, rpcs: make(chan raft.RPC), over: make(chan struct{}), found: found,
+		Transport: t, preVote: t, close: t.Close, rpcs: make(chan raft.RPC), over: make(chan struct{}), found: found, took: took,
 		had: map[payment.NodeID]evidence{}, less: map[payment.NodeID]evidence{},
 	}
 	go w.listen()
@@ -133,8 +135,12 @@ func (w *witness) AppendEntries(id raft.ServerID, target raft.ServerAddress, arg
 	}
 	node := payment.NodeID(id)
 	had := w.of(node) // before it was asked: a member that joins anew has two senders for a moment
+	began := time.Now()
 	if err := w.Transport.AppendEntries(id, target, args, resp); err != nil {
 		return err
+	}
+	if ended := time.Now(); resp.Success && len(args.Entries) > 0 {
+		w.took(node, args.Term, ended.Sub(began), ended)
 	}
 	switch n := len(args.Entries); {
 	case resp.Success && n > 0:
