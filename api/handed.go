@@ -25,7 +25,7 @@ type handed struct {
 	refused bool // the link is not up here, and nothing was done
 }
 
-// Serve of what another node hands here, appending its answer to dst; within is
+// ServeHanded answers what another node hands here, appending to dst; within is
 // what is left of the gateway's budget. false: the link is not up here and
 // nothing was done. Key and rate were judged where the gateway came in, and the
 // key is judged again; the rate is not. The request is wiped by its owner.

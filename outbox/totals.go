@@ -53,7 +53,7 @@ func (r *Reconciler) Agree(x *payment.Totals) (payment.Agreed, error) {
 	i := payment.Intent{Terms: x.Terms}
 	if err := r.Sender.Exchange(&slot, &i, frame, &answer); err != nil {
 		r.Log.Warn("totals are unanswered; they are sent again", "link", r.Link, "batch", x.Number, "tries", x.Tries, "error", err)
-		return none, nil //nolint:nilerr // the claim's pause brings the repeat
+		return none, nil // the claim's pause brings the repeat
 	}
 	agreed := r.Dialect.DecodeTotals(&answer)
 	if err := r.Totals.AgreeTotals(x, &agreed); err != nil {

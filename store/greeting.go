@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -93,7 +92,7 @@ func (s *Store) askOnce(ctx context.Context, m Member, kind byte, question []byt
 	if _, err := conn.Write(endFrame(append(beginFrame(nil, kind, 1), question...))); err != nil {
 		return nil, err
 	}
-	_, _, payload, _, err := readWire(net.Conn(conn), nil)
+	_, _, payload, _, err := readWire(conn, nil)
 	if err != nil {
 		return nil, err
 	}

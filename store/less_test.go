@@ -19,7 +19,7 @@ func copyOf(fs *vfs.MemFS) *vfs.MemFS {
 	return fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
 }
 
-func (c *trio) approve(at int, from, count int) {
+func (c *trio) approve(at, from, count int) {
 	c.t.Helper()
 	for n := from; n < from+count; n++ {
 		i := intent(n)

@@ -242,9 +242,9 @@ type introduction struct {
 	knowsYou bool // and you had a session in it
 }
 
-// removalHeard is how long a node that joins anew may still be known to a member
-// that has not heard of its removal.
-const removalHeard = 10 * time.Second
+// removalHeard is how long a node with an empty disk may still be known to a
+// member that has not heard of its removal.
+const removalHeard = 3 * time.Second
 
 // introduce asks every other first member whether the cluster exists. A new one
 // begins only when all of them say that there is none: a node that lost its
@@ -262,19 +262,23 @@ func (s *Store) introduce(ctx context.Context) (bootstrap bool, err error) {
 	said := map[payment.NodeID]bool{}
 	removed := time.Now().Add(removalHeard)
 	for {
+		known, state := false, false
 		for _, m := range others {
 			i, err := s.askIntroduction(ctx, m)
-			switch {
-			case err != nil:
+			if err != nil {
 				continue
-			case i.knowsYou && (s.rebuilding || s.cfg.Join && time.Now().Before(removed)):
-				continue // it has not heard yet that this node was removed
-			case i.knowsYou:
-				return false, fmt.Errorf("%w: %s", ErrWiped, s.advice())
-			case i.hasState:
-				return false, nil // the leader sends it to us
 			}
-			said[m.Node] = true
+			known = known || i.knowsYou && !s.rebuilding // who rebuilds it may not have been heard of yet
+			state = state || i.hasState && !i.knowsYou
+			if !i.hasState && !i.knowsYou {
+				said[m.Node] = true
+			}
+		}
+		switch {
+		case known && time.Now().After(removed):
+			return false, fmt.Errorf("%w: %s", ErrWiped, s.advice())
+		case !known && state:
+			return false, nil // the leader sends it to us
 		}
 		if len(said) == len(others) {
 			return !s.cfg.Join, nil

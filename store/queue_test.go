@@ -74,9 +74,10 @@ func TestQueueAge(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		submit(journal.KindSettle)
 		time.Sleep(time.Millisecond)
-		for p, want := range []time.Duration{1, 11, 11, 41} {
-			if got := b.age(payment.Priority(p)); got != want*time.Millisecond {
-				t.Errorf("%s waits behind %s, want %dms", payment.Priority(p), got, want)
+		for p, ms := range []int{1, 11, 11, 41} {
+			want := time.Duration(ms) * time.Millisecond
+			if got := b.age(payment.Priority(p)); got != want {
+				t.Errorf("%s waits behind %s, want %s", payment.Priority(p), got, want)
 			}
 		}
 		b.fill(nil)
@@ -84,11 +85,12 @@ func TestQueueAge(t *testing.T) {
 			t.Errorf("an empty queue is %s old", got)
 		}
 		// Whoever is in a batch on its way waits too, whatever the queue is like.
-		for slot, want := range []time.Duration{5, 8} {
+		for slot, ms := range []int{5, 8} {
+			want := time.Duration(ms) * time.Millisecond
 			b.flying(slot, b.sinceStart(time.Now()))
 			time.Sleep((5 - 2*time.Duration(slot)) * time.Millisecond)
-			if got := b.age(payment.PriorityReversal); got != want*time.Millisecond {
-				t.Errorf("with %d batches on their way: %s, want %dms", slot+1, got, want)
+			if got := b.age(payment.PriorityReversal); got != want {
+				t.Errorf("with %d batches on their way: %s, want %s", slot+1, got, want)
 			}
 		}
 		b.flying(0, 0)

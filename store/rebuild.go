@@ -46,14 +46,14 @@ type rebuildNote struct {
 
 func readRebuild(fs vfs.FS, dir string) (n rebuildNote, err error) {
 	path := fs.PathJoin(dir, rebuildFile)
-	if _, err := fs.Stat(path); err != nil {
+	if _, err := fs.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return n, nil // as it nearly always is
 	}
 	b, err := readFile(fs, path)
 	if err != nil {
 		return n, fmt.Errorf("store: %w", err)
 	}
-	if err := json.Unmarshal(b, &n); err != nil {
+	if json.Unmarshal(b, &n) != nil {
 		// What is cut here was a refusal: nobody else writes it in a hurry.
 		return rebuildNote{Stage: stageRefused, Reason: rebuildFile + " is damaged"}, nil
 	}
@@ -144,8 +144,7 @@ func damaged(err error) bool {
 	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, errDamagedTable), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
 		return true
 	}
-	var text *json.SyntaxError // of a snapshot's description
-	if errors.As(err, &text) {
+	if _, cut := errors.AsType[*json.SyntaxError](err); cut { // a snapshot's description
 		return true
 	}
 	// A file that others name is gone, or is shorter than they say: of that Pebble

@@ -188,7 +188,7 @@ func (d *instance) watchKeys(round int) func() (int, bool) {
 	client := http.Client{Timeout: 20 * time.Second}
 	for c := range clients {
 		all.Go(func() {
-			for k := 0; k < keys; k++ {
+			for k := range keys {
 				key, variant, amount := fmt.Sprintf("watch-%d-%d-%d", started.UnixNano(), round, k), "a", 1000
 				if (c+k)%3 == 0 {
 					variant, amount = "b", 1051

@@ -184,8 +184,8 @@ func (d *instance) clusterRound(t *testing.T, cuts *cuts, fault string, round in
 		t.Fatalf("round %d: %v in %q", round, err, out.String())
 	}
 	d.awaitNodes(t)
-	explained := false
-	if r.History, explained = history(); !explained {
+	order, explained := history()
+	if r.History = order; !explained {
 		r.Found = "porcupine: no order of the requests explains the answers to the shared keys\n"
 	}
 	stdout, stderr, code := run(t, "bench", "verify", "--api", d.info.API, "--key", d.info.Key, "--answers", answers, "--settle", "60s")
