@@ -42,6 +42,7 @@ func (m *Machine) applyUpload(c *cursor, r *Result) error {
 		return nil
 	}
 	first := b.Settled
+	var lines []payment.ID
 	for ; b.Settled+1 < b.Next && b.Settled-first < MaxSettle; b.Settled++ {
 		m.keyA = appendClearingKey(m.keyA[:0], payment.MeansUpload, link, number, b.Settled+1)
 		value, found := m.view.get(m.value[:0], m.keyA)
@@ -50,10 +51,13 @@ func (m *Machine) applyUpload(c *cursor, r *Result) error {
 			continue // withdrawn
 		}
 		c := cursor{b: value}
-		m.uploadLine(c.id())
-		r.Count++
+		lines = append(lines, c.id())
 	}
-	m.setClearingBatch(link, &b)
+	m.setClearingBatch(link, &b) // before the lines: one that has its end is counted in it
+	for _, id := range lines {
+		m.uploadLine(id)
+	}
+	r.Count = len(lines)
 	return nil
 }
 
