@@ -7,7 +7,6 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo un
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 FUZZTIME  ?= 5m
 DIALECT   ?= .
-ROUNDS    ?= 50
 CLUSTERLOG ?= $(CURDIR)/docs/runs/cluster.jsonl
 export GOTOOLCHAIN = local
 
@@ -66,7 +65,7 @@ soak-keys: build ## 20 rounds of key rotations (local master, zone PIN, MAC, dat
 	AUTHSWITCH_BIN=$(CURDIR)/bin/authswitch HSMD_BIN=$(CURDIR)/bin/hsmd $(GO) test ./cmd/authswitch -run TestRotationUnderLoad -count=1 -timeout 2h -v -rotate.rounds=20
 
 soak: build ## ROUNDS (50) rounds of kill -9 under 1,000 authorizations/s, each verified; then soak-keys
-	$(GO) test ./cmd/authswitch -run TestKillUnderLoad -count=1 -timeout 6h -v -soak.rounds=$(ROUNDS)
+	$(GO) test ./cmd/authswitch -run TestKillUnderLoad -count=1 -timeout 6h -v -soak.rounds=$(or $(ROUNDS),50)
 	@$(MAKE) --no-print-directory soak-keys
 
 .PHONY: simulation
@@ -90,9 +89,16 @@ mutants: ## every deliberate break of the core, each noticed within 200 seeds (h
 runs: ## write what docs/runs says was run into docs/testing.md
 	$(GO) run ./internal/runs
 
+CLUSTERSOAK = AUTHSWITCH_BIN=$(CURDIR)/bin/authswitch HSMD_BIN=$(CURDIR)/bin/hsmd $(GO) test ./cmd/authswitch -run TestClusterUnderLoad -count=1 -timeout 24h -v -cluster.log=$(CLUSTERLOG) -cluster.commit=$(VERSION) -cluster.keep=$(CURDIR)/$(BIN)/soak
+
 .PHONY: soak-cluster
-soak-cluster: build ## ROUNDS (50) rounds of faults on three nodes under load, each verified; adds to CLUSTERLOG and goes on where that ends
-	AUTHSWITCH_BIN=$(CURDIR)/bin/authswitch $(GO) test ./cmd/authswitch -run TestClusterUnderLoad -count=1 -timeout 24h -v -cluster.rounds=$(ROUNDS) -cluster.log=$(CLUSTERLOG) -cluster.commit=$(VERSION) -cluster.powercuts=$(if $(filter 0,$(shell id -u)),true,false)
+soak-cluster: build ## FOR (1h) of faults on three nodes under RATE (1000) authorizations/s, twelve a round, each round verified; adds to CLUSTERLOG and goes on where that ends
+	$(CLUSTERSOAK) -cluster.rounds=$(or $(ROUNDS),1000) -cluster.for=$(or $(FOR),1h) -cluster.rate=$(or $(RATE),1000) -cluster.fault='$(FAULT)' -cluster.faults=$(or $(FAULTS),12) $(if $(SEED),-cluster.seed=$(SEED)) -cluster.powercuts=$(if $(filter 0,$(shell id -u)),true,false)
+
+.PHONY: soak-upgrade
+soak-upgrade: build ## ROUNDS (3) rolling upgrades under load, from the program of commit OLD, whose journal is a version older, to this one; adds to CLUSTERLOG
+	@bash scripts/program-of $(or $(OLD),9b364b1) $(BIN)/authswitch.old
+	$(CLUSTERSOAK) -cluster.rounds=$(or $(ROUNDS),3) -cluster.rate=$(or $(RATE),500) -cluster.fault='upgrade all' -cluster.fresh=1 -cluster.old=$(CURDIR)/$(BIN)/authswitch.old
 
 .PHONY: package
 package: build ## dist/authswitch_VERSION_ARCH.deb: both programs, their units, their users (nfpm, pinned in tools/package)

@@ -127,7 +127,8 @@ type answersFile struct {
 	line     []byte
 	merchant string
 	currency string
-	err      error // the first write that failed; the run reports it at its end
+	started  time.Time // of the run
+	err      error     // the first write that failed; the run reports it at its end
 }
 
 func newAnswersFile(w io.WriteCloser, merchant, currency string) *answersFile {
@@ -165,7 +166,9 @@ func (f *answersFile) add(key []byte, j *job, a *answer, body []byte, at time.Ti
 	b = appendField(b, "link", a.link)
 	b = append(b, `,"at":"`...)
 	b = at.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
-	b = append(b, "\"}\n"...)
+	b = append(b, `","ms":`...)
+	b = strconv.AppendFloat(b, float64((at.Sub(f.started)-j.intended).Microseconds())/1000, 'f', 3, 64) // since it was due
+	b = append(b, "}\n"...)
 	f.line = b
 	_, err := f.w.Write(b)
 	f.keep(err)

@@ -156,6 +156,9 @@ func (r *runner) run(ctx context.Context, client *client) (*Report, error) {
 	stages := client.stages(ctx, r.o.Admin)
 	cpu := readCPU(r.o.Processes)
 	r.started = r.o.Now()
+	if r.answers != nil {
+		r.answers.started = r.started
+	}
 	var progress sync.WaitGroup
 	stop := make(chan struct{})
 	progress.Go(func() { r.watch(stop) })

@@ -2,68 +2,263 @@ package main_test
 
 import (
 	"fmt"
-	"net/http"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
-
-	"github.com/anishathalye/porcupine"
 )
 
-// lies are amounts whose acquirer answers twice, with another STAN, amount or
-// terminal, or hangs up; most are answered as they should be.
-const lies = "1000,1100,1200,1300,1400,1500,1600,1700,1070,1071,1074,1075,1076"
+// clusterFaultKind is a fault, how often of a hundred it is drawn, and how long
+// it takes with its recovery: a round's load is as long as its faults.
+type clusterFaultKind struct {
+	name   string
+	weight int
+	takes  time.Duration
+}
 
-// breakMore does the faults that are not a signal to a node or a cut line.
-func (d *instance) breakMore(t *testing.T, cuts *cuts, what string, nodes []int, outage time.Duration) {
+// clusterKinds: three of five are deaths, one of ten each partitions and power
+// cuts. What has no weight is only run when it is named.
+var clusterKinds = []clusterFaultKind{
+	{"kill leader", 34, 5 * time.Second},
+	{"kill follower", 22, 5 * time.Second},
+	{"kill all", 8, 7 * time.Second},
+	{"cut leader", 4, 8 * time.Second},
+	{"cut follower", 3, 8 * time.Second},
+	{"cut leader's ears", 2, 8 * time.Second},
+	{"cut follower's ears", 2, 8 * time.Second},
+	{"power all", 11, 16 * time.Second},
+	{"terminate leader", 3, 7 * time.Second},
+	{"stop leader", 2, 8 * time.Second},
+	{"stop follower", 1, 8 * time.Second},
+	{"stop all", 1, 8 * time.Second},
+	{"lose all", 1, 8 * time.Second},
+	{"delay all", 1, 8 * time.Second},
+	{"kill acquirers", 1, 5 * time.Second},
+	{"stop acquirers", 1, 8 * time.Second},
+	{"restart all", 1, 15 * time.Second},
+	{"slow follower", 1, 16 * time.Second},
+	{"slow leader", 1, 9 * time.Second},
+	{"lie acquirers", 0, 8 * time.Second}, // of the whole load, and of one round in six
+	{"upgrade all", 0, 30 * time.Second},
+}
+
+// drawFault draws one by the weights.
+func drawFault(random *rand.Rand) clusterFaultKind {
+	sum := 0
+	for _, k := range clusterKinds {
+		sum += k.weight
+	}
+	at := random.IntN(sum)
+	for _, k := range clusterKinds {
+		if at -= k.weight; at < 0 {
+			return k
+		}
+	}
+	panic("the weights have another sum")
+}
+
+func faultNamed(t *testing.T, name string) clusterFaultKind {
 	t.Helper()
+	for _, k := range clusterKinds {
+		if k.name == name {
+			return k
+		}
+	}
+	t.Fatalf("-cluster.fault: there is no %q", name)
+	return clusterFaultKind{}
+}
+
+// needs says what a fault cannot be done without; empty where it is there.
+func (d *instance) needs(fault string, cuts *cuts) string {
+	what, _, _ := strings.Cut(fault, " ")
 	switch what {
+	case "cut", "lose", "delay":
+		return cuts.absent
+	case "slow":
+		if _, err := exec.LookPath("strace"); err != nil {
+			return "there is no strace"
+		}
+	case "power":
+		if d.disk == nil {
+			return "the data is on no disk of its own (-cluster.powercuts)"
+		}
+	case "upgrade":
+		if *clusterOld == "" {
+			return "there is no older program (-cluster.old)"
+		}
+	}
+	return ""
+}
+
+// breakCluster does what the fault says and undoes it.
+func (d *instance) breakCluster(t *testing.T, cuts *cuts, r *clusterTrial, random *rand.Rand) {
+	t.Helper()
+	what, whom, _ := strings.Cut(r.Fault, " ")
+	leader := d.leader(t)
+	nodes := []int{0, 1, 2}
+	r.Node = whom
+	switch strings.TrimSuffix(whom, "'s ears") {
+	case "leader":
+		nodes = []int{leader}
+	case "follower":
+		nodes = []int{(leader + 1 + random.IntN(2)) % 3}
+	}
+	if len(nodes) == 1 {
+		r.Node = d.info.Nodes[nodes[0]].ID
+	}
+	outage := time.Duration(random.Int64N(int64(3*time.Second))) + 2500*time.Millisecond // below and above a session's lease
+	r.began = time.Now()
+	hold := func() { time.Sleep(outage - time.Since(r.began)) }
+	switch what {
+	case "lie": // its load does
+		hold()
+	case "kill", "stop", "terminate":
+		pids := d.processes(t, whom, nodes)
+		signalAll(pids, map[string]syscall.Signal{"kill": syscall.SIGKILL, "stop": syscall.SIGSTOP, "terminate": syscall.SIGTERM}[what])
+		if what == "stop" {
+			defer func() { hold(); signalAll(pids, syscall.SIGCONT) }() // one may have been killed by what it found when it woke
+		}
+		if what != "stop" && whom != "acquirers" {
+			defer d.awaitOthers(t, nodes, pids)
+		}
+	case "cut":
+		cuts.cut(t, nodes[0], strings.HasSuffix(whom, "ears"))
+		defer func() { hold(); cuts.heal(t) }()
 	case "lose":
 		cuts.lose(t, 20)
-		time.Sleep(outage)
+		hold()
 		cuts.heal(t)
-	case "restart": // one after the other, as an upgrade does
-		for n := range d.info.Nodes {
-			d.signal(t, n, syscall.SIGTERM)
-			time.Sleep(300 * time.Millisecond)
-			d.awaitNodes(t)
-		}
+	case "delay":
+		undo := cuts.delay(t, d.peers(t))
+		hold()
+		undo()
+	case "restart", "upgrade": // one after the other, the leader last
+		d.inTurn(t, what == "upgrade", leader, r)
 	case "slow":
-		d.slowDisk(t, nodes[0], outage)
+		d.slowDisk(t, nodes[0], leader, r)
 	case "power":
 		d.cutPower(t)
 	}
+	if nodes[0] == leader && len(nodes) == 1 && (what == "kill" || what == "stop" || what == "cut") {
+		r.OutageMS = float64(d.firstAnswer(r.began, leader).Microseconds()) / 1000
+	}
 }
 
-// signalAcquirers sends one to every simulator.
-func (d *instance) signalAcquirers(t *testing.T, s syscall.Signal) {
+// processes are those of nodes, or of every acquirer.
+func (d *instance) processes(t *testing.T, whom string, nodes []int) (pids []int) {
 	t.Helper()
+	if whom != "acquirers" {
+		for _, n := range nodes {
+			pids = append(pids, d.nodePID(t, n))
+		}
+		return pids
+	}
 	for _, pid := range d.children(t) {
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		if err == nil && strings.Contains(string(line), "sim\x00run") {
-			_ = syscall.Kill(pid, s)
+			pids = append(pids, pid)
 		}
 	}
+	return pids
+}
+
+func signalAll(pids []int, s syscall.Signal) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, s)
+	}
+}
+
+// awaitOthers waits until dead nodes are other processes: one that is told to
+// stop answers "ready" until it has begun to.
+func (d *instance) awaitOthers(t *testing.T, nodes, before []int) {
+	t.Helper()
+	eventually(t, time.Minute, "other processes", func() bool {
+		for i, n := range nodes {
+			if d.nodePID(t, n) == before[i] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// inTurn restarts the nodes one after the other, as an upgrade does, the leader
+// last; an upgrade puts this program in the place of the old one before.
+func (d *instance) inTurn(t *testing.T, upgrade bool, leader int, r *clusterTrial) {
+	t.Helper()
+	before := d.clusterStatus(t).Version
+	if upgrade {
+		program, err := binary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		command(t, "cp", program, d.cmd.Path+".new")
+		command(t, "mv", d.cmd.Path+".new", d.cmd.Path)
+	}
+	for _, n := range []int{(leader + 1) % 3, (leader + 2) % 3, leader} {
+		pids := d.processes(t, "node", []int{n})
+		signalAll(pids, syscall.SIGTERM)
+		d.awaitOthers(t, []int{n}, pids)
+		d.awaitNodes(t)
+	}
+	if !upgrade {
+		return
+	}
+	var after clusterStatus
+	builds := map[string]bool{}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && (after.Version <= before || len(builds) != 1); time.Sleep(100 * time.Millisecond) {
+		after = d.clusterStatus(t)
+		clear(builds)
+		for _, m := range after.Members {
+			builds[m.Build] = true
+		}
+	}
+	r.Versions = fmt.Sprintf("%d to %d", before, after.Version)
+	if after.Version <= before || len(builds) != 1 {
+		r.Found = fmt.Sprintf("after the upgrade the cluster is at version %d, from %d; its builds are %v\n", after.Version, before, builds)
+	}
+}
+
+// signal sends one to a node and returns its process id.
+func (d *instance) signal(t *testing.T, node int, s syscall.Signal) int {
+	t.Helper()
+	pid := d.nodePID(t, node)
+	if err := syscall.Kill(pid, s); err != nil {
+		t.Errorf("signal %d to %s: %v", s, d.info.Nodes[node].ID, err)
+	}
+	return pid
+}
+
+// nodePID is a node's process.
+func (d *instance) nodePID(t *testing.T, node int) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(d.info.Nodes[node].DataDir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
 }
 
 // children are the processes that dev started.
 func (d *instance) children(t *testing.T) (pids []int) {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", d.cmd.Process.Pid, d.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", d.cmd.Process.Pid))
 	for _, task := range tasks {
 		more, _ := os.ReadFile(task)
 		b = append(append(b, ' '), more...)
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 	for word := range strings.FieldsSeq(string(b)) {
 		if pid, err := strconv.Atoi(word); err == nil {
@@ -71,155 +266,4 @@ func (d *instance) children(t *testing.T) (pids []int) {
 		}
 	}
 	return pids
-}
-
-// slowSync is what each synced write of a slow disk takes longer.
-const slowSync = 200 * time.Millisecond
-
-// slowDisk makes a node's synced writes slow for a while. The tracer slows its
-// other system calls a little, too.
-func (d *instance) slowDisk(t *testing.T, node int, how time.Duration) {
-	t.Helper()
-	pid, err := os.ReadFile(filepath.Join(d.info.Nodes[node].DataDir, "pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tracer := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", strings.TrimSpace(string(pid)),
-		"-e", "trace=fsync,fdatasync", "-e", fmt.Sprintf("inject=fsync,fdatasync:delay_enter=%d", slowSync.Microseconds()))
-	if err := tracer.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(how)
-	_ = tracer.Process.Signal(syscall.SIGINT) // it lets go of the node
-	_ = tracer.Wait()
-}
-
-// lose drops so many of a hundred packets between the nodes.
-func (c *cuts) lose(t *testing.T, percent int) {
-	t.Helper()
-	for from := range 3 {
-		for to := range 3 {
-			if from == to {
-				continue
-			}
-			if out, err := exec.Command("nft", "add", "rule", "inet", c.table, "in", "ip", "saddr", fmt.Sprintf("127.0.0.%d", from+1), "ip", "daddr", fmt.Sprintf("127.0.0.%d", to+1),
-				"tcp", "dport", "!=", "1", "numgen", "random", "mod", "100", "<", strconv.Itoa(percent), "drop").CombinedOutput(); err != nil {
-				t.Fatalf("nft: %s", out)
-			}
-		}
-	}
-}
-
-// loopDisk is an ext4 in a file.
-type loopDisk struct{ file, mount string }
-
-func newLoopDisk(t *testing.T) *loopDisk {
-	t.Helper()
-	dir := t.TempDir()
-	l := &loopDisk{file: filepath.Join(dir, "disk.img"), mount: filepath.Join(dir, "disk")}
-	if err := os.Mkdir(l.mount, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	command(t, "truncate", "-s", "4G", l.file)
-	command(t, "mkfs.ext4", "-q", l.file)
-	command(t, "mount", "-o", "loop", l.file, l.mount)
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", l.mount).Run() })
-	return l
-}
-
-func command(t *testing.T, words ...string) {
-	t.Helper()
-	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v %s", words, err, out)
-	}
-}
-
-// ext4Shutdown stops a file system where it is: nothing that was not synced is
-// there afterwards.
-const (
-	ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
-	noLogFlush   = 2
-)
-
-// cutPower takes the disk from every process of this cluster, acquirers and
-// module too, kills them, mounts the disk again and starts anew.
-func (d *instance) cutPower(t *testing.T) {
-	t.Helper()
-	root, err := os.Open(d.disk.mount)
-	if err != nil {
-		t.Fatal(err)
-	}
-	flags := uint32(noLogFlush)
-	if _, _, failed := syscall.Syscall(syscall.SYS_IOCTL, root.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&flags))); failed != 0 {
-		t.Fatalf("cut the power: %v", failed)
-	}
-	root.Close()
-	_ = d.cmd.Process.Signal(syscall.SIGSTOP) // it would start them again
-	for _, pid := range d.children(t) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-	_ = d.cmd.Process.Kill()
-	_ = d.cmd.Wait()
-	for until := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		out, err := exec.Command("umount", d.disk.mount).CombinedOutput()
-		if err == nil {
-			break
-		}
-		if time.Now().After(until) {
-			t.Fatalf("umount: %s", out)
-		}
-	}
-	command(t, "mount", "-o", "loop", d.disk.file, d.disk.mount)
-	again := exec.Command(d.cmd.Path, d.cmd.Args[1:]...)
-	d.cmd = again
-	d.run()
-}
-
-// watchKeys has gateways at every node share a few keys, with two bodies, while
-// the fault happens. What it returns ends that, and says how many requests there
-// were and whether one register per key explains them.
-func (d *instance) watchKeys(round int) func() (int, bool) {
-	const clients, keys = 6, 40
-	started := time.Now()
-	var mu sync.Mutex
-	var history []porcupine.Operation
-	over := make(chan struct{})
-	var all sync.WaitGroup
-	client := http.Client{Timeout: 20 * time.Second}
-	for c := range clients {
-		all.Go(func() {
-			for k := range keys {
-				key, variant, amount := fmt.Sprintf("watch-%d-%d-%d", started.UnixNano(), round, k), "a", 1000
-				if (c+k)%3 == 0 {
-					variant, amount = "b", 1051
-				}
-				for tries, settled := 0, false; !settled; tries++ {
-					select {
-					case <-over:
-						return
-					default:
-					}
-					o := porcupine.Operation{ClientId: c, Input: asked{key, variant}, Call: int64(time.Since(started))}
-					a, err := d.askAt(&client, (c+k+tries)%len(d.info.Nodes), key, d.body(visaCard, amount))
-					o.Return = int64(time.Since(started))
-					var out heard
-					out, settled = hear(a, err)
-					if err != nil {
-						o.Return = 1 << 62 // it may take effect whenever it likes
-					}
-					o.Output = out
-					mu.Lock()
-					history = append(history, o)
-					mu.Unlock()
-					time.Sleep(40 * time.Millisecond)
-				}
-				time.Sleep(110 * time.Millisecond)
-			}
-		})
-	}
-	return func() (int, bool) {
-		close(over)
-		all.Wait()
-		return len(history), porcupine.CheckOperations(keyRegister(), history)
-	}
 }

@@ -3,16 +3,15 @@ package main_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,130 +19,293 @@ import (
 	"time"
 )
 
-// Two rounds are part of `make test`; `make soak-cluster` runs as many as it is
-// told, and adds a line for each to a log that docs/testing.md is made from.
+// Two rounds of one fault are part of `make test`; `make soak-cluster` runs as
+// many as it is told, of several faults each, and adds a line for each fault
+// and each round to a log that docs/testing.md is made from.
 var (
 	clusterRounds = flag.Int("cluster.rounds", 2, "rounds of faults under load on three nodes")
+	clusterFor    = flag.Duration("cluster.for", 0, "begin no round after so long; 0: as many as told")
 	clusterSeed   = flag.Uint64("cluster.seed", 0, "seed of the faults and their moments; 0 draws one")
-	clusterFirst  = flag.Int("cluster.first", 0, "the round to begin with: to go on after an interruption")
+	clusterFirst  = flag.Int("cluster.first", 0, "the round to begin with; 0: where the log ends")
 	clusterRate   = flag.Int("cluster.rate", 500, "authorizations a second")
-	clusterFault  = flag.String("cluster.fault", "", "only this fault")
-	clusterLog    = flag.String("cluster.log", "", "file that each round adds a line of JSON to; without -cluster.first the rounds go on where it ends")
+	clusterFault  = flag.String("cluster.fault", "kill leader,stop leader", "these faults in turn; empty: drawn by their weights")
+	clusterFaults = flag.Int("cluster.faults", 1, "faults of each round, one after the other")
+	clusterFresh  = flag.Int("cluster.fresh", 3, "rounds until another cluster takes over: what a verification reads grows with each")
+	clusterLog    = flag.String("cluster.log", "", "file that each fault and each round adds a line of JSON to")
 	clusterCommit = flag.String("cluster.commit", "unknown", "what the log says of the program under test")
 	clusterCuts   = flag.Bool("cluster.powercuts", false, "the data is on an ext4 of its own in a file, whose power can be cut (needs root)")
+	clusterOld    = flag.String("cluster.old", "", "an older program, which the nodes begin with and which \"upgrade all\" replaces")
+	clusterKeep   = flag.String("cluster.keep", "", "directory for the nodes' log of each round, and what explains a finding")
 )
 
-// trial is one fault of one round.
+// clusterTrial is one fault of one round.
 type clusterTrial struct {
+	At     string `json:"at"`
+	Commit string `json:"commit"`
+	Seed   uint64 `json:"seed"`
+	Round  int    `json:"round"`
+	Fault  string `json:"fault"`
+	Node   string `json:"node"`
+	Rate   int    `json:"rate"`
+
+	GapMS     float64 `json:"gap_ms"`                 // the load's longest time without an answer, from the fault until all was ready again
+	OutageMS  float64 `json:"outage_ms,omitempty"`    // from the fault to the first answer to what was asked after it
+	ReadyMS   float64 `json:"ready_ms"`               // from the fault until every node was ready
+	HandOver  float64 `json:"hand_over_ms,omitempty"` // from a slow disk until its leader led no more; -1: it did not
+	CalmP99   float64 `json:"calm_p99_ms,omitempty"`  // before the tracer was there
+	TracedP99 float64 `json:"traced_p99_ms,omitempty"`
+	SlowP99   float64 `json:"slow_p99_ms,omitempty"`
+	Versions  string  `json:"versions,omitempty"` // of the cluster's journal, before and after an upgrade
+	Found     string  `json:"found"`              // of its round; empty: nothing
+
+	began, ready       time.Time
+	calm, traced, slow window
+}
+
+// clusterRound is what all its faults came to.
+type clusterRound struct {
 	At       string  `json:"at"`
 	Commit   string  `json:"commit"`
 	Seed     uint64  `json:"seed"`
 	Round    int     `json:"round"`
-	Fault    string  `json:"fault"`
-	Node     string  `json:"node"`
+	Faults   int     `json:"faults"`
 	Rate     int     `json:"rate"`
-	OutageMS float64 `json:"outage_ms,omitempty"` // from the fault to the first answer to what was asked after it
-	GapMS    float64 `json:"gap_ms"`              // the load's longest time without an answer
-	Recovery float64 `json:"recovery_ms"`         // from then until no more waited than before
+	Seconds  float64 `json:"seconds"` // of load
+	Lies     bool    `json:"lies"`    // the acquirers lied about STAN, amount and terminal
+	GapMS    float64 `json:"gap_ms"`
+	CalmGap  float64 `json:"calm_gap_ms"` // before the first fault: what the machine takes by itself
 	P99      float64 `json:"p99_ms"`
-	History  int     `json:"history"` // requests whose order porcupine explained
 	Sent     int     `json:"sent"`
+	Answered int     `json:"answered"`
 	Approved int     `json:"approved"`
 	Declined int     `json:"declined"`
 	Unknown  int     `json:"unknown"`
 	Retried  int     `json:"retried"`
+	History  int     `json:"history"` // requests whose order porcupine explained
+	Verify   float64 `json:"verify_s"`
 	Found    string  `json:"found"` // what was wrong; empty: nothing
 }
 
-// clusterFaults in the order of a first pass; then they are drawn.
-var clusterFaults = []string{
-	"kill leader", "stop leader", "kill follower", "stop follower", "terminate leader", "kill all", "stop all",
-	"cut leader", "cut follower", "cut follower's ears", "cut leader's ears",
-	"lose all", "kill acquirers", "stop acquirers", "lie acquirers", "restart all", "slow follower", "slow leader", "power all",
-}
-
-// needs says what a fault cannot be done without; empty where it is there.
-func (d *instance) needs(fault string, cuts *cuts) string {
-	what, _, _ := strings.Cut(fault, " ")
-	switch what {
-	case "cut", "lose":
-		return cuts.absent
-	case "slow":
-		if _, err := exec.LookPath("strace"); err != nil {
-			return "there is no strace"
-		}
-	case "power":
-		if d.disk == nil {
-			return "the data is on no disk of its own (-cluster.powercuts)"
-		}
-	}
-	return ""
-}
-
-// TestClusterUnderLoad breaks a cluster of three under load, round after round,
-// and holds what the gateways were told, the journal and the acquirers' ledgers
-// against each other.
+// TestClusterUnderLoad breaks a cluster of three under load, fault after fault,
+// and after each round of them holds what the gateways were told, the journal
+// and the acquirers' ledgers against each other.
 func TestClusterUnderLoad(t *testing.T) {
 	seed := *clusterSeed
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	t.Logf("again: go test ./cmd/authswitch -run TestClusterUnderLoad -count=1 -v -cluster.rounds=%d -cluster.seed=%d", *clusterRounds, seed)
-	var disk *loopDisk
-	if *clusterCuts {
-		disk = newLoopDisk(t)
-	}
-	d := startDevOn(t, disk, "--nodes", "3", "--sim-codec", "moov")
-	syscall.Sync() // the security module's token, which is not what is tested here
-	cuts := newCuts(t)
 	first := *clusterFirst
 	if first == 0 {
 		first = roundsIn(t, *clusterLog)
 	}
-	for round := first; round < first+*clusterRounds; round++ {
-		random := rand.New(rand.NewPCG(seed, uint64(round)))
-		fault := clusterFaults[round%len(clusterFaults)]
-		if round >= len(clusterFaults) {
-			fault = clusterFaults[random.IntN(len(clusterFaults))]
-		}
-		if *clusterFault != "" {
-			fault = *clusterFault
-		}
-		if absent := d.needs(fault, cuts); absent != "" {
-			t.Logf("round %d: %s not run: %s", round, fault, absent)
-			continue
-		}
-		r := d.clusterRound(t, cuts, fault, round, random)
-		r.Seed = seed
-		logTrial(t, r)
-		if r.Found != "" {
-			t.Fatalf("round %d, %s of %s:\n%s", round, r.Fault, r.Node, r.Found)
-		}
+	t.Logf("again: go test ./cmd/authswitch -run TestClusterUnderLoad -count=1 -v -timeout 1h -cluster.rate=%d -cluster.fault=%q -cluster.faults=%d -cluster.powercuts=%v -cluster.seed=%d -cluster.first=%d -cluster.rounds=%d",
+		*clusterRate, *clusterFault, *clusterFaults, *clusterCuts, seed, first, *clusterRounds)
+	began, last := time.Now(), first+*clusterRounds
+	cuts := newCuts(t)
+	for round, before := first, -1; round < last && round != before && !timeIsOver(began); {
+		before = round // a cluster that does not start ends it
+		t.Run(fmt.Sprintf("from round %d", round), func(t *testing.T) {
+			s := &soak{cuts: cuts, seed: seed, d: startCluster(t)}
+			for fresh := 0; fresh < max(*clusterFresh, 1) && round < last && !timeIsOver(began); fresh++ {
+				round++
+				if s.round(t, round-1); t.Failed() {
+					return
+				}
+			}
+		})
 	}
 }
 
-func logTrial(t *testing.T, r clusterTrial) {
+func timeIsOver(began time.Time) bool { return *clusterFor > 0 && time.Since(began) > *clusterFor }
+
+// startCluster starts three nodes, of an older program where one is given.
+func startCluster(t *testing.T) *instance {
 	t.Helper()
-	line, err := json.Marshal(r)
+	var disk *loopDisk
+	if *clusterCuts {
+		disk = newLoopDisk(t)
+	}
+	program := ""
+	if *clusterOld != "" {
+		program = filepath.Join(t.TempDir(), "authswitch")
+		command(t, "cp", *clusterOld, program)
+	}
+	d := startProgramOn(t, program, disk, "--nodes", "3", "--sim-codec", "moov")
+	syscall.Sync() // the security module's token, which is not what is tested here
+	return d
+}
+
+// soak is one cluster and the rounds on it.
+type soak struct {
+	d    *instance
+	cuts *cuts
+	seed uint64
+	calm window // of the round, before its first fault
+}
+
+// round is one load with faults in it, then the comparison.
+func (s *soak) round(t *testing.T, round int) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(s.seed, uint64(round)))
+	plan := s.plan(t, round, random)
+	r := &clusterRound{At: time.Now().UTC().Format(time.RFC3339), Commit: *clusterCommit, Seed: s.seed, Round: round, Rate: *clusterRate, Found: "the harness ended in the middle"}
+	r.Lies = *clusterFault == "" && random.IntN(6) == 0
+	length := leadIn
+	for _, f := range plan {
+		length += f.takes
+		r.Lies = r.Lies || f.name == "lie acquirers"
+	}
+	r.Seconds = length.Seconds()
+	var trials []*clusterTrial
+	defer func() { s.log(t, r, trials) }()
+	load := s.startLoad(t, r, length)
+	history := s.d.watchKeys(round)
+	defer history()
+	s.calm = during(leadIn, func() { time.Sleep(leadIn) })
+	for _, f := range plan {
+		time.Sleep(time.Duration(random.Int64N(int64(time.Second)))) // the random moment of the fault
+		if time.Since(load.began) > length-time.Second {
+			t.Logf("round %d: %s and what follows not run: the faults before it took too long", round, f.name)
+			break
+		}
+		trial := &clusterTrial{At: time.Now().UTC().Format(time.RFC3339), Commit: *clusterCommit, Seed: s.seed, Round: round, Fault: f.name, Rate: *clusterRate}
+		trials = append(trials, trial)
+		r.Faults++
+		s.d.breakCluster(t, s.cuts, trial, random)
+		s.d.awaitNodes(t)
+		trial.ready = time.Now()
+		trial.ReadyMS = float64(trial.ready.Sub(trial.began).Microseconds()) / 1000
+	}
+	r.Found = s.compare(t, r, load, trials, history)
+	s.keep(t, r, load)
+}
+
+// leadIn is load before the first fault.
+const leadIn = 2 * time.Second
+
+// plan are a round's faults. What a machine lacks is said, and another drawn.
+func (s *soak) plan(t *testing.T, round int, random *rand.Rand) (plan []clusterFaultKind) {
+	t.Helper()
+	turn := strings.Split(*clusterFault, ",")
+	for n := 0; len(plan) < *clusterFaults; n++ {
+		f := drawFault(random)
+		if *clusterFault != "" {
+			f = faultNamed(t, strings.TrimSpace(turn[(round**clusterFaults+n)%len(turn)]))
+		}
+		if absent := s.d.needs(f.name, s.cuts); absent != "" {
+			t.Logf("round %d: %s not run: %s", round, f.name, absent)
+			if *clusterFault != "" && n >= len(turn) {
+				break
+			}
+			continue
+		}
+		plan = append(plan, f)
+	}
+	return plan
+}
+
+// clusterLoad is a load that runs.
+type clusterLoad struct {
+	began         time.Time
+	length        time.Duration
+	answers       string
+	out, progress bytes.Buffer
+	wait          func() error
+}
+
+func (s *soak) startLoad(t *testing.T, r *clusterRound, length time.Duration) *clusterLoad {
+	t.Helper()
+	program, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s", line)
+	l := &clusterLoad{began: time.Now(), length: length, answers: filepath.Join(t.TempDir(), fmt.Sprintf("cluster-%d.jsonl", r.Round))}
+	amounts := ""
+	if r.Lies {
+		amounts = lies
+	}
+	load := exec.Command(program, "bench", "run", "--api", s.d.everyAPI(), "--key", s.d.info.Key, "--rate", fmt.Sprint(r.Rate), "--amounts", amounts,
+		"--duration", length.String(), "--poisson", "--mix", "declined=10,unavailable=3,silent=1,late=1", "--answers", l.answers, "--json")
+	load.Stdout, load.Stderr = &l.out, &l.progress
+	if err := load.Start(); err != nil {
+		t.Fatal(err)
+	}
+	l.wait = sync.OnceValue(load.Wait)
+	t.Cleanup(func() { _ = load.Process.Kill(); _ = l.wait() })
+	return l
+}
+
+// compare waits for the load's end and says what was wrong.
+func (s *soak) compare(t *testing.T, r *clusterRound, load *clusterLoad, trials []*clusterTrial, history func() (int, string)) (found string) {
+	t.Helper()
+	if err := load.wait(); err != nil {
+		t.Fatalf("round %d: load: %v\n%s", r.Round, err, tail(load.progress.String(), 2000))
+	}
+	if err := json.Unmarshal(load.out.Bytes(), r); err != nil {
+		t.Fatalf("round %d: %v in %q", r.Round, err, load.out.String())
+	}
+	s.d.awaitNodes(t)
+	if r.History, found = history(); found != "" {
+		found = "porcupine: no order of the requests explains the answers to\n" + found
+	}
+	if r.Answered != r.Sent {
+		found += fmt.Sprintf("%d of %d sent had a final answer\n", r.Answered, r.Sent)
+	}
+	answers := readDecisions(t, load.answers)
+	r.CalmGap = float64(silence(answers, s.calm, load.began.Add(load.length)).Microseconds()) / 1000
+	for _, trial := range trials {
+		trial.measure(answers, load.began.Add(load.length))
+		found += trial.Found
+	}
+	began := time.Now()
+	stdout, stderr, code := run(t, "bench", "verify", "--api", s.d.everyAPI(), "--key", s.d.info.Key, "--answers", load.answers, "--settle", "90s")
+	if r.Verify = time.Since(began).Seconds(); code != 0 || !strings.Contains(stdout, "; 0 open") {
+		found += tail(stdout, 3000) + tail(stderr, 1000)
+	}
+	return found
+}
+
+// log adds a line for each fault and one for the round, also of a round that
+// ended the harness.
+func (s *soak) log(t *testing.T, r *clusterRound, trials []*clusterTrial) {
+	t.Helper()
+	var lines []byte
+	add := func(v any) {
+		line, err := json.Marshal(v)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Logf("%s", line)
+		lines = append(append(lines, line...), '\n')
+	}
+	for _, trial := range trials {
+		if trial.Found == "" && r.Found != "" {
+			trial.Found = "its round: " + tail(r.Found, 200)
+		}
+		add(trial)
+	}
+	add(r)
+	if r.Found != "" {
+		t.Errorf("round %d:\n%s", r.Round, r.Found)
+	}
 	if *clusterLog == "" {
 		return
 	}
 	f, err := os.OpenFile(*clusterLog, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
-	defer f.Close()
-	if _, err := f.Write(append(line, '\n')); err != nil {
-		t.Fatal(err)
+	_, err = f.Write(lines)
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Error(err)
 	}
 }
 
-// roundsIn is how many rounds a log has.
-func roundsIn(t *testing.T, log string) int {
+// roundsIn is the round after the last one of a log.
+func roundsIn(t *testing.T, log string) (next int) {
+	t.Helper()
 	b, err := os.ReadFile(log)
 	if log == "" || os.IsNotExist(err) {
 		return 0
@@ -151,292 +313,50 @@ func roundsIn(t *testing.T, log string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Count(string(b), "\n")
-}
-
-// clusterRound is one load with one fault in it, then the comparison.
-func (d *instance) clusterRound(t *testing.T, cuts *cuts, fault string, round int, random *rand.Rand) clusterTrial {
-	t.Helper()
-	program, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := clusterTrial{At: time.Now().UTC().Format(time.RFC3339), Commit: *clusterCommit, Round: round, Fault: fault, Rate: *clusterRate}
-	answers := filepath.Join(t.TempDir(), fmt.Sprintf("cluster-%d.jsonl", round))
-	amounts := ""
-	if strings.HasPrefix(fault, "lie") {
-		amounts = lies
-	}
-	load := exec.Command(program, "bench", "run", "--api", d.everyAPI(), "--key", d.info.Key, "--rate", fmt.Sprint(*clusterRate), "--amounts", amounts,
-		"--duration", "9s", "--poisson", "--mix", "declined=10,unavailable=3,silent=1,late=1", "--answers", answers, "--json")
-	var out, progress bytes.Buffer
-	load.Stdout, load.Stderr = &out, &progress
-	if err := load.Start(); err != nil {
-		t.Fatal(err)
-	}
-	history := d.watchKeys(round)
-	time.Sleep(time.Second + time.Duration(random.Int64N(int64(2*time.Second)))) // the random moment of the fault
-	d.breakCluster(t, cuts, &r, random)
-	if err := load.Wait(); err != nil {
-		t.Fatalf("round %d: load: %v\n%s", round, err, tail(progress.String(), 2000))
-	}
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-		t.Fatalf("round %d: %v in %q", round, err, out.String())
-	}
-	d.awaitNodes(t)
-	order, explained := history()
-	if r.History = order; !explained {
-		r.Found = "porcupine: no order of the requests explains the answers to the shared keys\n"
-	}
-	stdout, stderr, code := run(t, "bench", "verify", "--api", d.info.API, "--key", d.info.Key, "--answers", answers, "--settle", "60s")
-	if code != 0 {
-		r.Found += tail(stdout, 3000) + tail(stderr, 1000)
-	}
-	return r
-}
-
-// breakCluster does what the fault says and undoes it.
-func (d *instance) breakCluster(t *testing.T, cuts *cuts, r *clusterTrial, random *rand.Rand) {
-	t.Helper()
-	what, whom, _ := strings.Cut(r.Fault, " ")
-	leader := d.leader(t)
-	var nodes []int
-	switch strings.TrimSuffix(whom, "'s ears") {
-	case "leader":
-		nodes = []int{leader}
-	case "follower":
-		nodes = []int{(leader + 1 + random.IntN(2)) % 3}
-	default:
-		nodes = []int{0, 1, 2}
-	}
-	r.Node = d.info.Nodes[nodes[0]].ID
-	if len(nodes) > 1 {
-		r.Node = "all"
-	}
-	outage := time.Duration(random.Int64N(int64(3*time.Second))) + 2500*time.Millisecond // below and above a session's lease
-	began := time.Now()
-	if whom == "acquirers" {
-		r.Node = whom
-		switch what {
-		case "kill":
-			d.signalAcquirers(t, syscall.SIGKILL)
-		case "stop":
-			d.signalAcquirers(t, syscall.SIGSTOP)
-			time.Sleep(outage)
-			d.signalAcquirers(t, syscall.SIGCONT)
+	for line := range strings.Lines(string(b)) {
+		var r struct{ Round int }
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%s: %v", log, err)
 		}
+		next = max(next, r.Round+1)
+	}
+	return next
+}
+
+// payments are named in what a verification says.
+var payments = regexp.MustCompile(`auth_[0-9a-f]+`)
+
+// keep copies the nodes' log, and all that explains a finding: the cluster goes
+// with its test.
+func (s *soak) keep(t *testing.T, r *clusterRound, load *clusterLoad) {
+	t.Helper()
+	if *clusterKeep == "" {
 		return
 	}
-	switch what {
-	case "kill", "terminate":
-		signal := map[string]syscall.Signal{"kill": syscall.SIGKILL, "terminate": syscall.SIGTERM}[what]
-		for _, n := range nodes {
-			d.signal(t, n, signal)
-		}
-	case "stop":
-		pids := make([]int, 0, len(nodes))
-		for _, n := range nodes {
-			pids = append(pids, d.signal(t, n, syscall.SIGSTOP))
-		}
-		defer func() {
-			time.Sleep(outage - time.Since(began))
-			for _, pid := range pids {
-				_ = syscall.Kill(pid, syscall.SIGCONT) // it may have been killed by what it found when it woke
-			}
-		}()
-	case "cut":
-		cuts.cut(t, nodes[0], strings.HasSuffix(whom, "ears"))
-		defer func() {
-			time.Sleep(outage - time.Since(began))
-			cuts.heal(t)
-		}()
+	dir := filepath.Join(*clusterKeep, fmt.Sprintf("%d-%d", r.Seed, r.Round))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Error(err)
+		return
 	}
-	d.breakMore(t, cuts, what, nodes, outage)
-	if nodes[0] == leader && len(nodes) == 1 && what != "slow" {
-		r.OutageMS = float64(d.firstAnswer(began, leader)) / 1e6
+	if err := os.WriteFile(filepath.Join(dir, "nodes.log"), []byte(s.d.logs.String()), 0o600); err != nil {
+		t.Error(err)
 	}
-}
-
-// firstAnswer asks the nodes but one, every few milliseconds, and says how long
-// after a moment the first final answer came. What is asked before the moment
-// does not count.
-func (d *instance) firstAnswer(since time.Time, except int) time.Duration {
-	const askEvery, giveUp = 5 * time.Millisecond, 15 * time.Second
-	var mu sync.Mutex
-	first := time.Duration(0)
-	var asking sync.WaitGroup
-	client := http.Client{Timeout: 5 * time.Second}
-	tick := time.NewTicker(askEvery)
-	defer tick.Stop()
-	for n := 0; time.Since(since) < giveUp; n++ {
-		mu.Lock()
-		done := first != 0
-		mu.Unlock()
-		if done {
-			break
-		}
-		node := (except + 1 + n%2) % 3
-		asking.Go(func() {
-			if !d.authorizeAt(&client, node, fmt.Sprintf("outage-%d-%d", since.UnixNano(), n)) {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if took := time.Since(since); first == 0 || took < first {
-				first = took
-			}
-		})
-		<-tick.C
+	if r.Found == "" {
+		return
 	}
-	asking.Wait()
-	return first
-}
-
-// authorizeAt says whether a node approved.
-func (d *instance) authorizeAt(client *http.Client, node int, key string) bool {
-	body := fmt.Sprintf(`{"merchant":%q,"reference":"outage","amount":{"value":1000,"currency":"EUR"},"channel":"ecommerce","card":{"number":"4111111111111111","expiry":"3012","cvv":"123"}}`, d.info.Merchant)
-	request, err := http.NewRequest(http.MethodPost, d.info.Nodes[node].API+"/v1/authorizations", strings.NewReader(body))
-	if err != nil {
-		return false
+	var shown bytes.Buffer
+	for n, id := range payments.FindAllString(r.Found, 5) {
+		a, err := s.d.tryAsk(http.MethodGet, "/v1/authorizations/"+id, "", "")
+		fmt.Fprintf(&shown, "%d %s %v\n%s\n", n, id, err, a.body)
 	}
-	request.Header.Set("Authorization", "Bearer "+d.info.Key)
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Idempotency-Key", key)
-	answer, err := client.Do(request)
-	if err != nil {
-		return false
-	}
-	defer answer.Body.Close()
-	_, _ = io.Copy(io.Discard, answer.Body)
-	return answer.StatusCode == http.StatusCreated
-}
-
-func (d *instance) everyAPI() string {
-	urls := make([]string, 0, len(d.info.Nodes))
-	for _, n := range d.info.Nodes {
-		urls = append(urls, n.API)
-	}
-	return strings.Join(urls, ",")
-}
-
-// signal sends one to a node and returns its process id.
-func (d *instance) signal(t *testing.T, node int, s syscall.Signal) int {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(d.info.Nodes[node].DataDir, "pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, s); err != nil {
-		t.Errorf("signal %d to %s: %v", s, d.info.Nodes[node].ID, err)
-	}
-	return pid
-}
-
-// leader asks the nodes' metrics.
-func (d *instance) leader(t *testing.T) int {
-	t.Helper()
-	client := http.Client{Timeout: 2 * time.Second}
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		for n, node := range d.info.Nodes {
-			answer, err := client.Get(node.Admin + "/metrics")
-			if err != nil {
-				continue
-			}
-			b, err := io.ReadAll(answer.Body)
-			answer.Body.Close()
-			if err == nil && slices.Contains(strings.Split(string(b), "\n"), "raft_leader 1") {
-				return n
-			}
+	for name, b := range map[string][]byte{"found": []byte(r.Found), "payments": shown.Bytes(), "load": load.progress.Bytes()} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Error(err)
 		}
 	}
-	t.Fatal("no node says that it leads")
-	return 0
-}
-
-// awaitNodes waits until every node is ready again.
-func (d *instance) awaitNodes(t *testing.T) {
-	t.Helper()
-	client := http.Client{Timeout: 2 * time.Second}
-	deadline := time.Now().Add(60 * time.Second)
-	for _, node := range d.info.Nodes {
-		for {
-			said := "no answer"
-			answer, err := client.Get(node.Admin + "/ready")
-			if err == nil {
-				b, _ := io.ReadAll(answer.Body)
-				answer.Body.Close()
-				if answer.StatusCode == http.StatusOK {
-					break
-				}
-				said = string(b)
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s is not ready: %s", node.ID, said)
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+	for _, l := range s.d.info.Links {
+		command(t, "cp", l.Ledger, dir)
 	}
-}
-
-// cuts cut the lines between the nodes, which have addresses of their own on
-// loopback, 127.0.0.1 to 127.0.0.3, and dial each other from them. Nothing else
-// on a machine speaks between those.
-type cuts struct {
-	table  string
-	absent string // why there are none
-}
-
-func newCuts(t *testing.T) *cuts {
-	t.Helper()
-	c := &cuts{table: fmt.Sprintf("authswitch_%d", os.Getpid())}
-	switch _, err := exec.LookPath("nft"); {
-	case os.Geteuid() != 0:
-		c.absent = "packet filters need root"
-	case err != nil:
-		c.absent = "there is no nft"
-	}
-	if c.absent != "" {
-		return c
-	}
-	if out, err := exec.Command("nft", "add table inet "+c.table+"; add chain inet "+c.table+" in { type filter hook input priority 0; }").CombinedOutput(); err != nil {
-		c.absent = strings.TrimSpace(string(out))
-		return c
-	}
-	t.Cleanup(func() { _ = exec.Command("nft", "delete table inet "+c.table).Run() })
-	return c
-}
-
-// cut drops what a node hears from the other nodes, and unless only its ears
-// are cut, what they hear from it. The load goes on: it stays on 127.0.0.1.
-func (c *cuts) cut(t *testing.T, node int, ears bool) {
-	t.Helper()
-	own := fmt.Sprintf("127.0.0.%d", node+1)
-	for other := range 3 {
-		if other == node {
-			continue
-		}
-		there := fmt.Sprintf("127.0.0.%d", other+1)
-		c.rule(t, there, own)
-		if !ears {
-			c.rule(t, own, there)
-		}
-	}
-}
-
-func (c *cuts) rule(t *testing.T, from, to string) {
-	t.Helper()
-	if out, err := exec.Command("nft", "add", "rule", "inet", c.table, "in", "ip", "saddr", from, "ip", "daddr", to, "drop").CombinedOutput(); err != nil {
-		t.Fatalf("nft: %s", out)
-	}
-}
-
-func (c *cuts) heal(t *testing.T) {
-	t.Helper()
-	if out, err := exec.Command("nft", "flush", "table", "inet", c.table).CombinedOutput(); err != nil {
-		t.Fatalf("nft: %s", out)
-	}
+	command(t, "cp", load.answers, dir)
+	t.Logf("what explains it: %s", dir)
 }

@@ -25,6 +25,7 @@ type heard struct {
 	final    string // status and body of a final answer
 	conflict bool   // refused: the key has another body
 	untaken  bool   // refused before anything was stored
+	said     string // all of it, for people
 }
 
 // register is what the switch keeps for a key: the body that took it, and its

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -16,15 +18,31 @@ const (
 	clusterEnd   = "<!-- /cluster -->\n"
 )
 
-// clusterRound is a line of the log of make soak-cluster.
-type clusterRound struct {
-	At, Commit, Fault, Found string
-	Rate, Sent, History      int
-	Gap                      float64 `json:"gap_ms"`
-	Outage                   float64 `json:"outage_ms"`
+// clusterLine is a line of the log of make soak-cluster: a fault, or a round of
+// them, which has no fault; the first lines of the log are both in one.
+type clusterLine struct {
+	Commit, Fault, Found                             string
+	Rate, Sent, Approved, Declined, Unknown, History int
+	Seconds                                          float64
+	Gap                                              float64 `json:"gap_ms"`
+	Outage                                           float64 `json:"outage_ms"`
+	Ready                                            float64 `json:"ready_ms"`
+	HandOver                                         float64 `json:"hand_over_ms"`
+	Calm                                             float64 `json:"calm_p99_ms"`
+	Traced                                           float64 `json:"traced_p99_ms"`
+	Slow                                             float64 `json:"slow_p99_ms"`
+	Versions                                         string
 }
 
-// clusterTable is what that log has, by fault.
+// clusterRate is all that ran at one rate.
+type clusterRate struct {
+	rate, rounds, faults, found, deaths, partitions, powerCuts int
+	total                                                      clusterLine // sums of the rounds'
+	commits                                                    []string
+	byFault                                                    map[string][]clusterLine
+}
+
+// clusterTable is what that log has, by rate and fault, the highest rate first.
 func clusterTable() (string, error) {
 	text, err := os.ReadFile(clusterLog)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,40 +51,113 @@ func clusterTable() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the log: %w", err)
 	}
-	byFault := map[string][]clusterRound{}
-	var faults []string
+	rates := map[int]*clusterRate{}
 	for line := range strings.Lines(string(text)) {
-		var r clusterRound
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
+		var l clusterLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			return "", fmt.Errorf("%s: %w", clusterLog, err)
 		}
-		if byFault[r.Fault] == nil {
-			faults = append(faults, r.Fault)
+		if rates[l.Rate] == nil {
+			rates[l.Rate] = &clusterRate{rate: l.Rate, byFault: map[string][]clusterLine{}}
 		}
-		byFault[r.Fault] = append(byFault[r.Fault], r)
+		rates[l.Rate].add(l)
 	}
-	slices.Sort(faults)
 	var b strings.Builder
-	b.WriteString("| fault | rounds | commits | payments at a rate of | longest time without an answer, ms: p50, p99, worst | to the first answer after a leader's fault, ms, worst | found |\n|---|---|---|---|---|---|---|\n")
-	for _, fault := range faults {
-		var gaps []float64
-		var commits []string
-		sent, rate, found, outage := 0, 0, 0, 0.0
-		for _, r := range byFault[fault] {
-			gaps, sent, rate = append(gaps, r.Gap), sent+r.Sent, max(rate, r.Rate)
-			if !slices.Contains(commits, r.Commit) {
-				commits = append(commits, r.Commit)
-			}
-			outage = max(outage, r.Outage)
-			if r.Found != "" {
-				found++
-			}
-		}
-		slices.Sort(gaps)
-		at := func(p float64) float64 { return gaps[int(p*float64(len(gaps)-1)+0.5)] }
-		fmt.Fprintf(&b, "| %s | %d | %s | %d at %d/s | %.0f, %.0f, %.0f | %.0f | %d |\n", fault, len(gaps), strings.Join(commits, ", "), sent, rate, at(0.5), at(0.99), at(1), outage, found)
+	for _, rate := range slices.Backward(slices.Sorted(maps.Keys(rates))) {
+		rates[rate].write(&b)
 	}
-	return b.String(), nil
+	return strings.TrimSuffix(b.String(), "\n"), nil
+}
+
+func (r *clusterRate) add(l clusterLine) {
+	if !slices.Contains(r.commits, l.Commit) {
+		r.commits = append(r.commits, l.Commit)
+	}
+	if l.Fault != "" {
+		r.faults++
+		r.byFault[l.Fault] = append(r.byFault[l.Fault], l)
+		switch what, whom, _ := strings.Cut(l.Fault, " "); {
+		case what == "kill" && whom != "acquirers":
+			r.deaths++
+		case what == "cut":
+			r.partitions++
+		case what == "power":
+			r.powerCuts++
+		}
+	}
+	if l.Fault == "" || l.Sent > 0 {
+		r.rounds++
+		r.total.Seconds += l.Seconds
+		r.total.Sent += l.Sent
+		r.total.Approved += l.Approved
+		r.total.Declined += l.Declined
+		r.total.Unknown += l.Unknown
+		r.total.History += l.History
+		if l.Found != "" {
+			r.found++
+		}
+	}
+}
+
+func (r *clusterRate) write(b *strings.Builder) {
+	fmt.Fprintf(b, "At %d/s (%s): %d rounds with %d faults, among them %d kills of nodes, %d partitions and %d power cuts; %d payments, %d approved, %d declined, %d neither (unknown and reversed, most of them); porcupine explained %d requests. Something was found in %d rounds.\n\n",
+		r.rate, strings.Join(r.commits, ", "), r.rounds, r.faults, r.deaths, r.partitions, r.powerCuts, r.total.Sent, r.total.Approved, r.total.Declined, r.total.Unknown, r.total.History, r.found)
+	b.WriteString("| fault | times | longest time without an answer, ms: p50, p99, worst | to the first answer to what was asked after it, ms: p50, p99, worst | until all were ready, ms: p50, worst | |\n|---|--:|---|---|---|---|\n")
+	for _, fault := range slices.Sorted(maps.Keys(r.byFault)) {
+		lines := r.byFault[fault]
+		gap := spread(lines, func(l clusterLine) float64 { return l.Gap })
+		outage := spread(lines, func(l clusterLine) float64 { return l.Outage })
+		ready := spread(lines, func(l clusterLine) float64 { return l.Ready })
+		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s |\n", fault, len(lines), gap.words(0.5, 0.99, 1), outage.words(0.5, 0.99, 1), ready.words(0.5, 1), more(lines))
+	}
+	b.WriteString("\n")
+}
+
+// more is what only a few faults have.
+func more(lines []clusterLine) string {
+	var words []string
+	slower := spread(lines, func(l clusterLine) float64 { return l.Slow / max(l.Traced, 1) })
+	if len(slower) > 0 {
+		last := lines[len(lines)-1]
+		words = append(words, fmt.Sprintf("p99 with slow syncs ÷ without, both traced: p50 %.2f, worst %.2f; the last %.0f and %.0f ms, %.0f untraced", slower.at(0.5), slower.at(1), last.Slow, last.Traced, last.Calm))
+	}
+	if over := spread(lines, func(l clusterLine) float64 { return l.HandOver }); len(over) > 0 {
+		words = append(words, fmt.Sprintf("handed over in %d after p50 %.0f, worst %.0f ms", len(over), over.at(0.5), over.at(1)))
+	}
+	if stayed := spread(lines, func(l clusterLine) float64 { return -l.HandOver }); len(stayed) > 0 {
+		words = append(words, fmt.Sprintf("did not hand over in %d", len(stayed)))
+	}
+	if versions := lines[len(lines)-1].Versions; versions != "" {
+		words = append(words, "version "+versions)
+	}
+	return strings.Join(words, "; ")
+}
+
+// sorted are measurements, the smallest first.
+type sorted []float64
+
+// spread are those above zero: what was not measured is zero.
+func spread(lines []clusterLine, of func(clusterLine) float64) (s sorted) {
+	for _, l := range lines {
+		if v := of(l); v > 0 {
+			s = append(s, v)
+		}
+	}
+	slices.SortFunc(s, cmp.Compare[float64])
+	return s
+}
+
+func (s sorted) at(p float64) float64 { return s[int(p*float64(len(s)-1)+0.5)] }
+
+func (s sorted) words(percentiles ...float64) string {
+	if len(s) == 0 {
+		return ""
+	}
+	words := make([]string, len(percentiles))
+	for i, p := range percentiles {
+		words[i] = fmt.Sprintf("%.0f", s.at(p))
+	}
+	return strings.Join(words, ", ")
 }
 
 // between puts a text between two marks of a page.
