@@ -115,13 +115,18 @@ func (m *Machine) giveUpRest(l *life, a *account, id payment.ID) int64 {
 // all; but where the time for captures is over, what is left is given back.
 func (m *Machine) captureFailed(l *life, a *account, op *payment.Operation) {
 	var behind payment.Operation
-	for _, id := range slices.Clone(a.waiting) {
-		if !m.operation(id, &behind) || behind.Parent != op.ID {
+	for _, id := range slices.Clone(a.operations) {
+		if !m.operation(id, &behind) || behind.Parent != op.ID || behind.State != payment.OperationWaiting && !inFile(&behind) {
 			continue
 		}
-		// What waited to undo it has nothing to undo.
+		// What waited to undo it has nothing to undo. A line of a closed batch stays in
+		// it, and does not leave.
+		failed := payment.OperationFailed
+		if inFile(&behind) && m.unfile(&behind) {
+			failed = payment.OperationWithdrawn
+		}
 		a.remove(id)
-		behind.State = payment.OperationFailed
+		behind.State = failed
 		m.giveBack(l, a, &behind)
 		m.writeOperation(l, &behind)
 	}

@@ -67,6 +67,9 @@ func (m *Machine) uploadLine(id payment.ID) {
 		m.view.fail(ErrCorrupt)
 		return
 	}
+	if op.State.Over() {
+		return // a refund whose capture came to nothing
+	}
 	l := m.load(op.Payment)
 	if l == nil || !inFile(&op) {
 		m.view.fail(ErrCorrupt)

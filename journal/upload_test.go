@@ -179,3 +179,52 @@ func TestUploadNeedsItsVersion(t *testing.T) {
 		}
 	}
 }
+
+// TestUploadOfARefundWithoutItsCapture: where no message refunds, a refund is a
+// line, too. One of a capture that the acquirer did not take, by a person's word,
+// never leaves: out of the batch that is open, and not out of one that is closed.
+func TestUploadOfARefundWithoutItsCapture(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		b, i := approvedBench(t)
+		capture := byUpload(op(1, payment.OpCapture, 300, payment.ID{}))
+		b.operate(capture)
+		b.cutOver(1, 0)
+		b.upload(1)
+		n := uint64(1)
+		o, ok := b.claimNext(i.Session, n)
+		if !ok {
+			t.Fatal("the capture is not owed")
+		}
+		b.answer(&o, payment.AdviceExceptional, payment.ActionDecline)
+		refund := byUpload(op(2, payment.OpRefund, 100, capture.ID))
+		if r := b.operate(refund); r.Verdict != payment.OperateNew {
+			t.Fatalf("%+v", r)
+		}
+		if closed {
+			b.cutOver(2, 0)
+		}
+		b.do(KindWriteOff, AppendWriteOff(nil, &payment.WriteOff{ID: number(1), Operator: "ana", Reason: "their books", Operations: payment.NotTaken}))
+		if got := b.operation(capture.ID).State; got != payment.OperationFailed {
+			t.Fatalf("the capture is %s", got)
+		}
+		b.restart()
+		b.cutOver(2, 0)
+		b.upload(2)
+		if due := b.m.Due("cb-a", b.now+day, 10, nil); len(due) > 0 {
+			t.Errorf("closed %v: %+v leaves", closed, due)
+		}
+		if got := b.operation(refund.ID).State; !got.Over() || got.Holds() {
+			t.Errorf("closed %v: the refund is %s", closed, got)
+		}
+		p, err := ReadPayment(b.disk, number(1))
+		if err != nil || p.Account.Captured != 0 || p.Account.Refunded != 0 {
+			t.Errorf("closed %v: %+v, %v", closed, p.Account, err)
+		}
+		if !closed {
+			continue
+		}
+		if got := b.uploaded(2); got.State != payment.ClearingUploaded || got.Upload.Over != 1 {
+			t.Errorf("%+v", got)
+		}
+	}
+}
