@@ -25,7 +25,7 @@ func (s *Switch) Authorize(a *payment.Authorization, out *payment.Payment) error
 	w.stages.start(a.ReceivedAt)
 
 	if err := s.describe(a, w, &out.Intent); err != nil {
-		return describeRefusal(err)
+		return s.refuseCard(a, out, describeRefusal(err))
 	}
 	l, err := s.firstRoute(a, w, &out.Intent)
 	if err != nil {
@@ -312,6 +312,28 @@ func (s *Switch) refuse(a *payment.Authorization, out *payment.Payment, err erro
 	}
 	*out = known
 	return nil
+}
+
+// refuseCard is a refusal that is no answer to a request which was taken before:
+// a stored card may have been blocked, or deleted, since its payment was opened,
+// and whoever did not hear the answer would pay again. What such a card put into
+// the request then stands in the payment.
+func (s *Switch) refuseCard(a *payment.Authorization, out *payment.Payment, refusal error) error {
+	token, err := payment.ParseID(string(a.Card.Token), payment.CardPrefix)
+	if err != nil || len(a.Key) == 0 {
+		return refusal
+	}
+	id, err := s.Records.ByKey(a.Merchant, a.Key)
+	if err != nil {
+		return refusal
+	}
+	known, err := s.Records.Payment(id)
+	if err != nil || known.Intent.Token != token {
+		return refusal
+	}
+	onFile(a, known.Intent.NetworkTransactionID)
+	out.Intent.Fingerprint = s.fingerprint(a, &known.Intent)
+	return s.refuse(a, out, refusal)
 }
 
 // answerOther answers from another request with the same key.

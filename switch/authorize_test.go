@@ -3,10 +3,21 @@ package switching_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/fstest"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"authswitch/card"
+	"authswitch/iso8583"
+	"authswitch/iso8583/dialects"
 	"authswitch/payment"
+	"authswitch/routing"
+	switching "authswitch/switch"
 )
 
 // TestAuthorize has one line per way through the straight line: what the wire
@@ -192,6 +203,92 @@ func TestSameKeyWithoutLinks(t *testing.T) {
 	}
 	r.records.known.Intent.Fingerprint = [32]byte{3}
 	check(t, r, r.Authorize(request(t), &out), payment.RefusedKeyConflict)
+}
+
+// fakeCards has one stored card.
+type fakeCards struct{ k payment.StoredCard }
+
+func (f fakeCards) StoredCard(payment.ID) (payment.StoredCard, error) { return f.k, nil }
+
+func (f fakeCards) ChangeCard(*payment.CardChange) (payment.StoredCard, error) { return f.k, nil }
+
+// A stored card that was blocked, or deleted, after its payment was opened does
+// not take the answer away: whoever did not hear it would pay again.
+func TestSameKeyAfterItsCard(t *testing.T) {
+	token := payment.ID{9}
+	for status, code := range map[payment.CardStatus]string{payment.CardBlocked: "card_blocked", payment.CardDeleted: "unknown_token"} {
+		r := newRig(t, nil)
+		r.Cards = fakeCards{payment.StoredCard{Token: token, Merchant: "m", Status: status}}
+		ask := func() (out payment.Payment, err error) {
+			a := request(t)
+			a.Card = card.Card{Token: card.Token(token.Append(nil, payment.CardPrefix))}
+			return out, r.Authorize(a, &out)
+		}
+		refused := func(when string) {
+			t.Helper()
+			_, err := ask()
+			if x, is := errors.AsType[*payment.Refusal](err); !is || x.Code != code {
+				t.Errorf("%s, %s: %v", code, when, err)
+			}
+		}
+		refused("a new key")
+		r.records.known = &payment.Payment{
+			Intent: payment.Intent{ID: payment.ID{1}, Fingerprint: [32]byte{2}, Token: token}, State: payment.StateApproved,
+			Outcome: payment.Outcome{Status: payment.StatusApproved},
+		}
+		if out, err := ask(); err != nil || out.Outcome.Status != payment.StatusApproved {
+			t.Errorf("%s: told %s, %v", code, out.Outcome.Status, err)
+		}
+		r.records.known.Intent.Token = payment.ID{8}
+		refused("a key of another card's")
+		r.records.known.Intent.Token, r.records.known.State = token, payment.StateNotSent
+		refused("a key that was given back")
+	}
+}
+
+// A refund without a payment that one link cannot carry and another one has no
+// room for may be asked for again: it is not refused for good.
+func TestCreditIsAskedAgain(t *testing.T) {
+	for _, reason := range []error{payment.ErrBusy, payment.ErrUnavailable} {
+		r := newRig(t, map[payment.LinkName][]wire{"a": {{reserve: reason}}})
+		without, err := iso8583.Load(withoutRefunds(t), "ascii87-without")
+		if err != nil {
+			t.Fatal(err)
+		}
+		table, err := routing.NewTable(routing.DefaultRanges(), []routing.Contract{{
+			Merchant: "m", Scheme: payment.Visa, Links: []payment.LinkName{"a", "b"}, FreeRefunds: true, TimeZone: time.UTC,
+			Terms: payment.Terms{Terminal: "TERM0001", Acceptor: "SHOP00000000001", AcceptorName: "SHOP/PARIS/FR", MCC: "5999", Acquirer: "497010", Country: "250"},
+		}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := r.Deps
+		d.Table, d.Registerer = new(atomic.Pointer[routing.Table]), prometheus.NewRegistry()
+		d.Table.Store(table)
+		d.Lanes = []switching.Lane{d.Lanes[0], {Name: "b", Dialect: without}}
+		s, err := switching.New(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Credit(request(t), &payment.Operation{Kind: payment.OpRefund}, startOfTest)
+		if x, is := errors.AsType[*payment.Refusal](err); !is || x.Kind == payment.RefusedInvalid {
+			t.Errorf("%v: %v", reason, err)
+		}
+	}
+}
+
+// withoutRefunds is a dialect that has no message for a refund.
+func withoutRefunds(t *testing.T) fs.FS {
+	t.Helper()
+	files := fstest.MapFS{"ascii87-without.yaml": {Data: []byte("name: ascii87-without\nextends: ascii87\nstatus: complete for tests\nabout: no refunds\npayments: {refund: null}\n")}}
+	for _, name := range []string{"ascii87.yaml", "base-87.yaml"} {
+		data, err := fs.ReadFile(dialects.FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = &fstest.MapFile{Data: data}
+	}
+	return files
 }
 
 // Each attempt of a payment has its own STAN; the RRN stays.

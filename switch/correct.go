@@ -1,6 +1,7 @@
 package switching
 
 import (
+	"cmp"
 	"errors"
 
 	"authswitch/card"
@@ -137,6 +138,7 @@ func (s *Switch) creditRoute(a *payment.Authorization, w *work, i *payment.Inten
 		Kind: payment.RefusedInvalid, Pointer: "/capture", Code: "unreferenced_refund_not_allowed",
 		Detail: "the contract takes refunds of captures only: name one",
 	})
+	var later error // of a route that may have room then: not a last word
 	for n := range w.routes.N {
 		r := &w.routes.Route[n]
 		l := s.lanes[r.Link]
@@ -147,7 +149,7 @@ func (s *Switch) creditRoute(a *payment.Authorization, w *work, i *payment.Inten
 			if refusal = s.notHere(a, r.Link, 0, ErrUnknownLane); isElsewhere(refusal) {
 				return refusal
 			}
-			refusal = refusalNotSent()
+			later = refusalNotSent()
 			continue
 		}
 		mti := l.Dialect.RefundMTI()
@@ -160,7 +162,7 @@ func (s *Switch) creditRoute(a *payment.Authorization, w *work, i *payment.Inten
 			if err = s.notHere(a, r.Link, 0, err); isElsewhere(err) {
 				return err
 			}
-			refusal = refusalOfReserve(err)
+			later = refusalOfReserve(err)
 			continue
 		}
 		i.Attempt, i.Scheme, i.Link, i.Dialect, i.MTI = 1, r.Scheme, r.Link, payment.DialectName(l.Dialect.Name()), uint16(mti)
@@ -172,7 +174,7 @@ func (s *Switch) creditRoute(a *payment.Authorization, w *work, i *payment.Inten
 		o.Means, o.MTI, o.Reversible = l.means(payment.OpRefund)
 		return nil
 	}
-	return refusal
+	return cmp.Or(later, refusal)
 }
 
 // verified is the outcome of an account verification: whatever was answered,

@@ -32,14 +32,20 @@ func (s *Switch) unveil(a *payment.Authorization, networkID *[24]byte) error {
 	if err := s.open(&a.Card, &k); err != nil {
 		return err
 	}
+	*networkID = k.NetworkID
+	onFile(a, trimmed(networkID[:]))
+	return nil
+}
+
+// onFile says of a request what a payment with a stored card is, where it does
+// not say so itself.
+func onFile(a *payment.Authorization, networkID []byte) {
 	if len(a.StoredCredential.Usage) == 0 {
 		a.StoredCredential.Usage = usageSubsequent
 	}
 	if len(a.StoredCredential.NetworkTransactionID) == 0 {
-		*networkID = k.NetworkID
-		a.StoredCredential.NetworkTransactionID = trimmed(networkID[:])
+		a.StoredCredential.NetworkTransactionID = networkID
 	}
-	return nil
 }
 
 // usageSubsequent is what a payment with a stored card is that does not say.
