@@ -73,9 +73,12 @@ type Deps struct {
 	Records Records
 	Links   []Link
 	Dir     string // of the files; made when it is not there
-	Node    payment.NodeID
-	Now     func() payment.Instant
-	Log     *slog.Logger
+	// Write puts a file there, whole or not at all; nil: onto this node's disk. A
+	// simulation has disks of its own.
+	Write func(name string, text []byte) error
+	Node  payment.NodeID
+	Now   func() payment.Instant
+	Log   *slog.Logger
 }
 
 // Runner closes, writes and settles.
@@ -190,7 +193,12 @@ func (r *Runner) forward(ctx context.Context, b *payment.ClearingBatch) error {
 		if err != nil {
 			return err
 		}
-		name, err := write(r.deps.Dir, b, text)
+		name := Name(b)
+		if r.deps.Write != nil {
+			err = r.deps.Write(name, text)
+		} else {
+			name, err = write(r.deps.Dir, b, text)
+		}
 		if err != nil {
 			return err
 		}

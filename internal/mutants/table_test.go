@@ -168,7 +168,7 @@ func mutants() []mutant {
 		},
 		{
 			"a refund of a capture that came to nothing", "journal/capture.go",
-			"		a.remove(id)\n		behind.State = payment.OperationFailed\n", "		continue\n", interleavings(),
+			"		a.remove(id)\n		behind.State = failed\n", "		_ = failed\n		continue\n", interleavings(),
 		},
 		{
 			"a correction on its way does not count", "journal/correct.go",
@@ -263,6 +263,77 @@ func mutants() []mutant {
 			"another node's attempt is given up by a wrong clock", "journal/owed.go",
 			"		if m.now < m.over(o.Due, o.Since) { //", "		if false { //",
 			[]string{"./journal", "-run", "^TestSilentBeforeItsTime$"},
+		},
+		// What is collected until a day is over, and what it comes to.
+		{
+			"an upload leaves before its day is over", "journal/operate.go",
+			"	case collected(op):\n		m.file(l, op)\n", "	case op.Means == payment.MeansFile:\n		m.file(l, op)\n", simulation(),
+		},
+		{
+			"totals are due before every line has its end", "journal/upload.go",
+			"	if b.Upload.Over == b.Lines {\n", "	if b.Upload.Over > 0 {\n", simulation(),
+		},
+		{
+			"totals are sent again under another trace number", "clearing/upload.go",
+			"			x.Tries, x.STAN = b.Upload.Tries, b.Upload.STAN\n", "			x.Tries = b.Upload.Tries\n", simulation(),
+		},
+		{
+			"silence agrees to totals", "outbox/totals.go",
+			"		return none, nil // the claim's pause brings the repeat\n",
+			"		return none, r.Totals.AgreeTotals(x, &payment.Agreed{Answered: true, Balanced: true})\n", simulation(),
+		},
+		{
+			"totals that differ are settled", "journal/upload.go",
+			"	if u.Unbalanced > 0 {\n", "	if false {\n", simulation(),
+		},
+		{
+			"refunds are not in the totals", "clearing/upload.go",
+			"		x.Refunded += o.Amount.Value\n", "", simulation(),
+		},
+		{
+			"an upload's line is handed over twice", "journal/upload.go",
+			"	for ; b.Settled+1 < b.Next && b.Settled-first < MaxSettle; b.Settled++ {\n", "	for n := b.Settled; n+1 < b.Next && n-first < MaxSettle; n, b.Settled = n+1, n {\n", simulation(),
+		},
+		{
+			"a withdrawn line stays counted", "journal/clearing.go",
+			"	h.open.Lines--\n", "", simulation(),
+		},
+		{
+			"the next day's lines join a closed batch", "journal/clearing.go",
+			"Number: h.open.Number + 1, State", "Number: h.open.Number, State", simulation(),
+		},
+		{
+			"a refund leaves before its capture's file", "journal/clearing.go",
+			"		(inFile(&capture) || ", "		(false && inFile(&capture) || ", simulation(),
+		},
+		{
+			"a refund of a capture that was not taken stays in its batch", "journal/capture.go",
+			"behind.State != payment.OperationWaiting && !inFile(&behind) {", "behind.State != payment.OperationWaiting {",
+			[]string{"./journal", "-run", "^TestUploadOfARefundWithoutItsCapture$"},
+		},
+		// Refunds that name no payment, payment links, stored cards.
+		{
+			"the key of a refund without a payment is forgotten", "journal/credit.go",
+			"		m.setOperationKey(op, own)\n", "		_ = own\n", simulation(),
+		},
+		{
+			"a refund without a payment is tried again beside its reversal", "journal/answered.go",
+			"	m.drop(l, o)\n	reversal := m.reversalOf(l, op, o, approves(r), r.ApprovalCode)\n",
+			"	m.drop(l, o)\n	if op.Parent.IsZero() && op.Kind == payment.OpRefund {\n		m.dispatch(l, a, op, m.now)\n		return\n	}\n	reversal := m.reversalOf(l, op, o, approves(r), r.ApprovalCode)\n",
+			simulation(),
+		},
+		{
+			"a payment link is paid twice", "journal/paymentlinks.go",
+			"		k.Used++\n", "", simulation(),
+		},
+		{
+			"a stolen card stays", "journal/settle.go",
+			"		m.blockCard(l.token)\n", "", simulation(),
+		},
+		{
+			"a blocked card takes its payment's answer away", "switch/authorize.go",
+			"		return s.refuseCard(a, out, describeRefusal(err))\n", "		return describeRefusal(err)\n",
+			[]string{"./switch", "-run", "^TestSameKeyAfterItsCard$"},
 		},
 		// The store: only the real one shows.
 		{

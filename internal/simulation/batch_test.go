@@ -54,7 +54,7 @@ func (w *world) refundInBatch() {
 
 func (f *file) add(capture payment.ID) {
 	o, err := journal.ReadOperation(f.w.check.disk, capture)
-	if err != nil || f.count >= 24 {
+	if err != nil || f.count >= 24 || f.w.plan.styles[f.w.check.linkIndex(o.Link)] == styleCollected {
 		return
 	}
 	f.count++

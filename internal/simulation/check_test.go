@@ -47,6 +47,16 @@ type checks struct {
 	opsOf      map[payment.ID][]payment.ID // by payment, in their order
 	batchLines map[string]payment.ID
 	changes    []change
+
+	closed  map[batchKey]*closed // clearing batches and uploads
+	batched map[payment.ID]batchKey
+	files   map[string][]byte
+	totals  map[wireKey]*claimedTotals
+	agreed  map[agreement]bool // what the acquirer said
+	lied    map[agreement]bool
+
+	paid  map[payment.ID]payment.ID // payment links, by whom
+	cover coverage
 }
 
 // wireKey names a message on a link.
@@ -77,6 +87,8 @@ func newChecks(w *world) *checks {
 		byRRN: map[payment.RRN]payment.ID{}, claims: map[wireKey]*claimed{}, written: map[wireKey]payment.ID{}, keys: map[string][]*intended{},
 		lines: map[payment.ID]int{}, decided: map[payment.ID]answer{}, accepted: map[wireKey]bool{}, missed: map[wireKey]bool{},
 		newest: map[payment.ID]*intended{}, ops: map[payment.ID]*moving{}, opsOf: map[payment.ID][]payment.ID{}, batchLines: map[string]payment.ID{},
+		closed: map[batchKey]*closed{}, batched: map[payment.ID]batchKey{}, files: map[string][]byte{}, totals: map[wireKey]*claimedTotals{},
+		agreed: map[agreement]bool{}, lied: map[agreement]bool{}, paid: map[payment.ID]payment.ID{},
 	}
 	c.machine = journal.New(c.disk)
 	if err := c.machine.Load(); err != nil {
@@ -113,7 +125,10 @@ func (c *checks) commit(e *entry, index int) {
 		return
 	}
 	e.results = results
-	t := &touching{disk: c.disk}
+	for i := range results {
+		c.cover.kinds[results[i].Kind]++
+	}
+	t := &touching{disk: c.disk, c: c}
 	if err := c.machine.Flush(uint64(index), t); err != nil {
 		c.fail("N", "entry %d cannot be flushed: %v", index, err)
 		return
@@ -127,18 +142,29 @@ func (c *checks) commit(e *entry, index int) {
 	for _, id := range t.ids {
 		c.balance(id)
 	}
+	for _, k := range t.batches {
+		c.collected(k)
+	}
 }
 
-// touching notes which payments a flush writes lines of.
+// touching notes which payments a flush writes lines of, and which closed
+// batches it changes.
 type touching struct {
 	*disk
-	ids []payment.ID
+	c       *checks
+	ids     []payment.ID
+	batches []batchKey
 }
 
 func (t *touching) Set(key, value []byte) error {
 	if key[0] == historyTable {
 		if id := payment.ID(key[1:17]); len(t.ids) == 0 || t.ids[len(t.ids)-1] != id {
 			t.ids = append(t.ids, id)
+		}
+	}
+	if key[0] == fileBatches || key[0] == uploadBatches {
+		if k, is := t.c.batchOf(key); is {
+			t.batches = append(t.batches, k)
 		}
 	}
 	return t.disk.Set(key, value)
@@ -178,6 +204,7 @@ func (c *checks) line(id payment.ID, e *payment.Entry) {
 		}
 		c.w.tracef("        journal %d: rrn %s %s %s -> %s %s", (c.machine.Now()-c.w.base)/1e6, rrn, e.Kind, e.Event, e.State, what)
 	}
+	c.cover.payments[e.State]++
 	switch e.Kind {
 	case payment.EntryIntent:
 		c.intend(e.Intent)
@@ -228,6 +255,10 @@ func (c *checks) outcome(e *payment.Entry) {
 		if !a.declined {
 			c.fail("I10", "%s attempt %d is declined; no such answer came", o.ID, o.Attempt)
 		}
+	case payment.EventVerified:
+		if o.Status == payment.StatusApproved && !a.approved || o.Status == payment.StatusDeclined && !a.declined {
+			c.fail("I10", "%s is verified as %s; no such answer came", o.ID, o.Status)
+		}
 	case payment.EventOverdue:
 		if lived := c.w.now - c.receivedAt(&a.intent); lived < answerTimeout {
 			c.fail("T", "%s is overdue after %s", o.ID, lived)
@@ -236,6 +267,7 @@ func (c *checks) outcome(e *payment.Entry) {
 	if e.Event == payment.EventNextAttempt {
 		return
 	}
+	c.paidAndBlocked(a, o)
 	if _, twice := c.decided[o.ID]; twice {
 		c.fail("I1", "%s has two outcomes", o.ID)
 	}
@@ -310,6 +342,10 @@ func (c *checks) leaves(x *wire, frame []byte) {
 	k := wireKey{linkName(x.link), m.fields[11]}
 	switch m.mti {
 	case "0800":
+	case "0520", "0521":
+		c.totalsLeave(k, m)
+	case "0320", "0321":
+		c.operationLeaves(k, m)
 	case "0100", "0200", "0220", "0221":
 		if x := c.claims[k]; x != nil || c.intents[k] == nil && m.mti[1] == '2' {
 			c.operationLeaves(k, m)
@@ -427,7 +463,7 @@ func (c *checks) delivered(x *wire, frame []byte) {
 	switch m.fields[39] {
 	case "00", "10":
 		a.approved, a.part = true, value
-	case "51", "91", "05":
+	case "51", "91", "05", "41":
 		a.declined = true
 	}
 }

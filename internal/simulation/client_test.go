@@ -3,6 +3,7 @@ package simulation_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"authswitch/card"
@@ -22,6 +23,10 @@ type client struct {
 	partial   bool
 	automatic bool // its capture
 	saves     bool // the card
+	verifies  bool // only asks about the account
+	stored    bool // pays with a saved card, where there is one
+	token     payment.ID
+	shop      *shop // whose link it pays
 	over      bool
 	final     answer
 	tries     int
@@ -38,27 +43,45 @@ type answer struct {
 	amount payment.Amount
 	rrn    payment.RRN
 	id     payment.ID
+	token  payment.ID
 	barred bool
+	// refused by a rule: nothing was done, and it does not ask again.
+	refused string
+}
+
+func answerOf(p *payment.Payment) answer {
+	o := &p.Outcome
+	return answer{status: o.Status, code: o.Response.Code, amount: o.Amount, rrn: p.Intent.RRN, id: p.Intent.ID, token: o.Token}
 }
 
 // schedule lets gateways pay and faults happen while the run is active.
 func (w *world) schedule() {
 	for i := range w.plan.payments {
 		c := &client{
-			w: w, number: i, merchant: []payment.MerchantID{"parcels", "museum"}[w.r.IntN(2)], key: fmt.Appendf(nil, "key-%d", i),
+			w: w, number: i, merchant: merchants[w.r.IntN(2)], key: fmt.Appendf(nil, "key-%d", i),
 			reference: fmt.Appendf(nil, "order-%d", i), amount: 1000 + w.r.Int64N(90_000), partial: w.r.IntN(4) == 0,
 			automatic: w.r.IntN(4) == 0, saves: w.r.IntN(3) == 0,
+		}
+		switch w.r.IntN(12) {
+		case 0:
+			c.verifies, c.amount, c.partial, c.automatic = true, 0, false, false
+		case 1, 2, 3:
+			c.stored, c.saves = true, false
 		}
 		w.clients = append(w.clients, c)
 		at := w.between(300*time.Millisecond, w.plan.active)
 		w.after(at, evClient, c.ask)
 		switch w.r.IntN(8) {
 		case 0:
-			w.after(at+w.between(0, 3*time.Millisecond), evClient, c.ask)
+			if !c.stored { // two at once may be told two things of a card that is blocked meanwhile
+				w.after(at+w.between(0, 3*time.Millisecond), evClient, c.ask)
+			}
 		case 1:
 			w.after(at+w.between(0, 8*time.Second), evClient, c.cancel)
 		case 2:
-			w.after(at+w.between(0, 5*time.Second), evClient, c.misuse)
+			if !c.stored && !c.verifies {
+				w.after(at+w.between(0, 5*time.Second), evClient, c.misuse)
+			}
 		}
 		if w.r.IntN(40) == 0 { // the cancellation overtakes
 			w.after(max(0, at-w.between(0, time.Second)), evClient, c.cancel)
@@ -67,6 +90,8 @@ func (w *world) schedule() {
 	if w.plan.batch {
 		w.after(w.between(w.plan.active/2, w.plan.active), evClient, w.refundInBatch)
 	}
+	w.schedulePayLinks()
+	w.scheduleCredits()
 	w.scheduleFaults()
 }
 
@@ -91,16 +116,17 @@ func (c *client) request(n *node, amount int64) *payment.Authorization {
 		a.Capture = payment.CaptureAutomatic
 	}
 	a.SaveCard = c.saves
-	var err error
-	if a.Card.PAN, err = card.ParsePAN([]byte("4111111111111111")); err != nil {
-		panic(err)
+	if c.verifies {
+		a.Capture = payment.CaptureNever
 	}
-	if a.Card.Expiry, err = card.ParseExpiry([]byte("3012")); err != nil {
-		panic(err)
+	if c.shop != nil {
+		a.Channel, a.PaymentLink = payment.PayByLink, c.shop.id
 	}
-	if a.Card.CVV, err = card.ParseCVV([]byte("123")); err != nil {
-		panic(err)
+	if c.token.IsZero() {
+		must(&a.Card, true)
+		return a
 	}
+	a.Card.Token = card.Token(c.token.Append(nil, payment.CardPrefix))
 	return a
 }
 
@@ -110,7 +136,11 @@ func (c *client) ask() {
 	if c.over {
 		return
 	}
-	c.tries++
+	if c.tries++; c.tries == 1 && c.stored {
+		if saved := w.tokens[slices.Index(merchants, c.merchant)]; len(saved) > 0 {
+			c.token = saved[w.r.IntN(len(saved))]
+		}
+	}
 	n := w.someNode()
 	if n == nil {
 		c.again("no node serves")
@@ -122,7 +152,7 @@ func (c *client) ask() {
 		var out payment.Payment
 		err := n.sw.Authorize(a, &out)
 		w.check.told(c, &out, err)
-		x := answer{status: out.Outcome.Status, code: out.Outcome.Response.Code, amount: out.Outcome.Amount, rrn: out.Intent.RRN, id: out.Intent.ID}
+		x := answerOf(&out)
 		if w.chance(w.lossy(w.plan.lostAnswers)) {
 			return
 		}
@@ -155,6 +185,10 @@ func (c *client) hear(x answer, asked int64, err error) {
 		c.w.check.fail("door", "client %d was told %v", c.number, err)
 	case r.Kind == payment.RefusedBarred:
 		c.end(answer{barred: true})
+	case r.Kind == payment.RefusedInvalid && (r.Code == "card_blocked" || r.Code == "payment_link_over"):
+		c.end(answer{refused: r.Code})
+	case r.Kind == payment.RefusedInvalid:
+		c.w.check.fail("door", "client %d was told %v", c.number, err)
 	case r.Kind == payment.RefusedKeyConflict:
 		p, err := c.holder()
 		if err == nil && p.Intent.Amount.Value == asked {
@@ -174,10 +208,13 @@ func (c *client) end(x answer) {
 	}
 	c.over, c.final = true, x
 	c.w.tracef("client %d has %s %s rrn %s", c.number, x.status, x.code, x.rrn)
-	if x.status.Approved() {
+	if x.status.Approved() && !c.verifies {
 		c.operate(x.id)
 	}
-	if c.w.r.IntN(4) == 0 { // it asks again all the same
+	if i := slices.Index(merchants, c.merchant); !x.token.IsZero() {
+		c.w.tokens[i] = append(c.w.tokens[i], x.token)
+	}
+	if c.w.r.IntN(4) == 0 && x.refused == "" { // it asks again all the same
 		c.w.after(c.w.between(0, 5*time.Second), evClient, c.repeat)
 	}
 }
@@ -193,7 +230,7 @@ func (c *client) repeat() {
 		var out payment.Payment
 		err := n.sw.Authorize(c.request(n, c.amount), &out)
 		w.check.told(c, &out, err)
-		x := answer{status: out.Outcome.Status, code: out.Outcome.Response.Code, amount: out.Outcome.Amount, rrn: out.Intent.RRN, id: out.Intent.ID}
+		x := answerOf(&out)
 		var r *payment.Refusal
 		switch {
 		case err == nil:
@@ -237,7 +274,7 @@ func (c *client) cancel() {
 	}
 	c.cancels = true
 	x := payment.Cancellation{Merchant: c.merchant, Gateway: "gw", RequestKey: fmt.Appendf(nil, "cancel-%d", c.number), Reason: payment.ReversalCustomer}
-	if c.number%2 == 0 {
+	if c.number%2 == 0 || c.shop != nil {
 		x.Key = c.key
 	} else {
 		x.Reference = c.reference

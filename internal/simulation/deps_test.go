@@ -204,7 +204,7 @@ func (d deps) Exchange(s *payment.Slot, i *payment.Intent, frame []byte, answer 
 // commons are what every node of every world shares and nobody changes.
 type commons struct {
 	dialects [styles]*iso8583.Dialect
-	table    *routing.Table
+	tables   map[[2]routing.CaptureBy]*routing.Table // by how each merchant's captures reach the acquirer
 	keys     []byte
 }
 
@@ -212,18 +212,25 @@ type commons struct {
 type style int
 
 const (
-	styleDual   style = iota // captures by advice, refunds by request
-	styleFinal               // the same, and no refund can be reversed
-	styleAdvice              // refunds are advices as well
-	styleSingle              // a sale is one message; what was authorized is completed by a request
+	styleDual      style = iota // captures by advice, refunds by request
+	styleFinal                  // the same, and no refund can be reversed
+	styleAdvice                 // refunds are advices as well
+	styleSingle                 // a sale is one message; what was authorized is completed by a request
+	styleCollected              // no message for a refund: of what is collected it goes the same way
 	styles
 )
 
-// dialectFiles are the project's, and one that differs in how it refunds.
+// dialectFiles are the project's, and two that differ in how they refund.
 func dialectFiles() fs.FS {
-	files := fstest.MapFS{"ascii87-advice.yaml": {Data: []byte(strings.Join([]string{
-		"name: ascii87-advice", "extends: ascii87", "status: complete for tests", "about: ascii87, whose refunds are advices", `payments: {refund: "0220"}`, "",
-	}, "\n"))}}
+	files := fstest.MapFS{}
+	for _, d := range [...]struct{ name, about, payments string }{
+		{"ascii87-advice", "ascii87, whose refunds are advices", `{refund: "0220"}`},
+		{"ascii87-collected", "ascii87, without a message for a refund", `{refund: null}`},
+	} {
+		files[d.name+".yaml"] = &fstest.MapFile{Data: []byte(strings.Join([]string{
+			"name: " + d.name, "extends: ascii87", "status: complete for tests", "about: " + d.about, "payments: " + d.payments, "",
+		}, "\n"))}
+	}
 	names, err := fs.Glob(dialects.FS, "*.yaml")
 	if err != nil {
 		panic(err)
@@ -244,30 +251,48 @@ const captureWithin = 12 * time.Second
 var shared = sync.OnceValue(func() *commons {
 	c, files := &commons{}, dialectFiles()
 	var err error
-	for i, name := range [styles]string{"ascii87", "ascii87", "ascii87-advice", "ascii87-single"} {
+	for i, name := range [styles]string{"ascii87", "ascii87", "ascii87-advice", "ascii87-single", "ascii87-collected"} {
 		if c.dialects[i], err = iso8583.Load(files, name); err != nil {
 			panic(err)
 		}
 	}
-	var contracts []routing.Contract
-	for i, m := range []payment.MerchantID{"parcels", "museum"} {
-		links := []payment.LinkName{linkName(i), linkName(1 - i)}
-		contracts = append(contracts, routing.Contract{
-			Merchant: m, Scheme: payment.Visa, Links: links, Currencies: []payment.Currency{978}, PartialApproval: i == 1,
-			CaptureWithin: time.Duration(i) * captureWithin,
-			Terms: payment.Terms{
-				Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS/PARIS/FR", MCC: "9402", Acquirer: "497010", Country: "250",
-			},
-		})
-	}
-	if c.table, err = routing.NewTable(routing.DefaultRanges(), contracts, nil); err != nil {
-		panic(err)
+	c.tables = map[[2]routing.CaptureBy]*routing.Table{}
+	for _, a := range capturesBy {
+		for _, b := range capturesBy {
+			c.tables[[2]routing.CaptureBy{a, b}] = tableOf([2]routing.CaptureBy{a, b})
+		}
 	}
 	if c.keys, err = vault.Generate(plainRoot{}, bytes.NewReader(make([]byte, 1<<12))); err != nil {
 		panic(err)
 	}
 	return c
 })
+
+// merchants are those of every world.
+var merchants = []payment.MerchantID{"parcels", "museum"}
+
+// capturesBy are the ways that a contract can name.
+var capturesBy = []routing.CaptureBy{routing.CaptureByLink, routing.CaptureByFile, routing.CaptureByBatchUpload}
+
+// tableOf are the merchants' contracts.
+func tableOf(by [2]routing.CaptureBy) *routing.Table {
+	var contracts []routing.Contract
+	for i, m := range merchants {
+		links := []payment.LinkName{linkName(i), linkName(1 - i)}
+		contracts = append(contracts, routing.Contract{
+			Merchant: m, Scheme: payment.Visa, Links: links, Currencies: []payment.Currency{978}, PartialApproval: i == 1,
+			CaptureWithin: time.Duration(i) * captureWithin, CaptureBy: by[i], FreeRefunds: i == 1,
+			Terms: payment.Terms{
+				Terminal: "TERM0001", Acceptor: "PARCELS00000001", AcceptorName: "PARCELS/PARIS/FR", MCC: "9402", Acquirer: "497010", Country: "250",
+			},
+		})
+	}
+	table, err := routing.NewTable(routing.DefaultRanges(), contracts, nil)
+	if err != nil {
+		panic(err)
+	}
+	return table
+}
 
 // vault has the same keys in every world, and a stream of nonces of its own.
 func (c *commons) vault(seed uint64) *vault.Vault {

@@ -23,7 +23,8 @@ func (c *checks) final() {
 			c.finalHold(i, d, held)
 		}
 	}
-	for _, m := range []payment.MerchantID{"parcels", "museum"} {
+	c.finalClearing()
+	for _, m := range merchants {
 		ids, _, err := journal.ReadList(c.disk, m, payment.ID{}, 10_000)
 		if err != nil {
 			c.fail("N", "list: %v", err)
@@ -37,6 +38,10 @@ func (c *checks) final() {
 func (c *checks) finalClient(cl *client) {
 	p, err := c.byKey(cl.merchant, cl.key)
 	switch {
+	case cl.final.refused != "":
+		if err == nil && p.State == payment.StateApproved {
+			c.fail("I1", "client %d was refused, %s, and is approved", cl.number, cl.final.refused)
+		}
 	case cl.final.barred:
 		if err == nil && p.State == payment.StateApproved {
 			c.fail("I1", "client %d is barred, and approved", cl.number)
@@ -64,6 +69,9 @@ func (c *checks) finalHold(host int, d *hold, held map[attemptKey]*hold) {
 		if want := p.Outcome.Amount.Value; want != d.value {
 			c.fail("I3", "%s is approved for %d; the acquirer holds %d", id, want, d.value)
 		}
+		return
+	}
+	if p.State == payment.StateVerified && d.value == 0 { // nothing is held
 		return
 	}
 	if p.State == payment.StateException { // still owed, for a person to see
@@ -99,7 +107,7 @@ func (c *checks) finalPayment(id payment.ID, held map[attemptKey]*hold) {
 		if held[attemptKey{id, p.Intent.Attempt}] == nil {
 			c.fail("I3", "%s is approved, and no acquirer holds it", id)
 		}
-	case payment.StateDeclined, payment.StateNotSent, payment.StateReversed, payment.StateException, payment.StateWrittenOff:
+	case payment.StateVerified, payment.StateRefundOnly, payment.StateDeclined, payment.StateNotSent, payment.StateReversed, payment.StateException, payment.StateWrittenOff:
 	default:
 		c.fail("I6", "%s ends as %s", id, p.State)
 	}
@@ -119,7 +127,7 @@ func (c *checks) finalMoney(p *payment.Payment) {
 			continue
 		}
 		want := 0
-		if o.State == payment.OperationDone && (o.Means == payment.MeansAdvice || o.Means == payment.MeansOnline || o.Kind == payment.OpRelease) {
+		if o.State == payment.OperationDone && (o.Means == payment.MeansAdvice || o.Means == payment.MeansOnline || o.Means == payment.MeansUpload || o.Means == payment.MeansFile || o.Kind == payment.OpRelease) {
 			want = 1
 		}
 		live, whispered := 0, false

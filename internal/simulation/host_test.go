@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"authswitch/payment"
 )
 
 // host is an acquirer. It finds the original of a reversal only by DE 90 with
@@ -21,6 +23,8 @@ type host struct {
 	refused   map[original]bool   // reversed before they came
 	accounts  map[string]*account // by DE 37
 	advices   map[string]*hold    // by DE 11 and 37, whichever transmission
+	uploads   map[string][]*hold  // lines, by their batch
+	totalled  map[agreement]bool  // uploads whose totals came
 }
 
 // original is how a reversal names its original: DE 90's first three parts, and
@@ -32,6 +36,9 @@ type hold struct {
 	kind     holdKind
 	rrn      string
 	stan     string
+	terminal string
+	op       payment.ID // of a line of a file
+	line     bool       // of an upload
 	value    int64
 	approved bool
 	reversed bool
@@ -44,7 +51,7 @@ type hold struct {
 func newHost(w *world, i int) *host {
 	return &host{
 		w: w, index: i, remembers: w.plan.remembers[i], honest: w.plan.honest[i], book: map[original]*hold{}, refused: map[original]bool{},
-		accounts: map[string]*account{}, advices: map[string]*hold{},
+		accounts: map[string]*account{}, advices: map[string]*hold{}, uploads: map[string][]*hold{}, totalled: map[agreement]bool{},
 	}
 }
 
@@ -71,7 +78,9 @@ func (h *host) hear(s *socket, frame []byte) {
 			d = w.between(40*time.Millisecond, latestOriginal)
 		}
 		w.after(d, evHost, func() { h.authorize(s, m, frame) })
-	case "0220", "0221":
+	case "0520", "0521":
+		w.after(w.between(time.Millisecond, 15*time.Millisecond), evHost, func() { h.reconcile(s, m) })
+	case "0220", "0221", "0320", "0321":
 		w.after(w.between(time.Millisecond, 15*time.Millisecond), evHost, func() { h.advise(s, m) })
 	case "0420", "0421":
 		w.after(w.between(time.Millisecond, 15*time.Millisecond), evHost, func() { h.reverse(s, m) })
@@ -97,6 +106,9 @@ func (h *host) authorize(s *socket, m *message, frame []byte) {
 		return
 	}
 	code := []string{"00", "00", "00", "00", "00", "00", "00", "51", "91", "05"}[w.r.IntN(10)]
+	if h.mischief(w.plan.stolen) {
+		code = "41"
+	}
 	if w.healed {
 		code = "00"
 	}
@@ -117,7 +129,11 @@ func (h *host) authorize(s *socket, m *message, frame []byte) {
 func (h *host) misbehave(s *socket, m, r *message, d *hold) {
 	w, x := h.w, s.x
 	tell := func(r *message) { s.answer(r.bytes()[2:]) }
-	switch w.r.IntN(12) {
+	how := w.r.IntN(12)
+	if d.value == 0 && (how == 4 || how == 5) {
+		how = 0 // nothing cannot be approved in part
+	}
+	switch how {
 	case 0, 1: // never
 	case 2: // twice
 		tell(r)
@@ -183,6 +199,9 @@ func (h *host) reverse(s *socket, m *message) {
 	case (d.reversed || part && h.advices[m.fields[11]+m.fields[37]] != nil) && repeat && w.r.IntN(2) == 0:
 		code = "94"
 	}
+	if d != nil && d.line {
+		w.check.fail("U", "%s is asked to reverse a line of an upload, rrn %s", linkName(h.index), d.rrn)
+	}
 	if d != nil && d.kind == holdRefund && w.plan.styles[h.index] == styleFinal {
 		w.check.fail("final", "%s is asked to reverse a refund, rrn %s", linkName(h.index), d.rrn)
 	}
@@ -201,7 +220,7 @@ func (h *host) reverse(s *socket, m *message) {
 func (h *host) perhaps(mischief int, s *socket, m *message, code string, do func()) {
 	w := h.w
 	if h.mischief(mischief) {
-		switch w.r.IntN(8) {
+		switch w.r.IntN(9) {
 		case 0, 1: // heard nothing
 			return
 		case 2:
@@ -225,6 +244,11 @@ func (h *host) perhaps(mischief int, s *socket, m *message, code string, do func
 				h.told(s, m, "57") // no machine may settle this
 				return
 			}
+		case 8: // done, and says it twice
+			do()
+			h.told(s, m, code)
+			w.after(w.between(0, 3*time.Second), evHost, func() { h.told(s, m, code) })
+			return
 		}
 	}
 	do()

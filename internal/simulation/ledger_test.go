@@ -43,12 +43,12 @@ func amountOf(digits string) int64 {
 
 // enter opens the entry of a message.
 func (h *host) enter(key original, m *message) *hold {
-	d := &hold{rrn: m.fields[37], stan: m.fields[11], value: amountOf(m.fields[4])}
+	d := &hold{rrn: m.fields[37], stan: m.fields[11], terminal: m.fields[41], value: amountOf(m.fields[4]), line: m.mti[1] == '3'}
 	a := h.accounts[d.rrn]
 	switch {
 	case m.fields[3][:2] == "20":
 		d.kind = holdRefund
-	case m.mti == "0220" || m.mti == "0221" || m.fields[90] != "":
+	case m.mti == "0220" || m.mti == "0221" || d.line || m.fields[90] != "":
 		d.kind = holdCapture
 	case a != nil && a.base != nil && a.base.live():
 		d.kind = holdIncrement
@@ -74,11 +74,11 @@ func (h *host) advise(s *socket, m *message) {
 	w := h.w
 	known := h.advices[m.fields[11]+m.fields[37]]
 	code := "00"
-	if known != nil && m.mti == "0221" && w.r.IntN(2) == 0 {
+	if known != nil && m.mti[3] == '1' && w.r.IntN(2) == 0 {
 		code = "94"
 	}
 	h.perhaps(w.plan.adviceMischief, s, m, code, func() {
-		key := original{mti: "0220", stan: m.fields[11], at: m.fields[7], terminal: m.fields[41]}
+		key := original{mti: m.mti[:3] + "0", stan: m.fields[11], at: m.fields[7], terminal: m.fields[41]}
 		if known != nil {
 			h.book[key] = known // named by either transmission
 			return
@@ -86,6 +86,12 @@ func (h *host) advise(s *socket, m *message) {
 		d := h.enter(key, m)
 		d.approved = true
 		h.advices[m.fields[11]+m.fields[37]] = d
+		if batch := m.fields[60]; d.line {
+			if h.totalled[agreement{linkName(h.index), batch, d.terminal}] {
+				w.check.fail("U", "%s gets a line of batch %s after its totals, rrn %s", linkName(h.index), batch, d.rrn)
+			}
+			h.uploads[batch] = append(h.uploads[batch], d)
+		}
 		h.moved(d)
 	})
 }

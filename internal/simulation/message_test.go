@@ -14,10 +14,10 @@ type message struct {
 // digits of a length in front.
 var fixed = map[int]int{
 	3: 6, 4: 12, 7: 10, 11: 6, 12: 6, 13: 4, 14: 4, 15: 4, 18: 4, 19: 3, 22: 3, 23: 3, 25: 2, 37: 12, 38: 6, 39: 2, 41: 8, 42: 15, 43: 40,
-	49: 3, 52: 8, 53: 16, 64: 8, 70: 3, 90: 42, 95: 42,
+	49: 3, 50: 3, 52: 8, 53: 16, 64: 8, 66: 1, 70: 3, 74: 10, 75: 10, 76: 10, 77: 10, 86: 16, 87: 16, 88: 16, 89: 16, 90: 42, 95: 42, 97: 17,
 }
 
-var variable = map[int]int{2: 2, 32: 2, 33: 2, 35: 2, 44: 2, 45: 2, 48: 3, 54: 3, 55: 3, 60: 3, 61: 3, 62: 3, 63: 3}
+var variable = map[int]int{2: 2, 32: 2, 33: 2, 35: 2, 44: 2, 45: 2, 48: 3, 54: 3, 55: 3, 60: 3, 61: 3, 62: 3, 63: 3, 99: 2}
 
 // elements are both, by number, so that a message is read without a map.
 var elements = func() (e [129]struct{ length, prefix int }) {

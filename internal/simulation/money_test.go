@@ -53,6 +53,12 @@ func (c *checks) operation(id payment.ID, e *payment.Entry) {
 	if before.Over() && o.State != before && !(o.Kind == payment.OpCapture && before == payment.OperationDone && o.State == payment.OperationUndone) {
 		c.fail("flip", "%s %s was %s and is %s", o.Kind, o.ID, before, o.State)
 	}
+	if before != o.State {
+		c.cover.operation(o)
+	}
+	if k, in := c.batched[o.ID]; in && before != o.State && (o.State == payment.OperationWithdrawn || o.File != k.number || o.FileLine != x.op.FileLine) {
+		c.fail("U", "%s %s is in batch %+v, and becomes %s in batch %d", o.Kind, o.ID, k, o.State, o.File)
+	}
 	if before != o.State && o.State.Over() {
 		c.ended(x, o)
 	}
@@ -90,7 +96,9 @@ func (c *checks) ended(x *moving, o *payment.Operation) {
 		c.fail("I9", "%s %s failed, and its last attempt is not reversed", o.Kind, o.ID)
 	case o.Kind == payment.OpVoid && o.State == payment.OperationDone && c.ops[o.Parent].op.Means == payment.MeansSale:
 		// The payment itself is reversed.
-	case (o.Means == payment.MeansAdvice || o.Means == payment.MeansReversal) && o.State == payment.OperationDone && !x.accepted:
+	case o.Means == payment.MeansFile && o.State == payment.OperationDone && c.batched[o.ID].number == 0:
+		c.fail("U", "%s %s is done, and in no file", o.Kind, o.ID)
+	case (o.Means == payment.MeansAdvice || o.Means == payment.MeansReversal || o.Means == payment.MeansUpload) && o.State == payment.OperationDone && !x.accepted:
 		c.fail("I9", "%s %s is done; %s never accepted it", o.Kind, o.ID, o.Link)
 	case o.State == payment.OperationWithdrawn && x.written:
 		c.fail("I11", "%s %s is withdrawn, and was written", o.Kind, o.ID)
@@ -149,7 +157,9 @@ func (c *checks) balance(id payment.ID) {
 			captured += o.Amount.Value
 		case payment.OpRefund:
 			refunded += o.Amount.Value
-			ofCapture[o.Parent] += o.Amount.Value
+			if !o.Parent.IsZero() {
+				ofCapture[o.Parent] += o.Amount.Value
+			}
 		case payment.OpRelease:
 			released += o.Amount.Value
 		case payment.OpIncrement:
@@ -173,6 +183,9 @@ func (c *checks) balance(id payment.ID) {
 		return
 	}
 	a := &p.Account
+	if p.State == payment.StateRefundOnly && (refunded > p.Intent.Amount.Value || captured+released+incremented != 0) {
+		c.fail("I12", "%s, a refund of %d, refunded %d", id, p.Intent.Amount.Value, refunded)
+	}
 	if p.State == payment.StateApproved && (a.Captured != captured || a.Refunded != refunded || a.Released != released || a.Incremented != incremented) {
 		c.fail("I11", "%s: the account is %+v; the operations captured %d, refunded %d, released %d, incremented %d", id, *a, captured, refunded, released, incremented)
 	}
@@ -209,7 +222,7 @@ func (c *checks) books(id payment.ID) {
 			c.fail("I11", "%s has of %s, rrn %s: %s; the journal counts %d captured, %d refunded", linkName(h.index), id, i.intent.RRN, a, captured, refunded)
 		case a.sum(holdCapture) > a.held():
 			c.fail("I11", "%s captured more of rrn %s than it holds: %s", linkName(h.index), i.intent.RRN, a)
-		case a.sum(holdRefund) > a.sum(holdCapture):
+		case a.sum(holdRefund) > a.sum(holdCapture) && !c.credited(id):
 			c.fail("I12", "%s refunded more of rrn %s than was captured: %s", linkName(h.index), i.intent.RRN, a)
 		}
 	}
@@ -252,11 +265,17 @@ func (c *checks) takenFor(h *host, op payment.ID) (list []*hold) {
 		return nil
 	}
 	for _, d := range a.moves {
-		if k := c.claims[wireKey{linkName(h.index), d.stan}]; k != nil && k.op == op {
+		if k := c.claims[wireKey{linkName(h.index), d.stan}]; d.op == op || k != nil && k.op == op {
 			list = append(list, d)
 		}
 	}
 	return list
+}
+
+// credited says whether a payment is a refund that names none.
+func (c *checks) credited(id payment.ID) bool {
+	x := c.ops[id]
+	return x != nil && x.op.Kind == payment.OpRefund && x.op.Parent.IsZero()
 }
 
 // operationLeaves is an operation's own message at the moment when the kernel
@@ -277,6 +296,9 @@ func (c *checks) operationLeaves(k wireKey, m *message) {
 		}
 	}
 	online := o.Means == payment.MeansOnline
+	if m.mti[1] == '3' || o.Means == payment.MeansUpload {
+		c.lineLeaves(o, m)
+	}
 	switch {
 	case tries == 0:
 		c.fail("I7", "STAN %s on %s leaves at %s, which nobody claimed", k.stan, k.link, m.fields[7])
@@ -317,7 +339,7 @@ func (c *checks) operationAnswered(k wireKey, m *message) {
 	case "00":
 		y.both = y.both || y.declined
 		y.approved, y.part = true, amountOf(m.fields[4])
-	case "51", "91", "05":
+	case "51", "91", "05", "41":
 		y.declined = true
 	}
 }

@@ -30,6 +30,7 @@ type move struct {
 	tries  int
 	why    string            // it is not over
 	code   string            // of its refusal
+	credit bool              // a refund that names no payment
 	done   payment.Operation // its answer, where there is no refusal
 	asked  int               // w.events when it was asked first
 	told   int               // and when it had its answer
@@ -124,10 +125,13 @@ func (x *move) request(n *node) (payment.Operation, error) {
 		Kind: x.kind, Parent: x.parent, Merchant: x.m.c.merchant, Gateway: "gw", Key: x.key, Last: x.last && x.kind == payment.OpCapture, Reason: payment.ReversalCustomer,
 		Amount: payment.Amount{Value: x.amount},
 	}
-	if x.parent.IsZero() {
+	if x.parent.IsZero() && !x.credit {
 		o.Payment = x.m.id
 	}
 	until := n.wall() + payment.Instant(7*time.Second)
+	if x.credit {
+		return n.sw.Credit(x.creditOf(n), &o, until)
+	}
 	if x.kind == payment.OpCorrection {
 		return n.sw.Correct(&o, until)
 	}
@@ -189,12 +193,14 @@ func (x *move) repeat() {
 }
 
 // duties are what the leader does for all: it gives back what nobody captured in
-// time, and starts the lines of batches.
+// time, starts the lines of batches, ends the links' days, writes clearing files
+// and sends uploads.
 func (n *node) duties() {
 	now := n.clock.Stamp(n.wall(), n.steady())
 	if due, err := journal.ReadDue(n.disk, now, 16); err == nil && len(due) > 0 {
 		n.spare(journal.KindExpire, journal.AppendExpire(nil, due))
 	}
+	n.file()
 	if !n.running && len(n.m.Batches()) > 0 {
 		n.running = true
 		n.w.spawn(n, func(*task) {

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"authswitch/batch"
+	"authswitch/clearing"
 	"authswitch/journal"
 	"authswitch/outbox"
 	"authswitch/payment"
@@ -44,6 +45,8 @@ type node struct {
 	minter  *payment.Minter
 	runner  *batch.Runner
 	running bool // the runner is in a round
+	filer   *clearing.Runner
+	filing  bool // it is in a round
 	scratch []journal.Result
 	// unflushed counts entries applied and not flushed.
 	unflushed int
@@ -73,7 +76,7 @@ func (n *node) boot() {
 	}
 	n.applied, n.unflushed = int(n.m.Applied()), 0
 	n.clock.Start(n.m.Now(), n.steady())
-	n.queue, n.flights, n.session, n.renewal, n.claims, n.running = nil, 0, 0, false, 0, false
+	n.queue, n.flights, n.session, n.renewal, n.claims, n.running, n.filing = nil, 0, 0, false, 0, false, false
 	n.awaits = map[payment.ID][]func(){}
 	n.build()
 	w.tracef("%s starts, state at %d of %d", n.id, n.applied, len(w.order.log))
@@ -356,9 +359,9 @@ func (n *node) build() {
 		return
 	}
 	var table atomic.Pointer[routing.Table]
-	table.Store(shared().table)
+	table.Store(shared().tables[w.plan.captureBy])
 	n.sw, err = switching.New(switching.Deps{
-		Journal: deps{n}, Canceller: deps{n}, Records: deps{n}, Operations: deps{n}, Moves: deps{n}, Cards: deps{n}, Opener: cards{w.vault}, Exchanger: deps{n}, Sealer: cards{w.vault}, Table: &table, Lanes: lanes,
+		Journal: deps{n}, Canceller: deps{n}, Records: deps{n}, Operations: deps{n}, Moves: deps{n}, Cards: deps{n}, Links: deps{n}, Opener: cards{w.vault}, Exchanger: deps{n}, Sealer: cards{w.vault}, Table: &table, Lanes: lanes,
 		Node: n.id, Session: func() payment.Session { return n.session }, Now: n.wall, Mint: func() payment.ID { return n.minter.Mint() },
 		Log: slog.New(slog.DiscardHandler), Registerer: unregistered{},
 	})
@@ -370,6 +373,7 @@ func (n *node) build() {
 		return n.sw.Means(l, payment.OpRefund)
 	}
 	n.runner = batch.NewRunner(batch.Config{Rate: 1 << 40, LinkWindow: 4, Step: 2}, deps{n}, means, slog.New(slog.DiscardHandler))
+	n.filer = n.newFiler()
 }
 
 // unregistered keeps metrics to themselves.

@@ -31,6 +31,9 @@ func (c *checks) note(o *payment.Operation, is bool, sign int64) {
 	case payment.OpCapture, payment.OpRelease, payment.OpIncrement:
 		c.changes = append(c.changes, change{c.w.events, o.ID, o.Payment, sign * o.Amount.Value})
 	case payment.OpRefund:
+		if o.Parent.IsZero() {
+			return // of no capture
+		}
 		c.changes = append(c.changes, change{c.w.events, o.ID, refundsOf(o.Parent), sign * o.Amount.Value})
 	}
 }
@@ -111,6 +114,8 @@ func (w *world) history() (h []porcupine.Operation) {
 		for _, x := range m.moves {
 			register := m.id
 			switch {
+			case x.credit:
+				continue
 			case x.kind == payment.OpRefund:
 				register = refundsOf(x.parent)
 			case x.kind != payment.OpCapture && x.kind != payment.OpRelease:

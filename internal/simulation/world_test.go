@@ -9,6 +9,7 @@ import (
 	"authswitch/iso8583"
 	"authswitch/journal"
 	"authswitch/payment"
+	"authswitch/routing"
 	"authswitch/vault"
 )
 
@@ -57,6 +58,8 @@ type world struct {
 	clients []*client
 	movers  []*mover
 	files   []*file
+	tokens  [2][]payment.ID // of cards that were saved, by merchant
+	shops   []*shop         // that send a payment link
 	check   *checks
 	healed  bool
 	cut     [maxNodes][maxNodes]bool // cut[a][b]: what a sends does not reach b
@@ -91,6 +94,11 @@ type profile struct {
 	adviceMischief    int // of 100 messages of operations
 	cutOvers          int
 	batch             bool
+	captureBy         [2]routing.CaptureBy // by merchant
+	credits           int                  // refunds that name no payment
+	payLinks          int
+	lies              int // of 100 totals that an acquirer calls others than its own
+	stolen            int // of 100 requests whose card its issuer wants back
 }
 
 func newProfile(r *rand.Rand) profile {
@@ -114,6 +122,16 @@ func newProfile(r *rand.Rand) profile {
 	for i := range p.styles {
 		p.styles[i] = style(r.IntN(int(styles)))
 	}
+	for i := range p.captureBy {
+		p.captureBy[i] = capturesBy[max(r.IntN(4)-1, 0)]
+	}
+	if collected := p.captureBy != [2]routing.CaptureBy{}; collected {
+		p.cutOvers += r.IntN(4) // what is collected meets the faults of the day, too
+		if r.IntN(3) == 0 {
+			p.styles[r.IntN(maxLinks)] = styleCollected
+		}
+	}
+	p.credits, p.payLinks, p.lies, p.stolen = some(2, 6), some(3, 3), some(2, 40), some(2, 4)
 	return p
 }
 
@@ -261,7 +279,7 @@ func (w *world) live() []violation {
 			continue
 		}
 		next = w.now + time.Second
-		if w.quiet() && !w.person() && w.pendingFile() == "" {
+		if w.quiet() && !w.person() && !w.collects() && w.pendingFile() == "" {
 			break
 		}
 		if w.now > deadline {
@@ -302,6 +320,11 @@ func (w *world) quiet() bool {
 			}
 		}
 	}
+	for _, p := range w.shops {
+		if !p.over {
+			return false
+		}
+	}
 	for _, n := range w.nodes {
 		if n.applied != len(w.order.log) {
 			return false
@@ -329,7 +352,7 @@ func (w *world) pending() string {
 		}
 	}
 	due, err := journal.ReadDue(w.check.disk, w.check.machine.Now()+payment.Instant(time.Minute), 10)
-	fmt.Fprintf(&b, "due: %d, %v; %s; ", len(due), err, w.pendingFile())
+	fmt.Fprintf(&b, "due: %d, %v; %s; %s; ", len(due), err, w.pendingFile(), w.pendingClearing())
 	fmt.Fprintf(&b, "open: %v; journal's time %d s before the wall clocks", w.check.machine.Overdue(1<<62, 0),
 		(w.base+payment.Instant(w.now)-w.check.machine.Now())/1e9)
 	for _, n := range w.nodes {
