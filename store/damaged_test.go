@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -91,4 +92,46 @@ func tables(t *testing.T, fs *vfs.MemFS) (files []string) {
 		must(t, errors.New("the state has no tables"))
 	}
 	return files
+}
+
+// TestDamagedDescription: a snapshot whose description a lying disk cut short, or
+// altered, is damage, too: the node says so and does not start.
+func TestDamagedDescription(t *testing.T) {
+	for name, harm := range map[string]func([]byte) []byte{
+		"cut short":      func(b []byte) []byte { return b[:len(b)/2] },
+		"empty":          func([]byte) []byte { return nil },
+		"of another one": func(b []byte) []byte { return bytes.Replace(b, []byte(`"Index":`), []byte(`"Index":1`), 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs, cfg := vfs.NewCrashableMem(), testConfig("node")
+			s := start(t, fs, cfg)
+			for n := range 5 {
+				_, err := s.Open(intent(n))
+				must(t, err)
+			}
+			must(t, s.raft.Snapshot().Error())
+			clone := copyOf(fs)
+			stop(t, s)
+			dir := clone.PathJoin("node", "snapshots")
+			names, err := clone.List(dir)
+			must(t, err)
+			if len(names) == 0 {
+				t.Fatal("no snapshot")
+			}
+			for _, id := range names {
+				path := clone.PathJoin(dir, id, metaFile)
+				b, err := readFile(clone, path)
+				must(t, err)
+				must(t, writeFile(clone, path, harm(b)))
+			}
+			s, err = Start(t.Context(), cfg, Deps{Now: wallClock, FS: clone, Fail: func(error) {}})
+			if err == nil {
+				stop(t, s)
+				t.Fatal("it started")
+			}
+			if !damaged(err) {
+				t.Errorf("not known to be damaged: %v", err)
+			}
+		})
+	}
 }

@@ -174,8 +174,8 @@ func TestCorruption(t *testing.T) {
 		}
 		c.expected[victim] = nil
 		c.disks[victim] = copyOf(c.disks[victim]) // a process that ended holds no lock
-		if !strings.Contains(err.Error(), "authswitch cluster rebuild") {
-			t.Errorf("%s: %v", kind.name, err)
+		if line, _, _ := strings.Cut(err.Error(), "\n"); !strings.Contains(line, "authswitch cluster rebuild") {
+			t.Errorf("%s: not one line with what to do: %q", kind.name, err)
 		}
 		if _, err := Start(t.Context(), c.config(victim), c.deps(victim)); !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: it starts again: %v", kind.name, err)

@@ -141,7 +141,7 @@ func damaged(err error) bool {
 	switch {
 	case errors.Is(err, journal.ErrNewer), errors.Is(err, ErrRefused):
 		return false
-	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, errDamagedTable), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
+	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, errDamagedTable), errors.Is(err, errDescription), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
 		return true
 	}
 	if _, cut := errors.AsType[*json.SyntaxError](err); cut { // a snapshot's description
@@ -159,9 +159,22 @@ func (s *Store) judge(err error) error {
 		return err
 	}
 	if !s.alone() {
-		if noteErr := writeRebuild(s.deps.FS, s.cfg.Dir, rebuildNote{Stage: stageRefused, Reason: err.Error()}); noteErr != nil {
+		if noteErr := writeRebuild(s.deps.FS, s.cfg.Dir, rebuildNote{Stage: stageRefused, Reason: oneLine{err}.Error()}); noteErr != nil {
 			s.deps.Log.Error("it cannot be noted that this node must not start again", "error", noteErr)
 		}
 	}
-	return fmt.Errorf("%w; %s", err, s.advice())
+	return fmt.Errorf("%w; %s", oneLine{err}, s.advice())
 }
+
+// oneLine is an error whose words are on one line: Pebble's have several, and who
+// looks for the line that says what to do finds only the last of them.
+type oneLine struct{ error }
+
+// Error implements error.
+func (e oneLine) Error() string {
+	text := strings.ReplaceAll(e.error.Error(), "\n<corruption detail carrier>", "")
+	return strings.ReplaceAll(text, "\n", "; ")
+}
+
+// Unwrap is for errors.Is.
+func (e oneLine) Unwrap() error { return e.error }

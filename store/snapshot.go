@@ -61,7 +61,7 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 		return nil, fmt.Errorf("snapshots: version %d is not known", version)
 	}
 	s.mu.Lock()
-	id := fmt.Sprintf("%020d-%020d", index, term)
+	id := snapshotID(index, term)
 	k := &sink{store: s, path: s.fs.PathJoin(s.dir, id+unfinished), meta: raft.SnapshotMeta{
 		Version: version, ID: id, Index: index, Term: term, Configuration: configuration, ConfigurationIndex: configurationIndex,
 	}}
@@ -106,8 +106,17 @@ func (s *snapshots) meta(id string) (*raft.SnapshotMeta, error) {
 	if err := json.Unmarshal(b, meta); err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", id, err)
 	}
+	if meta.ID != id || id != snapshotID(meta.Index, meta.Term) {
+		return nil, fmt.Errorf("snapshot %s: %w", id, errDescription)
+	}
 	return meta, nil
 }
+
+// errDescription is a description that is not its snapshot's. It has no checksum,
+// but where it would do most harm the directory's name says the same.
+var errDescription = errors.New("the description is of another snapshot")
+
+func snapshotID(index, term uint64) string { return fmt.Sprintf("%020d-%020d", index, term) }
 
 // Open implements raft.SnapshotStore.
 func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
