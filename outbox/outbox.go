@@ -107,7 +107,49 @@ type Worker struct {
 	deps    Deps
 	plan    *Plan
 	metrics *metrics
-	places  chan struct{} // taken from the claim to the answer
+	places  window
+}
+
+// window has a place for each entry between its claim and its answer. What is
+// no reversal has fewer, as on the link: who had no place there would have to
+// come again, and is better off in line here.
+type window struct {
+	all    chan struct{}
+	others chan struct{} // also taken by what is no reversal
+}
+
+func newWindow(n int) window {
+	return window{all: make(chan struct{}, n), others: make(chan struct{}, payment.PriorityMerchant.Share(n))}
+}
+
+// enter waits for a place for an entry; false: stop came first.
+func (w *window) enter(o *payment.Owed, stop <-chan struct{}) bool {
+	if !o.IsReversal() && !take(w.others, stop) {
+		return false
+	}
+	if take(w.all, stop) {
+		return true
+	}
+	if !o.IsReversal() {
+		<-w.others
+	}
+	return false
+}
+
+func (w *window) leave(o *payment.Owed) {
+	<-w.all
+	if !o.IsReversal() {
+		<-w.others
+	}
+}
+
+func take(places chan<- struct{}, stop <-chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-stop:
+		return false
+	}
 }
 
 // New builds a worker; Run does the work.
@@ -122,7 +164,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, deps: deps, plan: NewPlan(senders * cfg.Window), metrics: m, places: make(chan struct{}, cfg.Window)}, nil
+	return &Worker{cfg: cfg, deps: deps, plan: NewPlan(senders * cfg.Window), metrics: m, places: newWindow(cfg.Window)}, nil
 }
 
 // senders work for each place in the window: while one waits for an answer, the
@@ -137,7 +179,7 @@ func (w *Worker) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	for range senders * w.cfg.Window {
 		running.Go(func() {
-			c := &Carrier{Deps: &w.deps, metrics: w.metrics, places: w.places, stop: ctx.Done(), frame: make([]byte, 0, frameBytes)}
+			c := &Carrier{Deps: &w.deps, metrics: w.metrics, places: &w.places, stop: ctx.Done(), frame: make([]byte, 0, frameBytes)}
 			for o := range work {
 				pause(c.Carry(&o), ctx.Done())
 				done <- o.Seq
@@ -216,7 +258,7 @@ func (w *Worker) rest(ctx context.Context) bool {
 type Carrier struct {
 	*Deps
 	metrics *metrics
-	places  chan struct{}
+	places  *window
 	stop    <-chan struct{}
 	slot    payment.Slot
 	card    card.Card
@@ -230,7 +272,8 @@ func NewCarrier(deps Deps) (*Carrier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Carrier{Deps: &deps, metrics: m, places: make(chan struct{}, 1), frame: make([]byte, 0, frameBytes)}, nil
+	places := newWindow(1)
+	return &Carrier{Deps: &deps, metrics: m, places: &places, frame: make([]byte, 0, frameBytes)}, nil
 }
 
 // frameBytes is more than any message of what is owed takes. A frame that grew
@@ -286,12 +329,10 @@ func (s *Carrier) Carry(o *payment.Owed) (rest time.Duration) {
 // attempt claims an entry and sends it, inside one place of the window. Not
 // sent: nothing was claimed either.
 func (s *Carrier) attempt(o *payment.Owed, i *payment.Intent) (claimed payment.Owed, r *payment.Response, v payment.AdviceVerdict, sent bool) {
-	select {
-	case s.places <- struct{}{}:
-		defer func() { <-s.places }()
-	case <-s.stop:
+	if !s.places.enter(o, s.stop) {
 		return claimed, nil, v, false
 	}
+	defer s.places.leave(o)
 	s.slot = payment.Slot{Link: s.Link}
 	if err := s.Sender.ReserveOwed(&s.slot, o, i.RRN); err != nil {
 		return claimed, nil, v, false

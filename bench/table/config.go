@@ -27,11 +27,11 @@ func onlyVisa(content []byte) ([]byte, error) {
 	if len(contracts) != 1 {
 		return nil, errConfig
 	}
-	links[0]["window"], links[0]["answer_timeout"] = mostOwed, silenceLimit.String()
+	links[0]["window"], links[0]["answer_timeout"] = widest, silenceLimit.String()
 	merchants[0]["contracts"] = contracts
 	door["budget"] = (2 * silenceLimit).String()
 	for _, limit := range []string{"connections", "connections_per_address", "requests"} {
-		door[limit] = mostOwed + 100
+		door[limit] = widest
 	}
 	config["links"], config["merchants"] = links, merchants
 	delete(config, "rules") // they name links that are not there

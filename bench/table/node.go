@@ -41,7 +41,8 @@ type dev struct {
 
 	Links []devLink `json:"links"`
 
-	process *exec.Cmd
+	process   *exec.Cmd
+	generator []string // what the load generator's command begins with, if anything
 }
 
 type devNode struct {
@@ -116,19 +117,25 @@ func (d *dev) stop() error {
 // simulators: `bench run --pids` takes it.
 func (d *dev) processes() string {
 	var out []string
+	for _, n := range d.Nodes {
+		out = append(out, fmt.Sprintf("node=%d", n.PID))
+	}
+	for _, pid := range d.rest() {
+		out = append(out, fmt.Sprintf("simulator=%d", pid))
+	}
+	return strings.Join(out, ",")
+}
+
+// rest are the children of dev that are no nodes.
+func (d *dev) rest() (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well-formed
 	for _, name := range stats {
 		pid, parent := parentOf(name)
-		if parent != d.process.Process.Pid {
-			continue
+		if parent == d.process.Process.Pid && !slices.ContainsFunc(d.Nodes, func(n devNode) bool { return n.PID == pid }) {
+			pids = append(pids, pid)
 		}
-		role := "simulator"
-		if slices.ContainsFunc(d.Nodes, func(n devNode) bool { return n.PID == pid }) {
-			role = "node"
-		}
-		out = append(out, fmt.Sprintf("%s=%d", role, pid))
 	}
-	return strings.Join(out, ",")
+	return pids
 }
 
 // parentOf reads a process's id and its parent's from its stat file.
@@ -178,10 +185,10 @@ func (t *table) loadDev(ctx context.Context, d *dev, command string, args ...str
 	// Generator, node and acquirers share the machine and are to use all of it,
 	// so the generator is late more often than on one of its own. Its lateness
 	// is part of every latency, and stands among the figures.
-	args = append([]string{
-		"bench", command, "--late-limit", t.late.String(), "--api", d.API, "--key", "@" + keyFile, "--admin", d.Admin, "--pids", d.processes(), "--out", out, "--json",
-	}, args...)
-	c := exec.CommandContext(ctx, t.binary, args...) // #nosec G204 -- the program to measure
+	args = slices.Concat(d.generator, []string{
+		t.binary, "bench", command, "--late-limit", t.late.String(), "--api", d.API, "--key", "@" + keyFile, "--admin", d.Admin, "--pids", d.processes(), "--out", out, "--json",
+	}, args)
+	c := exec.CommandContext(ctx, args[0], args[1:]...) // #nosec G204 -- the program to measure
 	c.Stderr = os.Stderr
 	if err := c.Run(); err != nil {
 		return nil, fmt.Errorf("bench %s: %w", command, err)

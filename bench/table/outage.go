@@ -17,10 +17,12 @@ import (
 	"time"
 )
 
-// Limits and pace of an outage. A link takes 8,192 requests at most, so no more
-// can become owed in one moment.
+// Limits and pace of an outage. A link takes 8,192 requests at most and keeps an
+// eighth of it from customers, so no more than 7,168 can become owed in one
+// moment.
 const (
-	mostOwed     = 8000
+	widest       = 8192
+	mostOwed     = 7000
 	offeredEvery = 250 * time.Microsecond // 4,000/s: well below what one node takes
 	silenceLimit = 60 * time.Second       // of the link and the gateways: the outage must come first
 	drainLimit   = 60 * time.Second

@@ -45,7 +45,7 @@ func TestOnlyVisa(t *testing.T) {
 	if err := yaml.Unmarshal(content, &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Links) != 1 || got.Links[0].Name != "visa-a" || got.Links[0].Dialect != "visa" || got.Links[0].Window != mostOwed {
+	if len(got.Links) != 1 || got.Links[0].Name != "visa-a" || got.Links[0].Dialect != "visa" || got.Links[0].Window != widest {
 		t.Errorf("links: %+v", got.Links)
 	}
 	if len(got.Merchants) != 1 || len(got.Merchants[0].Contracts) != 1 || got.Merchants[0].Contracts[0].Scheme != "visa" {
