@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,7 +56,10 @@ func (e *fabricEnd) Dial(_ context.Context, stream, to string) (net.Conn, error)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	peer := f.ends[to]
-	if peer == nil || f.cuts[[2]string{e.address, to}] || f.cuts[[2]string{to, e.address}] {
+	if peer == nil {
+		return nil, syscall.ECONNREFUSED
+	}
+	if f.cuts[[2]string{e.address, to}] || f.cuts[[2]string{to, e.address}] {
 		return nil, errors.New("no route")
 	}
 	here, there := net.Pipe()

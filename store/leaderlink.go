@@ -15,7 +15,8 @@ import (
 // pipelined, dialed when it is first needed and dropped when the leadership
 // moves. What was under way on it then has an unknown end.
 type leaderLink struct {
-	dial func(ctx context.Context, address string) (net.Conn, error)
+	dial   func(ctx context.Context, address string) (net.Conn, error)
+	broken chan string // an address whose connection ended, and which is to be followed still; capacity 1
 
 	mu      sync.Mutex
 	leader  string // address; empty: none, or this node itself
@@ -137,8 +138,24 @@ func (l *leaderLink) open(ctx context.Context, address string) (*leaderConn, err
 		return nil, fmt.Errorf("%w: %w", errNoLeader, err)
 	}
 	c := &leaderConn{conn: conn, waiting: map[uint64]chan []byte{}}
-	go c.read()
+	go func() {
+		c.read()
+		l.ended(address)
+	}()
 	return c, nil
+}
+
+// ended is told that a connection ended, by either side.
+func (l *leaderLink) ended(address string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.leader != address {
+		return
+	}
+	select {
+	case l.broken <- address:
+	default: // one is being looked at
+	}
 }
 
 // leaderConn is one connection and the questions under way on it.

@@ -51,7 +51,7 @@ func (s *Store) startRaft(ctx context.Context) error {
 	}
 	s.running.Store(s.raft)
 	if s.network != nil {
-		s.leader = &leaderLink{dial: func(ctx context.Context, address string) (net.Conn, error) {
+		s.leader = &leaderLink{broken: make(chan string, 1), dial: func(ctx context.Context, address string) (net.Conn, error) {
 			return s.network.Dial(ctx, StreamCommands, address)
 		}}
 	}

@@ -138,6 +138,9 @@ func Start(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	if !s.alone() {
 		s.run(running, s.watchLeader, s.leadSessions, s.watchPace)
 	}
+	if s.leader != nil {
+		s.run(running, s.watchDeath)
+	}
 	if err := s.join(ctx); err != nil {
 		return nil, errors.Join(s.because(err), s.Stop(ctx))
 	}
