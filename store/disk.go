@@ -26,6 +26,11 @@ func (s *Store) openDisk() error {
 			return fmt.Errorf("store: %w", err)
 		}
 	}
+	for _, sub := range [...]string{"log", stateDir} {
+		if err := checkFraming(fs, fs.PathJoin(dir, sub)); err != nil {
+			return fmt.Errorf("check what is on the disk: %w", err)
+		}
+	}
 	logDB, err := pebble.Open(fs.PathJoin(dir, "log"), s.logOptions())
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)

@@ -148,13 +148,16 @@ func TestCorruption(t *testing.T) {
 	}{
 		{"table of the log", "node/log", ".sst"},
 		{"table of the state", "node/state", ".sst"},
+		{"WAL of the log", "node/log", ".log"},
+		{"list of the log's tables", "node/log", "MANIFEST"},
+		{"list of the state's tables", "node/state", "MANIFEST"},
 	} {
 		leader := c.leader()
 		victim := (leader + 1) % 3
 		c.approve(leader, 1000*len(kind.name), 40)
 		s := c.stores[victim]
 		eventually(t, "it has caught up", func() bool { return s.raft.AppliedIndex() >= c.stores[leader].raft.CommitIndex() })
-		if kind.suffix == ".sst" {
+		if kind.suffix != ".log" {
 			must(t, s.logDB.Flush())
 		}
 		c.stopped(victim)
@@ -193,7 +196,8 @@ func TestCorruption(t *testing.T) {
 	}
 }
 
-// flip changes a bit in the middle of the largest such file.
+// flip changes a bit of the largest such file: in the middle of a table, in the
+// first of a file's records.
 func flip(t *testing.T, fs vfs.FS, dir, kind string) {
 	t.Helper()
 	names, err := fs.List(dir)
@@ -215,6 +219,10 @@ func flip(t *testing.T, fs vfs.FS, dir, kind string) {
 	b, err := io.ReadAll(f)
 	must(t, err)
 	must(t, f.Close())
-	b[len(b)/2] ^= 0x40
+	at := len(b) / 2
+	if kind != ".sst" {
+		at = 30
+	}
+	b[at] ^= 0x40
 	must(t, writeFile(fs, path, b))
 }

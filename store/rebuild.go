@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"authswitch/journal"
@@ -141,8 +142,11 @@ func damaged(err error) bool {
 	switch {
 	case errors.Is(err, journal.ErrNewer), errors.Is(err, ErrRefused):
 		return false
-	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, errDamagedTable), errors.Is(err, errDescription), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
+	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, errDamagedTable), errors.Is(err, errDescription), errors.Is(err, errDamagedRecord), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
 		return true
+	}
+	if errors.Is(err, record.ErrInvalidChunk) || errors.Is(err, record.ErrZeroedChunk) || errors.Is(err, record.ErrUnexpectedEOF) {
+		return true // of the list of tables, which Pebble does not call corrupt
 	}
 	if _, cut := errors.AsType[*json.SyntaxError](err); cut { // a snapshot's description
 		return true

@@ -24,8 +24,9 @@ import (
 // is not found out when it is needed.
 
 // checkLog reads the whole log once before Raft does: entries follow each other
-// from the newest snapshot on, and each is what was written. Raft would take a gap
-// for a reason to panic.
+// from the newest snapshot on, each is what was written, and they go as far as the
+// state and the votes say. Raft would take a gap for a reason to panic, and vote
+// again in a term whose vote is lost.
 func (s *Store) checkLog(from *snapshots) error {
 	list, err := from.List()
 	if err != nil {
@@ -39,9 +40,12 @@ func (s *Store) checkLog(from *snapshots) error {
 	if err != nil {
 		return fmt.Errorf("check the log: %w", err)
 	}
-	err = checkEntries(it, covered)
+	newest, err := checkEntries(it, covered)
 	if closeErr := it.Close(); err == nil {
 		err = closeErr
+	}
+	if err == nil {
+		err = s.checkEnd(newest, covered)
 	}
 	if err != nil {
 		return fmt.Errorf("check the log: %w", err)
@@ -49,32 +53,50 @@ func (s *Store) checkLog(from *snapshots) error {
 	return nil
 }
 
-func checkEntries(it *pebble.Iterator, covered uint64) error {
+// currentTerm is the key of Raft's own term, which is on disk before an entry of it.
+const currentTerm = "CurrentTerm"
+
+func (s *Store) checkEnd(newest raft.Log, covered uint64) error {
+	term, err := s.log.GetUint64([]byte(currentTerm))
+	switch applied := s.replica.machine.Applied(); {
+	case err != nil:
+		return err
+	case newest.Term > term:
+		return fmt.Errorf("%w: it has entries of term %d, and votes of term %d", errBadLog, newest.Term, term)
+	case applied > max(newest.Index, covered):
+		return fmt.Errorf("%w; it ends at %d", s.lessError(applied), max(newest.Index, covered))
+	}
+	return nil
+}
+
+// checkEntries returns the newest entry.
+func checkEntries(it *pebble.Iterator, covered uint64) (newest raft.Log, err error) {
 	next := covered + 1
 	for ok := it.First(); ok; ok = it.Next() {
 		value, err := it.ValueAndErr()
 		if err != nil {
-			return err
+			return newest, err
 		}
 		index := indexOfKey(it.Key())
 		if index > covered {
 			if index != next {
-				return fmt.Errorf("%w: %d", errGap, next)
+				return newest, fmt.Errorf("%w: %d", errGap, next)
 			}
 			next++
 		}
 		var log raft.Log
 		if err := decodeLog(value, &log); err != nil {
-			return fmt.Errorf("entry %d: %w", index, err)
+			return newest, fmt.Errorf("entry %d: %w", index, err)
 		}
+		newest.Index, newest.Term = index, log.Term
 		if log.Type != raft.LogCommand {
 			continue
 		}
 		if err := journal.CheckEntry(log.Data); err != nil {
-			return fmt.Errorf("entry %d: %w", index, err)
+			return newest, fmt.Errorf("entry %d: %w", index, err)
 		}
 	}
-	return nil
+	return newest, nil
 }
 
 // checkTables reads every block of the tables in a directory. Between them it
