@@ -393,7 +393,7 @@ func (m *Machine) loadOpen(oldest payment.ID) error {
 // of their keys is read beside the running machine (ReadKeys): until it is
 // adopted, every new key costs a read.
 func (m *Machine) loadDays() error {
-	m.seen = seen{partial: true}
+	m.seen = seen{room: m.seen.room, partial: true}
 	for from := uint32(0); ; {
 		day, found := uint32(0), false
 		err := m.view.state.Scan(put32([]byte{tableKeys}, from), []byte{tableKeys + 1}, false, func(key, _ []byte) bool {

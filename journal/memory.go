@@ -52,6 +52,7 @@ func (r *recent) clear() {
 // day; beyond the limit it says "perhaps" to everything, which costs reads.
 type seen struct {
 	filters []*bloom
+	room    int  // keys of one filter; 0: bloomKeys
 	blind   bool // past the limit, for good
 	partial bool // only what came since the start, until the rest is adopted
 }
@@ -73,13 +74,16 @@ func (s *seen) add(day uint32, h keyHash) {
 	if s.blind {
 		return
 	}
-	n := len(s.filters)
-	if n == 0 || s.filters[n-1].keys >= bloomKeys || s.filters[n-1].day != day {
+	n, room := len(s.filters), s.room
+	if room == 0 {
+		room = bloomKeys
+	}
+	if n == 0 || s.filters[n-1].keys >= room || s.filters[n-1].day != day {
 		if n >= bloomLimit {
 			s.blind, s.filters = true, nil
 			return
 		}
-		s.filters = append(s.filters, &bloom{day: day, lines: make([][8]uint64, bloomKeys*bloomBits/512)})
+		s.filters = append(s.filters, &bloom{day: day, lines: make([][8]uint64, room*bloomBits/512)})
 		n++
 	}
 	f := s.filters[n-1]

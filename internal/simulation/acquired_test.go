@@ -66,7 +66,7 @@ func (h *host) reconcile(s *socket, m *message) {
 	if w.r.IntN(3) > 0 {
 		r.fields[66] = "1"
 	}
-	if h.mischief(w.plan.adviceMischief) {
+	if h.mischief(w.plan.totalsMischief) {
 		switch w.r.IntN(6) {
 		case 0: // heard nothing
 			return

@@ -80,7 +80,7 @@ func (v *coverage) all() map[string]int {
 var elsewhere = map[string]string{
 	"command card": "cmd/authswitch", "command card-reseal": "journal, vault", "command merchant": "journal, cmd/authswitch", "command person": "journal, people",
 	"command key-put": "zone", "command key-advance": "zone", "command key-rewrap": "zone", "command key-sweep": "zone", "command key-mark": "zone",
-	"command end-session": "store/bubble", "command forget-node": "store", "command release": "store", "command version": "store", "command marks": "store", "command share": "store/bubble",
+	"command forget-node": "store", "command release": "store", "command version": "store", "command marks": "store", "command share": "store/bubble",
 	"command forget": "journal: TestMetamorphic", "command batch-sweep": "journal",
 }
 

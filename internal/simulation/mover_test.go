@@ -193,12 +193,17 @@ func (x *move) repeat() {
 }
 
 // duties are what the leader does for all: it gives back what nobody captured in
-// time, starts the lines of batches, ends the links' days, writes clearing files
-// and sends uploads.
+// time, ends the sessions of nodes that it does not hear, starts the lines of
+// batches, ends the links' days, writes clearing files and sends uploads.
 func (n *node) duties() {
 	now := n.clock.Stamp(n.wall(), n.steady())
 	if due, err := journal.ReadDue(n.disk, now, 16); err == nil && len(due) > 0 {
 		n.spare(journal.KindExpire, journal.AppendExpire(nil, due))
+	}
+	for i, other := range n.w.nodes {
+		if (!other.up || n.w.cut[n.index][i]) && n.m.Alive(other.session) && n.w.r.IntN(3) == 0 { // its lease may be over
+			n.spare(journal.KindEndSession, journal.AppendEndSession(nil, other.session))
+		}
 	}
 	n.file()
 	if !n.running && len(n.m.Batches()) > 0 {

@@ -69,7 +69,7 @@ func (n *node) boot() {
 	w := n.w
 	n.up, n.serving, n.life, n.booted = true, false, n.life+1, w.now
 	n.disk = n.kept.clone()
-	n.m = journal.New(n.disk)
+	n.m = journal.New(n.disk).FewKeys()
 	if err := n.m.Load(); err != nil {
 		w.check.fail("N", "%s cannot load its state: %v", n.id, err)
 		return
@@ -261,7 +261,7 @@ func (n *node) restore(from *node) {
 	n.w.tracef("%s gets a snapshot of %s at %d", n.id, from.id, from.applied)
 	n.disk = from.disk.clone()
 	n.kept = n.disk.clone()
-	n.m = journal.New(n.disk)
+	n.m = journal.New(n.disk).FewKeys()
 	if err := n.m.Load(); err != nil {
 		n.w.check.fail("N", "%s cannot load a snapshot: %v", n.id, err)
 		return

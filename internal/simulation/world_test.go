@@ -98,6 +98,7 @@ type profile struct {
 	credits           int                  // refunds that name no payment
 	payLinks          int
 	lies              int // of 100 totals that an acquirer calls others than its own
+	totalsMischief    int // of 100 messages with totals
 	stolen            int // of 100 requests whose card its issuer wants back
 }
 
@@ -131,7 +132,7 @@ func newProfile(r *rand.Rand) profile {
 			p.styles[r.IntN(maxLinks)] = styleCollected
 		}
 	}
-	p.credits, p.payLinks, p.lies, p.stolen = some(2, 6), some(3, 3), some(2, 40), some(2, 4)
+	p.credits, p.payLinks, p.lies, p.totalsMischief, p.stolen = some(2, 6), some(3, 3), some(2, 40), some(3, 80), some(2, 4)
 	return p
 }
 
