@@ -192,7 +192,7 @@ func (d *instance) watchKeys(round int) func() (int, string) {
 
 // unexplained are the keys whose requests no register explains, told in order.
 func unexplained(history []porcupine.Operation) string {
-	if porcupine.CheckOperations(keyRegister(), history) {
+	if porcupine.CheckOperations(keyRegister(true), history) {
 		return ""
 	}
 	byKey := map[string][]porcupine.Operation{}
@@ -201,7 +201,7 @@ func unexplained(history []porcupine.Operation) string {
 	}
 	var b strings.Builder
 	for key, operations := range byKey {
-		if porcupine.CheckOperations(keyRegister(), operations) {
+		if porcupine.CheckOperations(keyRegister(true), operations) {
 			continue
 		}
 		slices.SortFunc(operations, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })

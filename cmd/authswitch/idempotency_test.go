@@ -35,7 +35,32 @@ type register struct{ body, answer string }
 // keyRegister is the promise of the Idempotency-Key: the first body takes the
 // key, its answer is given for ever, another body is refused. What a broken
 // connection or a non-final answer did is not known: it may have taken the key.
-func keyRegister() porcupine.Model {
+//
+// A payment whose intent was durable and of which no byte left gives its key
+// back: a stopping node's are closed so, whether its gateway hears of it or not.
+// With givesBack a key without an answer may be free again at any time, and who
+// was told that nothing was sent may have held it for a while.
+func keyRegister(givesBack bool) porcupine.Model {
+	step := func(r register, in asked, out heard) []any {
+		taken := r.body != ""
+		switch {
+		case out.conflict:
+			if taken && r.body != in.body {
+				return []any{r}
+			}
+		case out.final != "":
+			if !taken || r.body == in.body && (r.answer == "" || r.answer == out.final) {
+				return []any{register{in.body, out.final}}
+			}
+		case out.untaken && r.body == in.body && r.answer == "":
+			return []any{r, register{}} // its intent was closed as not sent: the key is free again
+		case taken, out.untaken && !givesBack:
+			return []any{r}
+		default:
+			return []any{r, register{body: in.body}}
+		}
+		return nil
+	}
 	return (&porcupine.NondeterministicModel{
 		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 			byKey := map[string][]porcupine.Operation{}
@@ -52,24 +77,11 @@ func keyRegister() porcupine.Model {
 		Init: func() []any { return []any{register{}} },
 		Step: func(state, input, output any) []any {
 			r, in, out := state.(register), input.(asked), output.(heard)
-			taken := r.body != ""
-			switch {
-			case out.conflict:
-				if taken && r.body != in.body {
-					return []any{r}
-				}
-			case out.final != "":
-				if !taken || r.body == in.body && (r.answer == "" || r.answer == out.final) {
-					return []any{register{in.body, out.final}}
-				}
-			case out.untaken && r.body == in.body && r.answer == "":
-				return []any{r, register{}} // its intent was closed as not sent: the key is free again
-			case out.untaken || taken:
-				return []any{r}
-			default:
-				return []any{r, register{body: in.body}}
+			next := step(r, in, out)
+			if givesBack && r.body != "" && r.answer == "" {
+				next = append(next, step(register{}, in, out)...)
 			}
-			return nil
+			return next
 		},
 	}).ToModel()
 }
@@ -198,7 +210,7 @@ func (g *gateways) judge(t *testing.T) {
 	if len(final) != len(g.keys) || conflicts == 0 || g.broken == 0 {
 		t.Errorf("%d keys answered, %d conflicts, %d broken connections: not what this test is about", len(final), conflicts, g.broken)
 	}
-	if !porcupine.CheckOperations(keyRegister(), g.history) {
+	if !porcupine.CheckOperations(keyRegister(false), g.history) {
 		t.Error("no order of these requests explains what was answered")
 	}
 	t.Logf("%d requests, %d conflicts, %d broken", len(g.history), conflicts, g.broken)
@@ -210,26 +222,34 @@ func TestKeyRegisterRefuses(t *testing.T) {
 	at := func(call, back int64, body string, out heard) porcupine.Operation {
 		return porcupine.Operation{Input: asked{"k", body}, Output: out, Call: call, Return: back}
 	}
-	yes, no, conflict, lost := heard{final: "yes"}, heard{final: "no"}, heard{conflict: true}, heard{}
+	yes, no, conflict, lost, unsent := heard{final: "yes"}, heard{final: "no"}, heard{conflict: true}, heard{}, heard{untaken: true}
 	const never = int64(1) << 62
 	for _, row := range []struct {
-		name    string
-		holds   bool
-		history []porcupine.Operation
+		name      string
+		holds     bool
+		history   []porcupine.Operation
+		givesBack bool
 	}{
-		{"the same answer", true, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "a", yes)}},
-		{"two answers", false, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "a", no)}},
-		{"two bodies answered", false, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "b", yes)}},
-		{"a conflict after it", true, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "b", conflict)}},
-		{"a conflict before anybody", false, []porcupine.Operation{at(1, 2, "b", conflict), at(3, 4, "a", yes)}},
-		{"a conflict with itself", false, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "a", conflict)}},
-		{"a conflict with one that was lost", true, []porcupine.Operation{at(1, never, "a", lost), at(3, 4, "b", conflict)}},
-		{"lost, and then not taken", true, []porcupine.Operation{at(1, never, "a", lost), at(3, 4, "b", yes)}},
-		{"lost, then both", false, []porcupine.Operation{at(1, never, "a", lost), at(3, 4, "b", yes), at(5, 6, "a", yes)}},
-		{"the conflict that was answered", false, []porcupine.Operation{at(1, 2, "b", conflict), at(1, 9, "a", lost), at(3, 4, "b", yes)}},
-		{"at once", true, []porcupine.Operation{at(1, 9, "a", yes), at(1, 9, "b", conflict), at(1, 9, "a", yes)}},
+		{"the same answer", true, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "a", yes)}, false},
+		{"two answers", false, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "a", no)}, false},
+		{"two bodies answered", false, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "b", yes)}, false},
+		{"a conflict after it", true, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "b", conflict)}, false},
+		{"a conflict before anybody", false, []porcupine.Operation{at(1, 2, "b", conflict), at(3, 4, "a", yes)}, false},
+		{"a conflict with itself", false, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "a", conflict)}, false},
+		{"a conflict with one that was lost", true, []porcupine.Operation{at(1, never, "a", lost), at(3, 4, "b", conflict)}, false},
+		{"lost, and then not taken", true, []porcupine.Operation{at(1, never, "a", lost), at(3, 4, "b", yes)}, false},
+		{"lost, then both", false, []porcupine.Operation{at(1, never, "a", lost), at(3, 4, "b", yes), at(5, 6, "a", yes)}, false},
+		{"the conflict that was answered", false, []porcupine.Operation{at(1, 2, "b", conflict), at(1, 9, "a", lost), at(3, 4, "b", yes)}, false},
+		{"at once", true, []porcupine.Operation{at(1, 9, "a", yes), at(1, 9, "b", conflict), at(1, 9, "a", yes)}, false},
+		{"told that nothing was sent, and a conflict meanwhile", false, []porcupine.Operation{at(1, 9, "a", unsent), at(2, 8, "b", conflict), at(10, 11, "a", yes)}, false},
+		{"it held the key for a while", true, []porcupine.Operation{at(1, 9, "a", unsent), at(2, 8, "b", conflict), at(10, 11, "a", yes)}, true},
+		{"and another body takes it then", true, []porcupine.Operation{at(1, never, "a", lost), at(2, 3, "b", conflict), at(10, 11, "b", yes)}, true},
+		{"an answered key is not given back", false, []porcupine.Operation{at(1, 2, "a", yes), at(3, 4, "b", yes)}, true},
+		{"nor has it two answers", false, []porcupine.Operation{at(1, 2, "a", lost), at(3, 4, "a", yes), at(5, 6, "a", no)}, true},
+		{"nobody held it", false, []porcupine.Operation{at(1, 2, "b", conflict), at(3, 4, "a", yes)}, true},
+		{"a conflict with oneself", false, []porcupine.Operation{at(1, 2, "a", lost), at(3, 4, "a", conflict)}, true},
 	} {
-		if porcupine.CheckOperations(keyRegister(), slices.Clone(row.history)) != row.holds {
+		if porcupine.CheckOperations(keyRegister(row.givesBack), slices.Clone(row.history)) != row.holds {
 			t.Errorf("%s: judged %v", row.name, !row.holds)
 		}
 	}
