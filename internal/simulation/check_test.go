@@ -56,8 +56,9 @@ type checks struct {
 	agreed  map[agreement]bool // what the acquirer said
 	lied    map[agreement]bool
 
-	paid  map[payment.ID]payment.ID // payment links, by whom
-	cover coverage
+	paid     map[payment.ID]payment.ID // payment links, by whom
+	excepted []payment.ID              // payments whose reversal needed a person
+	cover    coverage
 }
 
 // wireKey names a message on a link.
@@ -217,7 +218,9 @@ func (c *checks) line(id payment.ID, e *payment.Entry) {
 		}
 		c.w.tracef("        journal %d: rrn %s %s %s -> %s %s", (c.machine.Now()-c.w.base)/1e6, rrn, e.Kind, e.Event, e.State, what)
 	}
-	c.cover.payments[e.State]++
+	if c.cover.payments[e.State]++; e.State == payment.StateException {
+		c.excepted = append(c.excepted, id)
+	}
 	switch e.Kind {
 	case payment.EntryIntent:
 		c.intend(e.Intent)

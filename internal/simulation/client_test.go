@@ -91,6 +91,7 @@ func (w *world) schedule() {
 		w.after(w.between(w.plan.active/2, w.plan.active), evClient, w.refundInBatch)
 	}
 	w.schedulePayLinks()
+	w.scheduleDeletes()
 	w.scheduleCredits()
 	w.scheduleFaults()
 }
@@ -185,7 +186,7 @@ func (c *client) hear(x answer, asked int64, err error) {
 		c.w.check.fail("door", "client %d was told %v", c.number, err)
 	case r.Kind == payment.RefusedBarred:
 		c.end(answer{barred: true})
-	case r.Kind == payment.RefusedInvalid && (r.Code == "card_blocked" || r.Code == "payment_link_over"):
+	case r.Kind == payment.RefusedInvalid && (r.Code == "card_blocked" || r.Code == "unknown_token" || r.Code == "payment_link_over"):
 		c.end(answer{refused: r.Code})
 	case r.Kind == payment.RefusedInvalid:
 		c.w.check.fail("door", "client %d was told %v", c.number, err)

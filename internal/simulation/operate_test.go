@@ -66,8 +66,9 @@ func (d deps) StoredCard(token payment.ID) (payment.StoredCard, error) {
 	return journal.ReadCard(d.n.disk, token)
 }
 
-func (d deps) ChangeCard(*payment.CardChange) (payment.StoredCard, error) {
-	return payment.StoredCard{}, payment.ErrUnavailable // no gateway here asks for it
+func (d deps) ChangeCard(x *payment.CardChange) (payment.StoredCard, error) {
+	r, err := d.n.propose(d.n.w.current, journal.KindCard, journal.AppendCardChange(nil, x), commitTimeout)
+	return r.Card, err
 }
 
 func (d deps) ClaimOnline(c *payment.Claim) (payment.Owed, error) {

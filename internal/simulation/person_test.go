@@ -27,8 +27,33 @@ func (w *world) person() (busy bool) {
 		n.spare(journal.KindWriteOff, journal.AppendWriteOff(nil, &payment.WriteOff{ID: op.Payment, Operator: "ana", Reason: "their books", Operations: how}))
 		return true
 	}
+	if w.reversals(n) {
+		return true
+	}
 	for _, h := range w.hosts {
 		h.correctBooks()
+	}
+	return false
+}
+
+// reversals settles one payment whose reversal its acquirer refused: the acquirer
+// takes it out of its books, and the operator writes that down.
+func (w *world) reversals(n *node) bool {
+	for _, id := range w.check.excepted {
+		p, err := journal.ReadPayment(w.check.disk, id)
+		if err != nil || p.State != payment.StateException {
+			continue
+		}
+		for _, h := range w.hosts {
+			for _, d := range h.order {
+				if d.rrn == p.Intent.RRN.String() && (d.kind == holdAuthorization || d.kind == holdSale) {
+					d.reversed = true
+				}
+			}
+		}
+		w.tracef("a person writes %s off", id)
+		n.spare(journal.KindWriteOff, journal.AppendWriteOff(nil, &payment.WriteOff{ID: id, Operator: "ana", Reason: "their books"}))
+		return true
 	}
 	return false
 }

@@ -90,6 +90,23 @@ func (d deps) KeepLink(k *payment.PayLink) (payment.PayLinkAnswer, error) {
 	return r.Link, err
 }
 
+// scheduleDeletes lets merchants delete cards that they saved.
+func (w *world) scheduleDeletes() {
+	for range w.plan.deletes {
+		w.after(w.between(w.plan.active/4, w.plan.active), evClient, func() {
+			i := w.r.IntN(len(merchants))
+			n := w.someNode()
+			if n == nil || len(w.tokens[i]) == 0 {
+				return
+			}
+			token := w.tokens[i][w.r.IntN(len(w.tokens[i]))]
+			w.spawn(n, func(*task) {
+				_, _ = n.sw.ChangeCard(&payment.CardChange{Token: token, Merchant: merchants[i], Delete: true}, &card.Expiry{})
+			})
+		})
+	}
+}
+
 // paidAndBlocked: a payment link is paid once; a card that its issuer wants back
 // is blocked by that answer.
 func (c *checks) paidAndBlocked(a *intended, o *payment.Outcome) {
@@ -104,7 +121,7 @@ func (c *checks) paidAndBlocked(a *intended, o *payment.Outcome) {
 		return
 	}
 	k, err := journal.ReadCard(c.disk, i.Token)
-	if err != nil || k.Status != payment.CardBlocked && k.ChangedAt < c.machine.Now() { // else another payment saved it again, in the same entry
+	if err != nil || k.Status != payment.CardBlocked && k.Status != payment.CardDeleted && k.ChangedAt < c.machine.Now() { // else another payment saved it again, in the same entry
 		c.fail("card", "%s is declined as stolen, and its card is %v, %v", o.ID, k.Status, err)
 	}
 	c.cover.blocked++

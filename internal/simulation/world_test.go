@@ -99,6 +99,7 @@ type profile struct {
 	payLinks          int
 	lies              int // of 100 totals that an acquirer calls others than its own
 	totalsMischief    int // of 100 messages with totals
+	deletes           int // of saved cards
 	stolen            int // of 100 requests whose card its issuer wants back
 }
 
@@ -132,7 +133,8 @@ func newProfile(r *rand.Rand) profile {
 			p.styles[r.IntN(maxLinks)] = styleCollected
 		}
 	}
-	p.credits, p.payLinks, p.lies, p.totalsMischief, p.stolen = some(2, 6), some(3, 3), some(2, 40), some(3, 80), some(2, 4)
+	p.credits, p.payLinks, p.lies, p.totalsMischief, p.stolen = some(2, 6), some(3, 3), some(2, 40), some(3, 80), some(2, 10)
+	p.deletes = some(2, 3)
 	return p
 }
 
