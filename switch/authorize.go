@@ -242,6 +242,9 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 		i.Local = payment.LocalTimeAt(a.ReceivedAt, r.Contract.TimeZone)
 	}
 	i.SendBy, i.AnswerBy, i.LifeOver = w.slot.SendBy, w.slot.AnswerBy, w.slot.LifeOver
+	// The journal goes by how far these are from the arrival. By a clock that was
+	// set back since, they would be over at once, with the request under way.
+	i.ReceivedAt = min(i.ReceivedAt, s.Now())
 	i.Terms = r.Contract.Terms
 	i.Partial = a.AcceptsPartial || r.Contract.PartialApproval
 	i.Capture.Within = payment.Instant(r.Contract.CaptureWithin)

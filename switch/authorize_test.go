@@ -306,6 +306,29 @@ func TestNumbersOfAttempts(t *testing.T) {
 	}
 }
 
+// A clock that is set back between two attempts does not make the second one's
+// time be over before it is sent: the journal goes by how far an attempt's
+// moments are from the request's arrival.
+func TestClockBackBetweenAttempts(t *testing.T) {
+	r := newRig(t, map[payment.LinkName][]wire{"a": {{code: "91"}}, "b": {{code: "00"}}})
+	r.links.answer = func(l *fakeLinks, w wire, i *payment.Intent, m *iso8583.Message) {
+		if i.Attempt == 1 {
+			r.clock.Add(-int64(24 * time.Hour))
+		}
+		answerASCII87(l, w, i, m)
+	}
+	var out payment.Payment
+	check(t, r, r.Authorize(request(t), &out), 0)
+	if len(r.journal.intents) != 2 {
+		t.Fatalf("%d attempts", len(r.journal.intents))
+	}
+	for _, i := range r.journal.intents {
+		if i.AnswerBy-i.ReceivedAt < payment.Instant(3*time.Second) || i.LifeOver-i.ReceivedAt < payment.Instant(180*time.Second) {
+			t.Errorf("attempt %d is answered within %s of its arrival, its life over after %s", i.Attempt, time.Duration(i.AnswerBy-i.ReceivedAt), time.Duration(i.LifeOver-i.ReceivedAt))
+		}
+	}
+}
+
 // The whole path with store and link faked out stays within ten allocations.
 func TestAuthorizeAllocations(t *testing.T) {
 	r := newRig(t, nil)

@@ -335,6 +335,11 @@ func mutants() []mutant {
 			"		return s.refuseCard(a, out, describeRefusal(err))\n", "		return describeRefusal(err)\n",
 			[]string{"./switch", "-run", "^TestSameKeyAfterItsCard$"},
 		},
+		{
+			"a clock set back makes an attempt overdue", "switch/authorize.go",
+			"	i.ReceivedAt = min(i.ReceivedAt, s.Now())\n", "",
+			[]string{"./switch", "-run", "^TestClockBackBetweenAttempts$"},
+		},
 		// The store: only the real one shows.
 		{
 			"the log is not synced", "store/log.go",
