@@ -88,6 +88,7 @@ func (m *Machine) answeredAdvice(l *life, a *account, op *payment.Operation, o *
 		a.Captured -= capture.Amount.Value
 		capture.State = payment.OperationUndone
 		m.writeOperation(l, &capture)
+		m.captureUndone(l, a, &capture, op)
 	}
 	m.finish(l, a, op, payment.OperationDone)
 }
@@ -284,9 +285,30 @@ func (m *Machine) lateOperation(answer *payment.Acknowledgement) bool {
 	return true
 }
 
-// attemptOf finds the attempt that had a number in the outbox, by the
-// payment's lines: late answers are few.
+// attemptOf finds the attempt that had a number in the outbox.
 func (m *Machine) attemptOf(l *life, answer *payment.Acknowledgement) (*payment.Operation, bool) {
+	return m.operationLine(l, func(op *payment.Operation) bool {
+		return op.Seq == answer.Seq && op.Link == answer.Link && op.Means == payment.MeansOnline && op.STAN != 0 && op.State == payment.OperationOwed
+	})
+}
+
+// firstSent is DE 7 of the first transmission of an operation's message: as which
+// its acquirer was told of it, and so what DE 90 names beside the type without the
+// repeat bit. The operation has the last one's.
+func (m *Machine) firstSent(l *life, op *payment.Operation) payment.Transmitted {
+	if !m.at(versionVoids) {
+		return op.Transmitted
+	}
+	first, found := m.operationLine(l, func(x *payment.Operation) bool { return x.ID == op.ID && x.STAN == op.STAN && x.Transmitted != 0 })
+	if !found {
+		return op.Transmitted // no byte of it left
+	}
+	return first.Transmitted
+}
+
+// operationLine finds the first line of a payment's history with an operation as
+// it is asked for. Late answers and voids are few.
+func (m *Machine) operationLine(l *life, yes func(*payment.Operation) bool) (*payment.Operation, bool) {
 	for line := range l.lines {
 		m.keyA = appendLineKey(m.keyA[:0], l.id, line)
 		value, found := m.view.get(m.value[:0], m.keyA)
@@ -300,8 +322,7 @@ func (m *Machine) attemptOf(l *life, answer *payment.Acknowledgement) (*payment.
 			continue
 		}
 		op := new(payment.Operation)
-		readOperation(&c, op)
-		if op.Seq == answer.Seq && op.Link == answer.Link && op.Means == payment.MeansOnline && op.STAN != 0 && op.State == payment.OperationOwed {
+		if readOperation(&c, op); yes(op) {
 			return op, true
 		}
 	}

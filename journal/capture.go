@@ -135,8 +135,44 @@ func (m *Machine) captureFailed(l *life, a *account, op *payment.Operation) {
 	}
 	if l.captureBy > 0 && m.now >= l.captureBy && a.cancel == payment.NoReversal {
 		a.Closed = true
-		m.giveUpRest(l, a, op.ID)
+		id := op.ID
+		if m.at(versionVoids) {
+			id[len(id)-1] |= 4 // what it left may be given back already, under an id of its own
+		}
+		m.giveUpRest(l, a, id)
 	}
+}
+
+// captureUndone goes on after a void: the capture's amount is free again. A last
+// capture was not the last, after all, and another may follow. Where none can — the
+// authorization was captured by itself, another last one stands, or the time for
+// captures is over — what is left is given back; it was held until somebody
+// reversed it.
+func (m *Machine) captureUndone(l *life, a *account, capture, void *payment.Operation) {
+	if !m.at(versionVoids) || a.cancel != payment.NoReversal {
+		return
+	}
+	if capture.Last {
+		a.Closed = false
+	}
+	if capture.Automatic || l.captureBy > 0 && m.now >= l.captureBy {
+		a.Closed = true
+	}
+	if a.Closed && !m.lastInDoubt(a) {
+		m.giveUpRest(l, a, void.ID)
+	}
+}
+
+// lastInDoubt says whether the acquirer has yet to take a last capture: what that
+// one leaves is given back once it has.
+func (m *Machine) lastInDoubt(a *account) bool {
+	var op payment.Operation
+	for _, id := range a.operations {
+		if m.operation(id, &op) && op.Kind == payment.OpCapture && op.Last && op.Means == payment.MeansOnline && op.InDoubt() {
+			return true
+		}
+	}
+	return false
 }
 
 // voidSale undoes a capture that was the authorization's own message: the

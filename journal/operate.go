@@ -222,7 +222,8 @@ func (m *Machine) take(l *life, a *account, op, parent *payment.Operation) {
 		if m.withdraw(l, a, parent) {
 			op.Means, op.State = payment.MeansNone, payment.OperationDone
 			m.writeOperation(l, op)
-			m.advance(l, a)
+			m.advance(l, a) // what waits goes before what follows from the void
+			m.captureUndone(l, a, parent, op)
 			return
 		}
 		if parent.Means == payment.MeansSale {
@@ -384,7 +385,7 @@ func (m *Machine) dispatch(l *life, a *account, op *payment.Operation, due payme
 			m.finish(l, a, op, payment.OperationWithdrawn)
 			return
 		}
-		o.Original = payment.Message{MTI: capture.MTI, STAN: capture.STAN, Transmitted: capture.Transmitted}
+		o.Original = payment.Message{MTI: capture.MTI, STAN: capture.STAN, Transmitted: m.firstSent(l, &capture)}
 	}
 	m.send(o, due)
 	op.Seq = o.Seq

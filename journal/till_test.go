@@ -38,6 +38,9 @@ type counter struct {
 
 func newCounter(t *testing.T, seed uint64) *counter {
 	c := &counter{bench: newBench(t), seed: seed, r: rand.New(rand.NewPCG(seed, 5)), model: &tills{keys: map[string]*tilled{}}}
+	if c.model.voids = seed%2 == 0; c.model.voids {
+		c.do(KindVersion, AppendVersion(nil, NewestVersion))
+	}
 	c.model.session = c.session("n1")
 	for n := range 3 {
 		i := c.intent(n+1, c.model.session)

@@ -16,6 +16,7 @@ type tills struct {
 	seq     uint64
 	tills   []*till
 	keys    map[string]*tilled
+	voids   bool // as versionVoids has them
 }
 
 // till is one payment.
@@ -137,6 +138,7 @@ func (m *tills) take(x *tilled) {
 	if x.Kind == payment.OpVoid {
 		if m.withdraw(x.capture) {
 			x.State = payment.OperationDone
+			m.undone(x.capture, x)
 			m.next(t)
 			return
 		}
@@ -147,6 +149,23 @@ func (m *tills) take(x *tilled) {
 		if t.money.Closed = true; x.Means != payment.MeansOnline {
 			m.giveRest(x)
 		}
+	}
+}
+
+// undone goes on after a void.
+func (m *tills) undone(c, void *tilled) {
+	t := c.till
+	if !m.voids || t.cancel != payment.NoReversal {
+		return
+	}
+	t.money.Closed = t.money.Closed && !c.Last
+	for _, x := range t.ops {
+		if x.Kind == payment.OpCapture && x.Last && x.Means == payment.MeansOnline && !x.State.Over() {
+			return
+		}
+	}
+	if t.money.Closed {
+		m.giveRest(void)
 	}
 }
 
@@ -230,6 +249,7 @@ func (m *tills) end(x *tilled, to payment.OperationState) {
 	case to == payment.OperationDone && x.Kind == payment.OpVoid:
 		x.capture.hold(-1)
 		x.capture.State = payment.OperationUndone
+		m.undone(x.capture, x)
 	case to == payment.OperationDone && x.Kind == payment.OpCapture && x.Means == payment.MeansOnline && x.Last:
 		m.giveRest(x)
 	case !to.Holds() && x.Kind == payment.OpCapture:

@@ -22,7 +22,7 @@ const (
 	// FirstVersion is that of a journal that says nothing about it.
 	FirstVersion Version = 1
 	// NewestVersion is what this program can apply.
-	NewestVersion = versionUploads
+	NewestVersion = versionVoids
 	// versionMarks brings the version itself, the members' marks, and a fence
 	// that holds operations and schedules, too.
 	versionMarks Version = 2
@@ -30,6 +30,10 @@ const (
 	versionShares Version = 3
 	// versionUploads brings captures by batch upload, and their totals.
 	versionUploads Version = 4
+	// versionVoids brings what follows a void: a last capture that is undone was not
+	// the last, and what nobody can capture any more is given back; and the void
+	// names its capture as it was first sent.
+	versionVoids Version = 5
 )
 
 // ErrNewer means that bytes were written by a newer program: this one may not

@@ -150,6 +150,9 @@ func (m *Machine) resolve(l *life, a *account, op *payment.Operation, how paymen
 			capture.Parent = payment.ID{} // it stands, and may be undone another way
 		}
 		m.writeOperation(l, &capture)
+		if how == payment.Taken {
+			m.captureUndone(l, a, &capture, op)
+		}
 	}
 	to := payment.OperationDone
 	if how == payment.NotTaken {
