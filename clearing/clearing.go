@@ -79,6 +79,8 @@ type Deps struct {
 	Node  payment.NodeID
 	Now   func() payment.Instant
 	Log   *slog.Logger
+	// Differ is told of totals that are others at the acquirer; nil: nobody is.
+	Differ func(payment.LinkName)
 }
 
 // Runner closes, writes and settles.

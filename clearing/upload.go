@@ -65,6 +65,9 @@ func (r *Runner) agree(ctx context.Context, agreer Agreer, b *payment.ClearingBa
 		case !agreed.Answered:
 			return nil // the claim says when they are sent again
 		case !agreed.Balanced:
+			if r.deps.Differ != nil {
+				r.deps.Differ(b.Link)
+			}
 			r.deps.Log.Error("an acquirer has other totals than we: investigate", "link", b.Link, "batch", b.Number, "terminal", x.Terms.Terminal, "acceptor", x.Terms.Acceptor,
 				"currency", x.Currency.String(), "captures", x.Captures, "captured", x.Captured, "refunds", x.Refunds, "refunded", x.Refunded, "response_code", agreed.Code.String())
 		}

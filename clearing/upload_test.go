@@ -73,9 +73,14 @@ func TestUploadRound(t *testing.T) {
 	if first.Currency != 978 || first.Captures != 2 || first.Captured != 300 || first.Refunds != 1 || first.Refunded != 300 || first.Tries != 2 || first.STAN != 77 || first.Groups != 2 || first.Terms.Terminal != "TERM0001" {
 		t.Errorf("%+v", first)
 	}
+	var differ []payment.LinkName
+	r.deps.Differ = func(link payment.LinkName) { differ = append(differ, link) }
 	a.answer = payment.Agreed{Answered: true} // and they differ: the next are sent all the same
 	if err := r.upload(t.Context(), &batch); err != nil || len(a.asked) != 3 {
 		t.Fatalf("answered: %v, %d", err, len(a.asked))
+	}
+	if len(differ) != 2 || differ[0] != "a" {
+		t.Errorf("told of %v", differ)
 	}
 	if second := a.asked[2]; second.Currency != 840 || second.Group != 1 || second.Captures != 1 || second.Captured != 7 || second.Tries != 0 || second.STAN != 0 {
 		t.Errorf("without the line that a person wrote off: %+v", second)

@@ -26,7 +26,8 @@ const (
 	paceFor = 5 * time.Second
 	// handOverPause is between one try and the next, also of a later term.
 	handOverPause = 30 * time.Second
-	paceTick      = 50 * time.Millisecond
+	// paceTick is how often a leader looks at its own pace.
+	paceTick = 50 * time.Millisecond
 )
 
 // pace is how long the last writes took, the newest first.

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"text/tabwriter"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"authswitch/clearing"
@@ -16,16 +17,24 @@ import (
 
 // newClearing is the node's runner of clearing files.
 func (n *node) newClearing() (*clearing.Runner, error) {
+	differ := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "clearing_out_of_balance_total", Help: "Totals of batch uploads that this node was told are others at the acquirer.",
+	}, []string{"link"})
+	if err := n.registry.Register(differ); err != nil {
+		return nil, fmt.Errorf("clearing: metrics: %w", err)
+	}
 	links := make([]clearing.Link, len(n.cfg.Links))
 	for i := range n.cfg.Links {
 		at, err := cutOverOf(&n.cfg.Links[i])
 		if err != nil {
 			return nil, err
 		}
+		differ.WithLabelValues(string(n.cfg.Links[i].Name)) // from the start: an alarm sees only what grows
 		links[i] = clearing.Link{Name: n.cfg.Links[i].Name, At: at}
 	}
 	return clearing.New(0, clearing.Deps{
 		Batches: n.store, Decider: n.store, Uploads: n.store, Records: n.store, Links: links, Dir: n.cfg.Clearing.Dir, Node: n.cfg.Node.ID, Now: n.store.Now, Log: n.log,
+		Differ: func(link payment.LinkName) { differ.WithLabelValues(string(link)).Inc() },
 	}), nil
 }
 

@@ -136,6 +136,8 @@ func TestMetrics(t *testing.T) {
 		// The journal.
 		{"raft_leader", "", true},
 		{"raft_applied_index", "", true},
+		{"clearing_out_of_balance_total", "link=visa-a", false},
+		{"http_overload_refusals_total", "priority=customer reason=queue_age", false},
 		{"raft_commit_seconds_count", "", true},
 		{"raft_commit_seconds_sum", "", true},
 		{"raft_batch_commands_count", "", true},
@@ -261,6 +263,7 @@ func holdBoard(t *testing.T, all []sample) {
 		"raft_leader_changes_total", "raft_leader_contact_seconds", "raft_apply_lag_entries", "raft_snapshot_age_seconds", "raft_log_write_seconds_bucket",
 		"raft_forward_seconds_bucket", "sessions_lost_total", "sessions_ended_total", "session_valid", "clock_deviation_seconds", "clock_agreed", "fenced",
 		"reversal_transmissions_total", "raft_commit_seconds_bucket", "raft_batch_commands_sum", "raft_leader", "raft_applied_index",
+		"http_overload_refusals_total", "raft_queue_age_seconds", "raft_queue_wait_seconds_bucket", "link_window", "link_window_configured",
 	} {
 		if !shown[name] {
 			t.Errorf("no panel shows %s", name)
