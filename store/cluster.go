@@ -122,7 +122,7 @@ func (s *Store) connect() (raft.Transport, error) {
 		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: raftLogger(s.deps.Log, "WARN"),
 	})
 	s.network = network
-	s.witness = newWitness(t, s.lessLog, s.paces.took)
+	s.witness = newWitness(t, s.lessLog, s.paces.took, s.replica.appliedIndex)
 	s.close = func() error {
 		err := s.witness.Close()
 		if closeErr := network.Close(); err == nil {

@@ -280,6 +280,12 @@ func (r *replica) withMachine(f func(*journal.Machine)) {
 	f(r.machine)
 }
 
+// appliedIndex is the last entry that is in the state.
+func (r *replica) appliedIndex() (index uint64) {
+	r.withMachine(func(m *journal.Machine) { index = m.Applied() })
+	return index
+}
+
 // awaiting are the callers that wait for a payment to be decided.
 type awaiting struct {
 	mu      sync.Mutex

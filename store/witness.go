@@ -16,7 +16,8 @@ import (
 // A member that comes back with less has a disk that lied, or somebody put an
 // old one back. Raft would fill its log again and not notice; but between its
 // start and that moment its vote could elect a leader without what it lost, and
-// the leader goes on counting what it acknowledged before.
+// the leader goes on counting what it acknowledged before. It also keeps
+// snapshots from Raft that are older than what this member has.
 type witness struct {
 	raft.Transport
 	preVote raft.WithPreVote
@@ -26,6 +27,7 @@ type witness struct {
 	once    sync.Once
 	found   func(node payment.NodeID, had, has uint64)
 	took    func(node payment.NodeID, term uint64, trip time.Duration, now time.Time) // entries, to that member's disk
+	applied func() uint64                                                             // by this member
 
 	mu   sync.Mutex
 	had  map[payment.NodeID]evidence
@@ -46,9 +48,9 @@ type fullTransport interface {
 	raft.WithClose
 }
 
-func newWitness(t fullTransport, found func(payment.NodeID, uint64, uint64), took func(payment.NodeID, uint64, time.Duration, time.Time)) *witness {
+func newWitness(t fullTransport, found func(payment.NodeID, uint64, uint64), took func(payment.NodeID, uint64, time.Duration, time.Time), applied func() uint64) *witness {
 	w := &witness{
-		Transport: t, preVote: t, close: t.Close, rpcs: make(chan raft.RPC), over: make(chan struct{}), found: found, took: took,
+		Transport: t, preVote: t, close: t.Close, rpcs: make(chan raft.RPC), over: make(chan struct{}), found: found, took: took, applied: applied,
 		had: map[payment.NodeID]evidence{}, less: map[payment.NodeID]evidence{},
 	}
 	go w.listen()
@@ -65,6 +67,10 @@ func (w *witness) listen() {
 				last := a.Entries[len(a.Entries)-1]
 				w.learn(payment.NodeID(a.ID), evidence{last.Index, last.Term, a.Term})
 			}
+			if i, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok && i.LastLogIndex <= w.applied() {
+				go hasAlready(rpc, i)
+				continue
+			}
 			select {
 			case w.rpcs <- rpc:
 			case <-w.over:
@@ -74,6 +80,16 @@ func (w *witness) listen() {
 			return
 		}
 	}
+}
+
+// hasAlready answers a snapshot that ends no later than what this member has applied:
+// it has what is in it. Raft would put the older state in place and look for the
+// entries behind it, which need not be in the log any more, and it panics. Such a
+// snapshot comes from the sender of a member that was removed, which makes a last
+// effort for it when the member has joined again.
+func hasAlready(rpc raft.RPC, i *raft.InstallSnapshotRequest) {
+	_, _ = io.Copy(io.Discard, rpc.Reader) // the answer is read behind it
+	rpc.Respond(&raft.InstallSnapshotResponse{Term: i.Term, Success: true}, nil)
 }
 
 // Consumer implements raft.Transport.
