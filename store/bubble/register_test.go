@@ -149,6 +149,12 @@ func (p *purse) giveBack(s *step) {
 	switch s.kind {
 	case payment.OpCapture:
 		p.captured -= s.amount
+		switch {
+		case s.last: // it was not the last: another may follow
+			p.closed = false
+		case p.closed: // nobody can capture it any more
+			p.authorized -= s.amount
+		}
 	case payment.OpIncrement, payment.OpRelease:
 		p.authorized += s.amount
 	case payment.OpRefund:
