@@ -230,6 +230,10 @@ func (r *request) changeContract(s *MerchantState, scheme payment.Scheme, place 
 	next := MerchantState{Document: s.Document, Version: s.Version, ChangedBy: r.administrator}
 	contracts := append([]merchant.ContractConfig(nil), s.Document.Contracts...)
 	if r.ctx.IsDelete() {
+		next.Reason = string(r.ctx.QueryArgs().Peek("reason"))
+		if !r.reason(next.Reason) {
+			return
+		}
 		next.Document.Contracts = append(contracts[:place], contracts[place+1:]...)
 		r.change(fasthttp.StatusOK, &next)
 		return

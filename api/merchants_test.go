@@ -119,7 +119,10 @@ func TestMerchants(t *testing.T) {
 	if a := d.ask(http.MethodGet, contract, "", asAdmin); a.status != 200 || a.json["scheme"] != "visa" || a.header.Get("ETag") != `"4"` {
 		t.Errorf("the contract: %d %s", a.status, a.text)
 	}
-	if a := d.ask(http.MethodDelete, contract, "", asAdmin, `If-Match: "4"`); a.status != 200 || strings.Contains(a.text, "visa") {
+	if a := d.ask(http.MethodDelete, contract+"?reason=tea%09break", "", asAdmin, `If-Match: "4"`); a.status != 422 || !strings.Contains(a.text, `"/reason"`) {
+		t.Errorf("a reason that cannot be shown: %d %s", a.status, a.text)
+	}
+	if a := d.ask(http.MethodDelete, contract+"?reason=moved+away", "", asAdmin, `If-Match: "4"`); a.status != 200 || a.json["reason"] != "moved away" || strings.Contains(a.text, "visa") {
 		t.Errorf("the contract is over: %d %s", a.status, a.text)
 	}
 	versions := d.ask(http.MethodGet, "/v1/merchants/parcels/versions", "", asAdmin)
