@@ -107,13 +107,18 @@ func appendCardIndexKey(b []byte, scope string, index *[32]byte) []byte {
 
 func (m *Machine) card(token payment.ID, k *payment.StoredCard) bool {
 	m.keyA = appendCardKey(m.keyA[:0], token)
+	return m.record(func(c *cursor) { readCard(c, k) })
+}
+
+// record reads what stands under keyA; false where nothing does.
+func (m *Machine) record(read func(*cursor)) bool {
 	value, found := m.view.get(m.value[:0], m.keyA)
 	m.value = value
 	if !found {
 		return false
 	}
 	c := cursor{b: value}
-	readCard(&c, k)
+	read(&c)
 	m.view.fail(c.end())
 	return true
 }

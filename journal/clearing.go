@@ -122,15 +122,7 @@ func (m *Machine) setClearing(link string, h *clearingHead) {
 // clearingBatch reads a batch that is closed.
 func (m *Machine) clearingBatch(means payment.OperationMeans, link string, number uint64, x *payment.ClearingBatch) bool {
 	m.keyA = appendClearingBatchKey(m.keyA[:0], means, link, number)
-	value, found := m.view.get(m.value[:0], m.keyA)
-	m.value = value
-	if !found {
-		return false
-	}
-	c := cursor{b: value}
-	readClearingBatch(&c, x)
-	m.view.fail(c.end())
-	return true
+	return m.record(func(c *cursor) { readClearingBatch(c, x) })
 }
 
 func (m *Machine) setClearingBatch(link string, x *payment.ClearingBatch) {

@@ -82,15 +82,7 @@ func appendPaymentLinkKey(b []byte, id payment.ID) []byte {
 
 func (m *Machine) paymentLink(id payment.ID, k *payment.PayLink) bool {
 	m.keyA = appendPaymentLinkKey(m.keyA[:0], id)
-	value, found := m.view.get(m.value[:0], m.keyA)
-	m.value = value
-	if !found {
-		return false
-	}
-	c := cursor{b: value}
-	readPaymentLink(&c, k)
-	m.view.fail(c.end())
-	return true
+	return m.record(func(c *cursor) { readPaymentLink(c, k) })
 }
 
 func (m *Machine) setPaymentLink(k *payment.PayLink) {

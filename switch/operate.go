@@ -185,39 +185,39 @@ func refusalOfMeans(k payment.OperationKind) error {
 
 // refusalOfOperation names the rule that an operation breaks.
 func refusalOfOperation(k payment.OperationKind, r *payment.Operated) error {
-	refused := &payment.Refusal{Kind: payment.RefusedInvalid}
+	refused := &payment.Refusal{Kind: payment.RefusedInvalid, Code: r.Refused.String()}
 	switch r.Refused {
 	case payment.RefusedUnknown:
-		refused.Kind, refused.Code, refused.Detail = payment.RefusedMissing, "not_found", "no such "+about(k)
+		refused.Kind, refused.Detail = payment.RefusedMissing, "no such "+about(k)
 		if k == payment.OpRefund {
 			refused.Pointer = "/capture"
 		}
 	case payment.RefusedState:
-		refused.Code, refused.Detail = "not_approved", "the authorization is not approved, or is being reversed"
+		refused.Detail = "the authorization is not approved, or is being reversed"
 	case payment.RefusedAmount:
-		refused.Pointer, refused.Code, refused.Detail = "/amount/value", "amount_too_large", overWhat(k)
+		refused.Pointer, refused.Detail = "/amount/value", overWhat(k)
 	case payment.RefusedNothingLeft:
-		refused.Pointer, refused.Code, refused.Detail = "/amount/value", "nothing_left", "nothing is left: "+overWhat(k)
+		refused.Pointer, refused.Detail = "/amount/value", "nothing is left: "+overWhat(k)
 	case payment.RefusedCurrency:
-		refused.Pointer, refused.Code, refused.Detail = "/amount/currency", "currency_mismatch", "must be the authorization's currency"
+		refused.Pointer, refused.Detail = "/amount/currency", "must be the authorization's currency"
 	case payment.RefusedClosed:
-		refused.Code, refused.Detail = "captures_over", "the last capture was made, or the time for captures is over"
+		refused.Detail = "the last capture was made, or the time for captures is over"
 	case payment.RefusedUndone:
-		refused.Code, refused.Detail = "capture_reversed", "the capture is reversed, or being reversed"
+		refused.Detail = "the capture is reversed, or being reversed"
 	case payment.RefusedHasRefunds:
-		refused.Code, refused.Detail = "capture_refunded", "the capture has refunds: refund what remains instead"
+		refused.Detail = "the capture has refunds: refund what remains instead"
 	case payment.RefusedNotCaptured:
-		refused.Code, refused.Detail = "not_captured", "nothing of the payment is captured: capture another amount instead"
+		refused.Detail = "nothing of the payment is captured: capture another amount instead"
 	case payment.RefusedNoDifference:
-		refused.Pointer, refused.Code, refused.Detail = "/amount/value", "no_difference", "the payment comes to this already, what is in doubt counted"
+		refused.Pointer, refused.Detail = "/amount/value", "the payment comes to this already, what is in doubt counted"
 	case payment.RefusedNoCard:
-		refused.Code, refused.Detail = "no_stored_card", "there is no stored card to charge the difference to"
+		refused.Detail = "there is no stored card to charge the difference to"
 	case payment.RefusedSettled:
-		refused.Code, refused.Detail = "capture_settled", "the capture was settled at the link's cut-over, and the acquirer's link has no message for a refund"
+		refused.Detail = "the capture was settled at the link's cut-over, and the acquirer's link has no message for a refund"
 	case payment.RefusedTooMany:
-		refused.Code, refused.Detail = "too_many_operations", "the authorization has as many operations as it may have"
+		refused.Detail = "the authorization has as many operations as it may have"
 	case payment.RefusedWhole:
-		refused.Kind, refused.Code, refused.Detail = payment.RefusedWholeRelease, "whole", "this is all that is held: reverse the authorization"
+		refused.Kind, refused.Detail = payment.RefusedWholeRelease, "this is all that is held: reverse the authorization"
 	default:
 		refused.Code, refused.Detail = "refused", "the operation is refused"
 	}
