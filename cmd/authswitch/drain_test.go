@@ -3,8 +3,11 @@ package main_test
 import (
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -52,4 +55,47 @@ func TestDrain(t *testing.T) {
 	if out, errs, code := operate("node", "resume"); code != 0 || !strings.Contains(out, "false") {
 		t.Fatalf("resume: %d %s%s", code, out, errs)
 	}
+}
+
+// TestFailureWhileStopping: a journal that cannot go on while the node is out of
+// rotation, and still serves, ends the stop at once; whoever waits for the process
+// learns that it failed.
+func TestFailureWhileStopping(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	b.add(misbehaviour{name: "none"}, "visa")
+	b.node = map[string]any{"stop_after": "60s"}
+	b.store = map[string]any{"snapshot_threshold": 1, "snapshot_every": "50ms"}
+	d := b.start()
+	pay := func(key string) answer {
+		a, _ := d.tryAsk(http.MethodPost, "/v1/authorizations", key, b.rows[0].body(1000)) // it may stop meanwhile
+		return a
+	}
+	if !wait(15*time.Second, func() bool { return pay("before").field("status") == "approved" }) {
+		t.Fatal("no payment is approved")
+	}
+	began := time.Now()
+	signal(t, d.cmd.Process.Pid, syscall.SIGTERM)
+	eventually(t, 10*time.Second, "it is out of rotation", func() bool { return strings.Contains(d.logs.String(), "out of rotation before the stop") })
+	if a := pay("meanwhile"); a.field("status") != "approved" {
+		t.Errorf("out of rotation it does not serve: %d %s", a.status, a.body)
+	}
+	state := filepath.Join(b.dir, "n1", "state")
+	if err := os.Rename(state, state+".gone"); err != nil { // no table can be written any more
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- d.cmd.Wait() }()
+	for n := 0; time.Since(began) < 40*time.Second; n++ {
+		select {
+		case <-ended:
+			if code := d.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(d.logs.String(), "stopping at once: a part cannot go on") {
+				t.Errorf("exit code %d", code)
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+			pay("after-" + strconv.Itoa(n))
+		}
+	}
+	t.Error("it goes on")
 }

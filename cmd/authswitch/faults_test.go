@@ -248,6 +248,8 @@ type bank struct {
 	gateways  [][]string     // their merchants; none: one gateway for all
 	keys      []string       // theirs
 	api       map[string]any // limits of the door; none: its own
+	node      map[string]any // more of the node's own section
+	store     map[string]any // of the journal's
 	log       *lockedBuffer
 }
 
@@ -318,9 +320,12 @@ func (b *bank) start() *instance {
 	d.info.API, d.info.Admin = fmt.Sprintf("http://127.0.0.1:%d", port), fmt.Sprintf("http://127.0.0.1:%d", port+1)
 	door := map[string]any{"listen": strings.TrimPrefix(d.info.API, "http://"), "budget": "7s"}
 	maps.Copy(door, b.api)
+	node := map[string]any{"id": "n1", "data_dir": "n1"}
+	maps.Copy(node, b.node)
 	config := filepath.Join(b.dir, "n1.yaml")
 	b.write(config, map[string]any{
-		"node":      map[string]any{"id": "n1", "data_dir": "n1"},
+		"node":      node,
+		"store":     b.store,
 		"api":       door,
 		"admin":     map[string]any{"listen": strings.TrimPrefix(d.info.Admin, "http://")},
 		"vault":     map[string]any{"key_file": "vault.key", "pepper_file": "pepper"},
