@@ -215,7 +215,7 @@ func (d *Decider) late(g ghost) (h Heard) {
 	case h.Owed:
 		decode = d.dialect.DecodeReversal
 	}
-	h.Late = decode(&d.message, &h.Answer.Response) == nil
+	h.Late = decode(&d.message, &h.Answer.Response) == nil && (h.Advice || !h.Owed || !stale(&h.Answer.Response))
 	h.Unsigned = !h.Late
 	return h
 }

@@ -129,7 +129,9 @@ func (l *Link) tellLate(r *report) {
 			l.deps.Log.Warn("late acknowledgement cannot be decoded", "error", err)
 			return
 		}
-		l.deps.LateReversal(l.cfg.Name, r.ghost.seq, &response)
+		if !stale(&response) {
+			l.deps.LateReversal(l.cfg.Name, r.ghost.seq, &response)
+		}
 		return
 	}
 	if l.deps.Late == nil {
@@ -141,6 +143,11 @@ func (l *Link) tellLate(r *report) {
 	}
 	l.deps.Late(payment.Late{ID: r.ghost.id, Attempt: r.ghost.attempt, Link: l.cfg.Name, Response: response})
 }
+
+// stale says whether a late answer to a reversal decides nothing: an acquirer
+// that did not find the original when it was asked may have it since. The repeat
+// asks again.
+func stale(r *payment.Response) bool { return r.Advice == payment.AdviceNotFound }
 
 // tellLateOperation names the payment: the outbox may not have what was answered
 // any more, and an approval must be undone all the same.

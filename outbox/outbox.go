@@ -419,6 +419,12 @@ func (s *Carrier) transmit(o *payment.Owed, i *payment.Intent) (*payment.Respons
 	if o.Tries > 1 && s.Dialect.AcknowledgesRepeat(&r) {
 		r.Advice = payment.AdviceAcknowledged // "duplicate": an earlier transmission was processed
 	}
+	if r.Advice == payment.AdviceNotFound && !o.Approved && o.Due <= o.LifeOver {
+		// Asked while the original could still arrive behind its reversal: it may
+		// have come since. The claim says so: one made later is due again later.
+		s.metrics.unanswered.Inc()
+		return nil, payment.AdviceRepeat
+	}
 	return &r, r.Advice
 }
 

@@ -108,6 +108,8 @@ type book struct {
 	more   chan struct{} // closed when something is owed again
 	fail   error         // of the next claims
 	commit time.Duration // of each claim and acknowledgement
+	life   time.Duration // of each original, from when its reversal is owed
+	said   []payment.AdviceVerdict
 }
 
 func (b *book) Due(_ payment.LinkName, now payment.Instant, limit int, dst []payment.Owed) []payment.Owed {
@@ -155,7 +157,7 @@ func (b *book) Claim(_ payment.LinkName, seq uint64, stan payment.STAN, t paymen
 	}
 	o.Tries++
 	o.Transmitted = t
-	o.Due = now() + payment.Instant(time.Second<<min(o.Tries-1, 6))
+	o.Due, o.LifeOver = now()+payment.Instant(time.Second<<min(o.Tries-1, 6)), o.Since+payment.Instant(b.life)
 	return *o, nil
 }
 
@@ -163,6 +165,7 @@ func (b *book) Acknowledge(_ payment.LinkName, seq uint64, _ *payment.Response, 
 	time.Sleep(b.commit)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.said = append(b.said, v)
 	if v != payment.AdviceAcknowledged {
 		return payment.StateReversing, nil
 	}
@@ -297,6 +300,16 @@ func TestRepeatedUntilAcknowledged(t *testing.T) {
 		if a.seen[i].at.Sub(a.seen[i-1].at) <= a.seen[i-1].at.Sub(a.seen[i-2].at) {
 			t.Errorf("transmission %d came no later than the one before", i)
 		}
+	}
+}
+
+// "Not found" to what was asked while the original could still arrive says
+// nothing, whenever it comes: the original may be there since.
+func TestNotFoundAskedTooEarly(t *testing.T) {
+	a, b := &acquirer{script: []string{"25"}}, &book{life: 2500 * time.Millisecond}
+	carry(t, 1, a, b, opener{}, 4, 2*time.Second, nil) // sent at once, due again before its life is over; and after a second
+	if b.claims != 2 || !slices.Equal(b.said, []payment.AdviceVerdict{payment.AdviceNotFound}) {
+		t.Errorf("%d claims, and journalled is %v", b.claims, b.said)
 	}
 }
 

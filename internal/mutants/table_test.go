@@ -340,6 +340,11 @@ func mutants() []mutant {
 			"	i.ReceivedAt = min(i.ReceivedAt, s.Now())\n", "",
 			[]string{"./switch", "-run", "^TestClockBackBetweenAttempts$"},
 		},
+		{
+			"not found is believed of what was asked too early", "outbox/outbox.go",
+			"!o.Approved && o.Due <= o.LifeOver {", "false {",
+			[]string{"./outbox", "-run", "^TestNotFoundAskedTooEarly$"},
+		},
 		// The store: only the real one shows.
 		{
 			"the log is not synced", "store/log.go",
