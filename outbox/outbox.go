@@ -379,6 +379,9 @@ const (
 	unavailablePause = 100 * time.Millisecond
 )
 
+// transmittedDE names a transmission among those of one trace number.
+const transmittedDE = 7
+
 // transmit packs a claimed entry, sends it and reads the answer. A nil response
 // with AdviceRepeat means that no usable answer came.
 func (s *Carrier) transmit(o *payment.Owed, i *payment.Intent) (*payment.Response, payment.AdviceVerdict) {
@@ -419,9 +422,10 @@ func (s *Carrier) transmit(o *payment.Owed, i *payment.Intent) (*payment.Respons
 	if o.Tries > 1 && s.Dialect.AcknowledgesRepeat(&r) {
 		r.Advice = payment.AdviceAcknowledged // "duplicate": an earlier transmission was processed
 	}
-	if r.Advice == payment.AdviceNotFound && !o.Approved && o.Due <= o.LifeOver {
-		// Asked while the original could still arrive behind its reversal: it may
-		// have come since. The claim says so: one made later is due again later.
+	if at := s.answer.Bytes(transmittedDE); r.Advice == payment.AdviceNotFound && !o.Approved && (o.Due <= o.LifeOver || len(at) > 0 && string(at) != string(o.Transmitted.Append(nil))) {
+		// Asked while the original could still arrive behind its reversal, or by an
+		// earlier transmission: it may have come since. The claim says so: one made
+		// later is due again later.
 		s.metrics.unanswered.Inc()
 		return nil, payment.AdviceRepeat
 	}
