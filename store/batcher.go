@@ -27,6 +27,7 @@ type batcher struct {
 	pool    sync.Pool // *waiter
 	applied *sync.Pool
 	allows  func(journal.Kind, []byte) error // what every member can apply
+	handing *atomic.Bool                     // nothing is proposed while leadership is handed over
 
 	mu       sync.Mutex
 	ready    sync.Cond // on mu: the queue or inflight changed, or closed
@@ -363,7 +364,7 @@ func (b *batcher) attempt(batch []*waiter) (*applied, error) {
 	if b.remote != nil && b.raft.State() != raft.Leader {
 		return b.remote(batch)
 	}
-	if batch[0].kind != journal.KindSession && b.clock.undecided() {
+	if b.handing.Load() || batch[0].kind != journal.KindSession && b.clock.undecided() {
 		return nil, errNoLeader
 	}
 	bodies := 0

@@ -61,7 +61,7 @@ func (s *Store) startRaft(ctx context.Context) error {
 	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock, limits{
 		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, pace: s.cfg.BatchPace, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
-	s.batch.allows = s.allows
+	s.batch.allows, s.batch.handing = s.allows, &s.handing
 	for _, c := range append(s.batch.readings(), m.commit, m.batch, m.forward, m.write, m.wait, s.gauges(), newClusterGauges(s)) {
 		if err := s.deps.Registerer.Register(c); err != nil {
 			return fmt.Errorf("metrics: %w", err)

@@ -123,7 +123,7 @@ func (c *commandServer) begin(from payment.NodeID, kind byte, payload []byte) fu
 	switch kind {
 	case askPropose:
 		entry, err := entryOf(payload, s.clock.now(), s.allows)
-		if err != nil || s.raft.State() != raft.Leader || !beginsSession(payload) && s.clock.undecided() {
+		if err != nil || s.raft.State() != raft.Leader || s.handing.Load() || !beginsSession(payload) && s.clock.undecided() {
 			return say(statusNotDone)
 		}
 		future := s.raft.Apply(entry, enqueueLimit)

@@ -108,7 +108,12 @@ func (s *Store) watchPace(ctx context.Context) {
 		}
 		s.paces.pause(time.Now())
 		s.deps.Log.Warn("this node's disk is slow: it hands over", "to", string(to.ID))
-		if err := s.raft.LeadershipTransferToServer(to.ID, to.Address).Error(); err != nil {
+		// Raft looks at a hand-over between two writes of its log, and by chance at
+		// the next entries before it: without any it waits for one slow write at most.
+		s.handing.Store(true)
+		err := s.raft.LeadershipTransferToServer(to.ID, to.Address).Error()
+		s.handing.Store(false)
+		if err != nil {
 			s.deps.Log.Warn("no successor yet", "error", err)
 		}
 	}

@@ -225,7 +225,7 @@ func (s *soak) startLoad(t *testing.T, r *clusterRound, length time.Duration) *c
 		amounts = lies
 	}
 	load := exec.Command(program, "bench", "run", "--api", s.d.everyAPI(), "--key", s.d.info.Key, "--rate", fmt.Sprint(r.Rate), "--amounts", amounts,
-		"--duration", length.String(), "--poisson", "--mix", "declined=10,unavailable=3,silent=1,late=1", "--answers", l.answers, "--json")
+		"--duration", length.String(), "--drain", "3m", "--poisson", "--mix", "declined=10,unavailable=3,silent=1,late=1", "--answers", l.answers, "--json")
 	load.Stdout, load.Stderr = &l.out, &l.progress
 	if err := load.Start(); err != nil {
 		t.Fatal(err)
