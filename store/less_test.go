@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
 
 	"authswitch/journal"
 	"authswitch/payment"
@@ -72,7 +73,12 @@ func (c *trio) rebuild(n int) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 60*time.Second)
 	defer cancel()
 	leader := c.stores[c.leader()]
-	must(c.t, leader.Remove(ctx, trioName(n)))
+	for err := leader.Remove(ctx, trioName(n)); err != nil; err = leader.Remove(ctx, trioName(n)) {
+		if ctx.Err() != nil || !errors.Is(err, raft.ErrNotLeader) && !errors.Is(err, ErrNotLeader) {
+			c.t.Fatal(err)
+		}
+		leader = c.stores[c.leader()] // a busy machine has another meanwhile
+	}
 	must(c.t, WipeAtStart(c.disks[n], "node"))
 	joined := make(chan error, 1)
 	go func() { joined <- leader.Join(ctx, trioName(n), string(trioName(n)), true) }()
