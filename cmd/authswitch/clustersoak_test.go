@@ -157,7 +157,7 @@ func (s *soak) round(t *testing.T, round int) {
 	}
 	r.Seconds = length.Seconds()
 	var trials []*clusterTrial
-	defer func() { s.log(t, r, trials) }()
+	defer func() { s.log(t, r, trials); s.keepLog(t, r) }()
 	load := s.startLoad(t, r, length)
 	history := s.d.watchKeys(round)
 	defer history()
@@ -177,7 +177,9 @@ func (s *soak) round(t *testing.T, round int) {
 		trial.ReadyMS = float64(trial.ready.Sub(trial.began).Microseconds()) / 1000
 	}
 	r.Found = s.compare(t, r, load, trials, history)
-	s.keep(t, r, load)
+	if r.Found != "" {
+		s.keep(t, r, load)
+	}
 }
 
 // leadIn is load before the first fault.
@@ -280,6 +282,9 @@ func (s *soak) log(t *testing.T, r *clusterRound, trials []*clusterTrial) {
 		lines = append(append(lines, line...), '\n')
 	}
 	for _, trial := range trials {
+		if trial.began.IsZero() {
+			continue // the harness ended before it
+		}
 		if trial.Found == "" && r.Found != "" {
 			trial.Found = "its round: " + tail(r.Found, 200)
 		}
@@ -326,22 +331,35 @@ func roundsIn(t *testing.T, log string) (next int) {
 // payments are named in what a verification says.
 var payments = regexp.MustCompile(`auth_[0-9a-f]+`)
 
-// keep copies the nodes' log, and all that explains a finding: the cluster goes
-// with its test.
-func (s *soak) keep(t *testing.T, r *clusterRound, load *clusterLoad) {
+// evidence is where what is known of a round goes; empty: nowhere.
+func evidence(t *testing.T, r *clusterRound) (dir string) {
 	t.Helper()
 	if *clusterKeep == "" {
-		return
+		return ""
 	}
-	dir := filepath.Join(*clusterKeep, fmt.Sprintf("%d-%d", r.Seed, r.Round))
+	dir = filepath.Join(*clusterKeep, fmt.Sprintf("%d-%d", r.Seed, r.Round))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Error(err)
-		return
+		return ""
 	}
-	if err := os.WriteFile(filepath.Join(dir, "nodes.log"), []byte(s.d.logs.String()), 0o600); err != nil {
-		t.Error(err)
+	return dir
+}
+
+// keepLog copies what the processes said so far.
+func (s *soak) keepLog(t *testing.T, r *clusterRound) {
+	t.Helper()
+	if dir := evidence(t, r); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, "nodes.log"), []byte(s.d.logs.String()), 0o600); err != nil {
+			t.Error(err)
+		}
 	}
-	if r.Found == "" {
+}
+
+// keep copies all that explains a finding: the cluster goes with its test.
+func (s *soak) keep(t *testing.T, r *clusterRound, load *clusterLoad) {
+	t.Helper()
+	dir := evidence(t, r)
+	if dir == "" {
 		return
 	}
 	var shown bytes.Buffer

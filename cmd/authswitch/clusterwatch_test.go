@@ -223,7 +223,7 @@ func (d *instance) everyAPI() string {
 
 // leads asks a node's metrics.
 func (d *instance) leads(node int) bool {
-	client := http.Client{Timeout: 2 * time.Second}
+	client := http.Client{Timeout: 5 * time.Second}
 	answer, err := client.Get(d.info.Nodes[node].Admin + "/metrics")
 	if err != nil {
 		return false
@@ -236,14 +236,14 @@ func (d *instance) leads(node int) bool {
 // leader asks them all.
 func (d *instance) leader(t *testing.T) int {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		for n := range d.info.Nodes {
 			if d.leads(n) {
 				return n
 			}
 		}
 	}
-	t.Fatal("no node says that it leads")
+	t.Fatal("no node says within a minute that it leads")
 	return 0
 }
 

@@ -21,7 +21,7 @@ const (
 // clusterLine is a line of the log of make soak-cluster: a fault, or a round of
 // them, which has no fault; the first lines of the log are both in one.
 type clusterLine struct {
-	Commit, Fault, Found                             string
+	Commit, Fault, Node, Found                       string
 	Rate, Sent, Approved, Declined, Unknown, History int
 	Seconds                                          float64
 	Gap                                              float64 `json:"gap_ms"`
@@ -34,15 +34,18 @@ type clusterLine struct {
 	Versions                                         string
 }
 
-// clusterRate is all that ran at one rate.
-type clusterRate struct {
-	rate, rounds, faults, found, deaths, partitions, powerCuts int
-	total                                                      clusterLine // sums of the rounds'
-	commits                                                    []string
-	byFault                                                    map[string][]clusterLine
+// clusterSeries is all that ran at one rate with one program: numbers of two are
+// not of one distribution.
+type clusterSeries struct {
+	rate                                                 int
+	commit                                               string
+	rounds, faults, found, deaths, partitions, powerCuts int
+	total                                                clusterLine // sums of the rounds'
+	byFault                                              map[string][]clusterLine
 }
 
-// clusterTable is what that log has, by rate and fault, the highest rate first.
+// clusterTable is what that log has, by rate, program and fault: the highest
+// rate and the newest program first.
 func clusterTable() (string, error) {
 	text, err := os.ReadFile(clusterLog)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,29 +54,30 @@ func clusterTable() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the log: %w", err)
 	}
-	rates := map[int]*clusterRate{}
+	var all []*clusterSeries
 	for line := range strings.Lines(string(text)) {
 		var l clusterLine
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			return "", fmt.Errorf("%s: %w", clusterLog, err)
 		}
-		if rates[l.Rate] == nil {
-			rates[l.Rate] = &clusterRate{rate: l.Rate, byFault: map[string][]clusterLine{}}
+		at := slices.IndexFunc(all, func(s *clusterSeries) bool { return s.rate == l.Rate && s.commit == l.Commit })
+		if at < 0 {
+			at = len(all)
+			all = append(all, &clusterSeries{rate: l.Rate, commit: l.Commit, byFault: map[string][]clusterLine{}})
 		}
-		rates[l.Rate].add(l)
+		all[at].add(l)
 	}
+	slices.Reverse(all)
+	slices.SortStableFunc(all, func(a, b *clusterSeries) int { return cmp.Compare(b.rate, a.rate) })
 	var b strings.Builder
-	for _, rate := range slices.Backward(slices.Sorted(maps.Keys(rates))) {
-		rates[rate].write(&b)
+	for _, series := range all {
+		series.write(&b)
 	}
 	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
-func (r *clusterRate) add(l clusterLine) {
-	if !slices.Contains(r.commits, l.Commit) {
-		r.commits = append(r.commits, l.Commit)
-	}
-	if l.Fault != "" {
+func (r *clusterSeries) add(l clusterLine) {
+	if l.Fault != "" && l.Node != "" { // without one the harness ended before it
 		r.faults++
 		r.byFault[l.Fault] = append(r.byFault[l.Fault], l)
 		switch what, whom, _ := strings.Cut(l.Fault, " "); {
@@ -99,9 +103,9 @@ func (r *clusterRate) add(l clusterLine) {
 	}
 }
 
-func (r *clusterRate) write(b *strings.Builder) {
-	fmt.Fprintf(b, "At %d/s (%s): %d rounds with %d faults, among them %d kills of nodes, %d partitions and %d power cuts; %d payments, %d approved, %d declined, %d neither (unknown and reversed, most of them); porcupine explained %d requests. Something was found in %d rounds.\n\n",
-		r.rate, strings.Join(r.commits, ", "), r.rounds, r.faults, r.deaths, r.partitions, r.powerCuts, r.total.Sent, r.total.Approved, r.total.Declined, r.total.Unknown, r.total.History, r.found)
+func (r *clusterSeries) write(b *strings.Builder) {
+	fmt.Fprintf(b, "At %d/s, commit %s: rounds %d, faults %d, among them kills of nodes %d, partitions %d, power cuts %d; %d payments, %d approved, %d declined, %d neither (unknown and reversed, most of them); porcupine explained %d requests. Rounds in which something was found: %d.\n\n",
+		r.rate, r.commit, r.rounds, r.faults, r.deaths, r.partitions, r.powerCuts, r.total.Sent, r.total.Approved, r.total.Declined, r.total.Unknown, r.total.History, r.found)
 	b.WriteString("| fault | times | longest time without an answer, ms: p50, p99, worst | to the first answer to what was asked after it, ms: p50, p99, worst | until all were ready, ms: p50, worst | |\n|---|--:|---|---|---|---|\n")
 	for _, fault := range slices.Sorted(maps.Keys(r.byFault)) {
 		lines := r.byFault[fault]
