@@ -52,8 +52,10 @@ func (s *Store) succeed(ctx context.Context, leader string) {
 		return
 	case <-time.After(time.Duration(turn) * s.cfg.HeartbeatTimeout / 2):
 	}
-	if now, _ := s.raft.LeaderWithID(); s.raft.State() != raft.Follower || string(now) != leader {
-		return // somebody else stood, or stands
+	// Who voted meanwhile knows of no leader, and who refused its vote, because it
+	// has more of the log, neither: if the first had won it would lead by now.
+	if now, _ := s.raft.LeaderWithID(); s.raft.State() != raft.Follower || now != "" && string(now) != leader {
+		return
 	}
 	s.deps.Log.Info("the leader's process is gone: this node stands for election", "leader", leader)
 	s.witness.stand(ctx)
