@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
@@ -189,6 +190,31 @@ func TestPartialReversal(t *testing.T) {
 		t.Errorf("the rest: %v", m)
 	}
 	b.wantDecisions("000001 approved 00 1000; 000001 reversed 00 700; 000001 reversed 00 300")
+}
+
+// A partial reversal that comes once more, from a slow line, after an increment:
+// what it would leave is what the payment came to before that.
+func TestPartialReversalComesAgainLate(t *testing.T) {
+	const de90 = "0100" + "000001" + "0314101500" + "00000012345" + "00000000000"
+	keep := func(amount string) string { return amount + "000000000000" + "C00000000" + "C00000000" }
+	b := start(t, nil)
+	b.ask(authorization("000001", 1000))
+	b.ask(reversalOf("0420", de90, 1000, "TERM0001", keep("000000000300")))
+	b.ask(bytes.Replace(authorization("000002", 500), []byte("632700000002"), []byte("632700000001"), 1))
+	const soFar = "000001 approved 00 1000; 000001 reversed 00 700; 000002 approved 00 500"
+	b.wantDecisions(soFar)
+	again := func(when string) {
+		if m := b.ask(bytes.Replace(reversalOf("0421", de90, 1000, "TERM0001", keep("000000000300")), []byte("0314101507"), []byte(when), 1)); m[39] != "00" {
+			t.Errorf("at %s: %v", when, m)
+		}
+	}
+	again("0314101507")
+	b = b.restart(nil)
+	again("0314101507")
+	again("0314101506")
+	b.wantDecisions(soFar)
+	again("0314101508") // another one: 800 are left, it says, of which 500 go
+	b.wantDecisions(soFar + "; 000001 reversed 00 500")
 }
 
 func TestReversalBeforeItsOriginal(t *testing.T) {

@@ -129,9 +129,13 @@ func (h *host) undo(m *message, f *facts, k requestKey, q request, o *named, r r
 	}
 	left, partial := h.replacement(m)
 	if partial {
-		if left >= q.amount {
+		stan, _ := number(m.values[11])
+		transmitted, _ := number(f.transmitted)
+		this := release{uint32(transmitted), stan, left}
+		if last, ok := h.book.releases[k]; left >= q.amount || ok && !this.follows(last) {
 			return r // it repeats what was done
 		}
+		h.book.releases[k] = this
 		undone = q.amount - left
 	}
 	h.book.lower(k, undone)

@@ -20,6 +20,7 @@ type booked struct {
 	mti, rrn, decision string
 	amount             int64 // that was taken and not taken back
 	forgotten          int64 // that the acquirer denies to have taken
+	back               int64 // that was taken back
 }
 
 // entry is one line of an acquirer's ledger.
@@ -84,20 +85,22 @@ func (w *world) comparePayment(p *payment.Payment, books map[wire]*booked) {
 	for _, x := range wires {
 		held += take(books, x)
 	}
-	exception, released, incremented, forgotten := p.State == payment.StateException, int64(0), int64(0), int64(0)
+	exception, released, incremented, forgotten, late := p.State == payment.StateException, int64(0), int64(0), int64(0), int64(0)
 	for id, o := range operations {
-		has := int64(0)
+		has, want := int64(0), int64(0)
+		if o.State == payment.OperationDone {
+			want = o.Amount.Value
+		}
 		for _, x := range messages[id] {
 			if b := books[x]; b != nil && o.Kind == payment.OpIncrement {
 				forgotten += b.forgotten
+				if want == 0 {
+					late += b.back
+				}
 			}
 			has += take(books, x)
 		}
 		exception = exception || o.State == payment.OperationException
-		want := int64(0)
-		if o.State == payment.OperationDone {
-			want = o.Amount.Value
-		}
 		switch {
 		case o.Kind == payment.OpRelease:
 			released += want
@@ -121,7 +124,12 @@ func (w *world) comparePayment(p *payment.Payment, books map[wire]*booked) {
 	if p.State == payment.StateApproved {
 		want = p.Outcome.Amount.Value + incremented - released
 	}
-	// An increment that was forgotten may still be in what a release lowered.
+	// A release names what is left in all. An increment that was forgotten may still
+	// be in what it lowered; one that was approved after it had been declined was,
+	// and is taken back once more by its own reversal.
+	if released > 0 {
+		forgotten += late
+	}
 	if (held > want || held+forgotten < want) && !exception {
 		w.tell(p.Intent.ID, history)
 		w.failf("I2, I3: %s is %s for %d on %s; the acquirers hold %d", p.Intent.ID, p.State, want, p.Intent.Link, held)
@@ -184,6 +192,7 @@ func (w *world) readBook(i int, books map[wire]*booked) {
 				b.amount, b.forgotten = 0, b.forgotten+b.amount
 			case e.Decision == "reversed":
 				b.amount -= e.Amount
+				b.back += e.Amount
 			}
 		}
 	}
