@@ -280,7 +280,7 @@ func (w *world) steps(client int, m *move) []porcupine.Operation {
 	default:
 		if !now.State.Holds() {
 			to := m.answered
-			if !m.told.State.Over() {
+			if !m.told.State.Over() || now.State != m.told.State { // also one that was done, and undone later
 				to = never
 			}
 			h = append(h, one(&back, to))
