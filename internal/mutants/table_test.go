@@ -217,7 +217,7 @@ func mutants() []mutant {
 		},
 		{
 			"a void names the authorization", "journal/operate.go",
-			"o.Original = payment.Message{MTI: capture.MTI, STAN: capture.STAN, Transmitted: capture.Transmitted}", "", simulation(),
+			"o.Original = payment.Message{MTI: capture.MTI, STAN: capture.STAN, Transmitted: m.firstSent(l, &capture)}", "", simulation(),
 		},
 		{
 			"a refund answered late is done after all", "journal/answered.go",
