@@ -56,7 +56,7 @@ func readRebuild(fs vfs.FS, dir string) (n rebuildNote, err error) {
 	}
 	if json.Unmarshal(b, &n) != nil {
 		// What is cut here was a refusal: nobody else writes it in a hurry.
-		return rebuildNote{Stage: stageRefused, Reason: rebuildFile + " is damaged"}, nil
+		return rebuildNote{Stage: stageRefused, Reason: rebuildFile + " is damaged"}, nil //nolint:nilerr // what it says is lost, not that it was there
 	}
 	return n, nil
 }
