@@ -32,10 +32,10 @@ type Config struct {
 	ConnectionsPerAddress int `yaml:"connections_per_address"` // 4096: one address cannot take them all
 	Requests              int `yaml:"requests"`                // 4096 in work at once; beyond: 503 overloaded
 
-	// QueueTarget is how old what waits for the journal may be when a customer's
-	// request comes; merchants' and batches' give way before. What has been older
-	// for the interval is not waited behind: 503 overloaded. What two
-	// commits usually take is not counted.
+	// QueueTarget is how old what waits for the journal, or on its way there for a
+	// processor, may be when a customer's request comes; merchants' and batches' give
+	// way before. What has been older for the interval is not waited behind: 503
+	// overloaded. What two commits usually take is not counted.
 	QueueTarget   time.Duration `yaml:"queue_target"`   // 200ms
 	QueueInterval time.Duration `yaml:"queue_interval"` // 500ms: a burst may be longer in line
 

@@ -81,7 +81,7 @@ type Deps struct {
 	Links          func() []Link // for GET /v1/links
 	Others         Others        // nil: this node is alone
 	// QueueAge is how long the oldest has waited of what a request of this
-	// priority would wait for; nil: nobody knows.
+	// priority would wait for, the journal or a processor; nil: nobody knows.
 	QueueAge   func(payment.Priority) time.Duration
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil: metrics are kept and not shown

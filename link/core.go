@@ -23,6 +23,7 @@ type core struct {
 	numbers  numbers
 	wheel    *wheel
 	stations []*station
+	starved  time.Duration   // how long what could run here waits for a processor
 	adaptive adaptive        // how much of the window authorizations may use now
 	wall     payment.Instant // of the event being handled: DE 7 of an 0800
 	asking   payment.STAN    // trace number of the last 0800: of class 8, so it meets no payment's key

@@ -91,6 +91,9 @@ func (c *connection) hearAnswer(m *iso8583.Message, fault error) {
 	e := readEchoed(m)
 	l.mu.Lock()
 	now := l.now()
+	if l.deps.Starved != nil {
+		l.core.starved = l.deps.Starved()
+	}
 	heard, g, took := l.core.answered(now, c.station, &e, m, fault != nil)
 	switch heard {
 	case heardAnswer:

@@ -24,6 +24,10 @@ const (
 	heardUnmatched                // nothing waits for it
 )
 
+// exchangeWaits is how often an exchange waits for a processor here: the writer,
+// and the reader.
+const exchangeWaits = 2
+
 // answered gives a response to the request it belongs to. fault says that the
 // message could not be decoded to its end: its request is complete all the
 // same, with an unknown outcome.
@@ -44,7 +48,7 @@ func (c *core) answered(now moment, st *station, e *echoed, m *iso8583.Message, 
 	}
 	took := now - p.appended
 	if !p.key.owed {
-		c.adaptive.answered(now, time.Duration(took))
+		c.adaptive.answered(now, max(0, time.Duration(took)-exchangeWaits*c.starved))
 	}
 	if fault {
 		c.giveUp(p, errUnparsable, now)

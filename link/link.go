@@ -41,6 +41,10 @@ type Deps struct {
 	// what is owed, and belongs to none. It is asked under the link's lock, right
 	// before each write. nil: always.
 	MayWrite func(payment.Session) bool
+	// Starved, if set, is how long what could run in this process waits for a
+	// processor: the acquirer is not blamed for that. It is asked under the link's
+	// lock.
+	Starved func() time.Duration
 	// LateOperation, if set, takes the late answer to an advice or to an
 	// operation's request.
 	LateOperation func(a *payment.Acknowledgement)

@@ -45,6 +45,7 @@ type node struct {
 	registry *prometheus.Registry
 	vault    *vault.Vault
 	store    *store.Store
+	runQueue *runQueue
 	cards    *stored.Cards
 	keys     *keyring.Keyring // nil: no security module
 	clearing *clearing.Runner
@@ -91,8 +92,11 @@ func wallClock() payment.Instant { return payment.Instant(time.Now().UnixNano())
 // startNode builds the parts top to bottom and returns when the doors are open.
 // What it started before a failure, it stops.
 func startNode(ctx context.Context, cfg *Config, path string, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, path: path, log: log, registry: prometheus.NewRegistry(), failed: make(chan error, 8)}
+	n := &node{cfg: cfg, path: path, log: log, registry: prometheus.NewRegistry(), runQueue: newRunQueue(), failed: make(chan error, 8)}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "processor_wait_seconds", Help: "What nine of ten runnable goroutines waited less than for a processor, lately: what the door refuses by where processors are short.",
+	}, func() float64 { return n.runQueue.Wait().Seconds() }))
 	if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
@@ -177,6 +181,7 @@ func (n *node) buildCore(context.Context) error {
 			Now: wallClock, Rand: rand.Reader, Dial: (&net.Dialer{}).DialContext, Log: n.log, Registerer: n.registry, Dials: budget,
 			Lease:        n.store.Lease,
 			MayWrite:     n.mayWrite,
+			Starved:      n.runQueue.Wait,
 			Late:         func(l payment.Late) { n.core.Late(l) },
 			LateReversal: n.lateReversal, LateOperation: n.lateOperation, CutOver: n.cutOver,
 		}
@@ -293,7 +298,7 @@ func (n *node) openDoors(context.Context) error {
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
 	deps := api.Deps{
-		Authorizer: n.core, Reverser: n.core, Operator: n.core, Corrector: n.core, Cards: n.core, Gateways: &n.changing, Administrators: &n.changing, Merchants: merchantKeeper{n}, PaymentLinks: linkKeeper{n}, Reader: reader, Finder: reader, Links: n.linkViews, QueueAge: n.store.QueueAge, Now: wallClock, Log: n.log, Registerer: n.registry,
+		Authorizer: n.core, Reverser: n.core, Operator: n.core, Corrector: n.core, Cards: n.core, Gateways: &n.changing, Administrators: &n.changing, Merchants: merchantKeeper{n}, PaymentLinks: linkKeeper{n}, Reader: reader, Finder: reader, Links: n.linkViews, QueueAge: n.queueAge, Now: wallClock, Log: n.log, Registerer: n.registry,
 	}
 	if err := n.openBatches(&deps); err != nil {
 		return err

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"authswitch/payment"
+)
+
+// runQueue knows how long what could run in this process waits for a processor.
+// Where the processors are what there is too little of, this is the queue that a
+// request stands in: the journal's stays short, because what is bound for it
+// has not run yet. A door that does not see it lets everybody in, and what it has
+// refuses, late, at the links' windows costs as much as an answer.
+//
+// It reads the runtime's own measure ("/sched/latencies:seconds", one in eight
+// waits) when somebody asks, every readEvery at most: an idle node pays nothing,
+// a request an atomic load and the time.
+type runQueue struct {
+	began  time.Time
+	read   atomic.Int64 // when the runtime was last asked, after began
+	wait   atomic.Int64
+	mu     sync.Mutex
+	sample []metrics.Sample
+	before []uint64
+}
+
+const (
+	readEvery = 20 * time.Millisecond
+	// fewWaits are not taken for a measure.
+	fewWaits = 8
+	// commitWaits is how often what is to be committed waits for a processor on its
+	// way: the batcher, Raft, its log, the state, who waits for it.
+	commitWaits = 5
+)
+
+func newRunQueue() *runQueue {
+	q := &runQueue{began: time.Now(), sample: []metrics.Sample{{Name: "/sched/latencies:seconds"}}}
+	q.measure()
+	q.wait.Store(0) // of the start, that nobody waits behind
+	return q
+}
+
+// Wait is what nine of ten waited less than, lately; 0 while nearly nothing runs.
+func (q *runQueue) Wait() time.Duration {
+	now := int64(time.Since(q.began))
+	if last := q.read.Load(); now-last >= int64(readEvery) && q.read.CompareAndSwap(last, now) && q.mu.TryLock() {
+		q.measure()
+		q.mu.Unlock()
+	}
+	return time.Duration(q.wait.Load())
+}
+
+func (q *runQueue) measure() {
+	metrics.Read(q.sample)
+	if q.sample[0].Value.Kind() != metrics.KindFloat64Histogram {
+		return // a runtime without it
+	}
+	h := q.sample[0].Value.Float64Histogram()
+	if q.before == nil {
+		q.before = make([]uint64, len(h.Counts))
+	}
+	all := uint64(0)
+	for i, n := range h.Counts {
+		all += n - q.before[i]
+	}
+	wait, tenth := time.Duration(0), all/10
+	for i, over := len(h.Counts)-1, uint64(0); all >= fewWaits && i >= 0; i-- {
+		if over += h.Counts[i] - q.before[i]; over > tenth {
+			wait = time.Duration(max(h.Buckets[i], 0) * float64(time.Second))
+			break
+		}
+	}
+	copy(q.before, h.Counts)
+	q.wait.Store(int64(wait))
+}
+
+// queueAge is what the door refuses by: how old what waits for the journal is, or
+// as good as, by what it waits for processors.
+func (n *node) queueAge(p payment.Priority) time.Duration {
+	return max(n.store.QueueAge(p), commitWaits*n.runQueue.Wait())
+}
