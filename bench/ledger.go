@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // ErrLedger is a ledger that cannot be compared.
@@ -24,6 +25,7 @@ type ledgerLine struct {
 	Original    *struct {
 		STAN        string `json:"stan"`
 		Transmitted string `json:"transmitted"`
+		Local       string `json:"local"` // DE 12, where DE 56 names it
 	} `json:"original"`
 }
 
@@ -228,10 +230,10 @@ func (s *ledgerSide) reversal(file string, n int, link uint16, l *ledgerLine) {
 		return
 	}
 	// DE 56 of 1993 and 2003 names its original by the local time instead of
-	// DE 7, and a host that never saw the original may show zeros. The RRN,
-	// which is the payment's, finds it there. That hides nothing: an approval
+	// DE 7, and a host that never saw the original may show zeros, or that time,
+	// which may be a second off. The RRN, which is the payment's, finds it there. That hides nothing: an approval
 	// that such a reversal should have undone is still live, and named.
-	unnamed := l.Original.Transmitted == "" || name.transmitted == 0
+	unnamed := l.Original.Transmitted == "" || name.transmitted == 0 || strings.HasSuffix(l.Original.Local, l.Original.Transmitted)
 	if at, known := s.journal.byRRN[rrnKey{link, toRRN(l.RRN)}]; known && unnamed {
 		r := &s.journal.records[at]
 		for i := range r.attempts {
