@@ -75,6 +75,24 @@ func (a *admission) decide(p payment.Priority, now payment.Instant, inWork int, 
 	return admitted
 }
 
+// crowd is the part of what may be in work from which on requests can be what the
+// processors are short for. Where fewer are, somebody else has them, and to turn
+// requests away would help nobody.
+const crowd = 16
+
+func (a *admission) crowded(inWork int) bool { return inWork > a.requests/crowd }
+
+// commitWaits is how often what is to be committed waits for a processor on its
+// way: the batcher, Raft, its log, the state, who waits for it.
+const commitWaits = 5
+
+// ofProcessors is the age that a wait for a processor amounts to. It is a look at
+// some milliseconds, not at one that has waited so long: it must be seen for all
+// of an interval.
+func (a *admission) ofProcessors(wait time.Duration) time.Duration {
+	return min(commitWaits*wait, a.target+a.interval/8)
+}
+
 // old says whether a request is to be turned away for the age of what it would
 // wait for. A reversal never is: it frees what others wait for, and its gateway
 // would only send it again.
@@ -155,7 +173,11 @@ func (r *request) admit(p payment.Priority, waits bool) bool {
 	if waits && s.deps.QueueAge != nil {
 		age = s.deps.QueueAge(p)
 	}
-	reason := s.admission.decide(p, r.came, int(s.inWork.Load()), age)
+	inWork := int(s.inWork.Load())
+	if waits && s.deps.Starved != nil && s.admission.crowded(inWork) {
+		age = max(age, s.admission.ofProcessors(s.deps.Starved()))
+	}
+	reason := s.admission.decide(p, r.came, inWork, age)
 	if reason == admitted {
 		return true
 	}

@@ -280,3 +280,25 @@ func TestOverload(t *testing.T) {
 		t.Errorf("without the door customers wait %d ms: the model is never overloaded", p99)
 	}
 }
+
+// A wait for processors counts where many are in work, and never as one that has
+// lasted: one look at it is some milliseconds long.
+func TestAgeOfProcessors(t *testing.T) {
+	a := newAdmission(&Config{QueueTarget: 200 * time.Millisecond, QueueInterval: 500 * time.Millisecond, Budget: 10 * time.Second, Requests: 4096})
+	if a.crowded(256) || !a.crowded(257) {
+		t.Error("257 of 4096 are a crowd, and 256 are none")
+	}
+	if age := a.ofProcessors(10 * time.Millisecond); age != 50*time.Millisecond {
+		t.Errorf("five waits of 10 ms are %s", age)
+	}
+	starved := a.ofProcessors(time.Minute)
+	start := testInstant
+	for at := time.Duration(0); at < 490*time.Millisecond; at += 10 * time.Millisecond {
+		if why := a.decide(customer, start+payment.Instant(at), 300, starved); why != admitted {
+			t.Fatalf("refused after %s: %d", at, why)
+		}
+	}
+	if why := a.decide(customer, start+payment.Instant(510*time.Millisecond), 300, starved); why != refusedOld {
+		t.Errorf("half a second of it, and let in: %d", why)
+	}
+}

@@ -80,8 +80,11 @@ type Deps struct {
 	People         People
 	Links          func() []Link // for GET /v1/links
 	Others         Others        // nil: this node is alone
+	// Starved is how long what could run in this process waits for a processor;
+	// nil: nobody knows.
+	Starved func() time.Duration
 	// QueueAge is how long the oldest has waited of what a request of this
-	// priority would wait for, the journal or a processor; nil: nobody knows.
+	// priority would wait for; nil: nobody knows.
 	QueueAge   func(payment.Priority) time.Duration
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil: metrics are kept and not shown

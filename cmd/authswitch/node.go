@@ -298,7 +298,7 @@ func (n *node) openDoors(context.Context) error {
 	fresh := store.Fresh{Store: n.store}
 	reader := query.New(fresh, fresh)
 	deps := api.Deps{
-		Authorizer: n.core, Reverser: n.core, Operator: n.core, Corrector: n.core, Cards: n.core, Gateways: &n.changing, Administrators: &n.changing, Merchants: merchantKeeper{n}, PaymentLinks: linkKeeper{n}, Reader: reader, Finder: reader, Links: n.linkViews, QueueAge: n.queueAge, Now: wallClock, Log: n.log, Registerer: n.registry,
+		Authorizer: n.core, Reverser: n.core, Operator: n.core, Corrector: n.core, Cards: n.core, Gateways: &n.changing, Administrators: &n.changing, Merchants: merchantKeeper{n}, PaymentLinks: linkKeeper{n}, Reader: reader, Finder: reader, Links: n.linkViews, QueueAge: n.store.QueueAge, Starved: n.runQueue.Wait, Now: wallClock, Log: n.log, Registerer: n.registry,
 	}
 	if err := n.openBatches(&deps); err != nil {
 		return err

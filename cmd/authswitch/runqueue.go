@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"authswitch/payment"
 )
 
 // runQueue knows how long what could run in this process waits for a processor.
@@ -31,9 +29,6 @@ const (
 	readEvery = 20 * time.Millisecond
 	// fewWaits are not taken for a measure.
 	fewWaits = 8
-	// commitWaits is how often what is to be committed waits for a processor on its
-	// way: the batcher, Raft, its log, the state, who waits for it.
-	commitWaits = 5
 )
 
 func newRunQueue() *runQueue {
@@ -75,10 +70,4 @@ func (q *runQueue) measure() {
 	}
 	copy(q.before, h.Counts)
 	q.wait.Store(int64(wait))
-}
-
-// queueAge is what the door refuses by: how old what waits for the journal is, or
-// as good as, by what it waits for processors.
-func (n *node) queueAge(p payment.Priority) time.Duration {
-	return max(n.store.QueueAge(p), commitWaits*n.runQueue.Wait())
 }
