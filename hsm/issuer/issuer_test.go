@@ -288,7 +288,12 @@ func TestNothingPrintsACode(t *testing.T) {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
 			fmt.Fprintf(&out, verb, v)
 		}
-		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "c", v)
+		slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{} // its digits are now and then the code's
+			}
+			return a
+		}})).Info("x", "c", v)
 		if _, err := json.Marshal(v); err == nil {
 			t.Errorf("%T was marshalled", v)
 		}
