@@ -231,8 +231,9 @@ func (s *ledgerSide) reversal(file string, n int, link uint16, l *ledgerLine) {
 	}
 	// DE 56 of 1993 and 2003 names its original by the local time instead of
 	// DE 7, and a host that never saw the original may show zeros, or that time,
-	// which may be a second off. The RRN, which is the payment's, finds it there. That hides nothing: an approval
-	// that such a reversal should have undone is still live, and named.
+	// which may be a second off. The RRN, which is the payment's, finds it there.
+	// That hides nothing: an approval that such a reversal should have undone is
+	// still live, and named.
 	unnamed := l.Original.Transmitted == "" || name.transmitted == 0 || strings.HasSuffix(l.Original.Local, l.Original.Transmitted)
 	if at, known := s.journal.byRRN[rrnKey{link, toRRN(l.RRN)}]; known && unnamed {
 		r := &s.journal.records[at]

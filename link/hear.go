@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"time"
 
 	"authswitch/iso8583"
 )
@@ -89,11 +90,13 @@ func readable(err error) bool {
 func (c *connection) hearAnswer(m *iso8583.Message, fault error) {
 	l := c.link
 	e := readEchoed(m)
+	var starved time.Duration
+	if l.deps.Starved != nil {
+		starved = l.deps.Starved() // it may ask the runtime: not under the lock
+	}
 	l.mu.Lock()
 	now := l.now()
-	if l.deps.Starved != nil {
-		l.core.starved = l.deps.Starved()
-	}
+	l.core.starved = starved
 	heard, g, took := l.core.answered(now, c.station, &e, m, fault != nil)
 	switch heard {
 	case heardAnswer:

@@ -250,6 +250,17 @@ func TestOwed(t *testing.T) {
 		if seq := <-r.lateRev; seq != 3 || len(r.late) != 0 {
 			t.Errorf("sequence %d, %d late answers", seq, len(r.late))
 		}
+		// That it was not found decides nothing: the original may have come since.
+		p = reverse()
+		three := h.next()
+		if err := <-p; !errors.Is(err, ErrTimeout) {
+			t.Fatalf("%v", err)
+		}
+		h.answer(three, "25")
+		synctest.Wait()
+		if len(r.lateRev) != 0 {
+			t.Error("a late \"not found\" was told")
+		}
 	})
 }
 

@@ -42,8 +42,7 @@ type Deps struct {
 	// before each write. nil: always.
 	MayWrite func(payment.Session) bool
 	// Starved, if set, is how long what could run in this process waits for a
-	// processor: the acquirer is not blamed for that. It is asked under the link's
-	// lock.
+	// processor: the acquirer is not blamed for that.
 	Starved func() time.Duration
 	// LateOperation, if set, takes the late answer to an advice or to an
 	// operation's request.

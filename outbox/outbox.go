@@ -422,14 +422,24 @@ func (s *Carrier) transmit(o *payment.Owed, i *payment.Intent) (*payment.Respons
 	if o.Tries > 1 && s.Dialect.AcknowledgesRepeat(&r) {
 		r.Advice = payment.AdviceAcknowledged // "duplicate": an earlier transmission was processed
 	}
-	if at := s.answer.Bytes(transmittedDE); r.Advice == payment.AdviceNotFound && !o.Approved && (o.Due <= o.LifeOver || len(at) > 0 && string(at) != string(o.Transmitted.Append(nil))) {
-		// Asked while the original could still arrive behind its reversal, or by an
-		// earlier transmission: it may have come since. The claim says so: one made
-		// later is due again later.
+	if r.Advice == payment.AdviceNotFound && !o.Approved && s.askedTooEarly(o) {
 		s.metrics.unanswered.Inc()
 		return nil, payment.AdviceRepeat
 	}
 	return &r, r.Advice
+}
+
+// askedTooEarly says whether an answer may be to what was asked while the
+// original could still arrive behind its reversal, by this transmission or an
+// earlier one: it may have come since. The claim says so: one made later is due
+// again later. Where the peer puts its own time into DE 7, an answer does not say
+// which transmission it is to, and every one would be too early for ever.
+func (s *Carrier) askedTooEarly(o *payment.Owed) bool {
+	if o.Due <= o.LifeOver {
+		return true
+	}
+	at := s.answer.Bytes(transmittedDE)
+	return len(at) > 0 && !s.Dialect.Correlation().PeerSetsTransmitted && string(at) != string(o.Transmitted.Append(nil))
 }
 
 func (s *Carrier) encode(o *payment.Owed, i *payment.Intent) ([]byte, error) {

@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -25,7 +26,9 @@ import (
 // by a script and remembers what it saw.
 type acquirer struct {
 	mu      sync.Mutex
+	name    string // of its dialect; ascii87 when empty
 	dialect *iso8583.Dialect
+	says    string   // DE 7 of its answers; empty: that of what it answers
 	script  []string // DE 39 of each answer, "" for silence, "cut" for a line that breaks; the last one stays
 	down    bool
 	seen    []transmission
@@ -88,6 +91,9 @@ func (a *acquirer) Exchange(s *payment.Slot, _ *payment.Intent, frame []byte, an
 	b.Start(m.MTI().Response())
 	for _, de := range []int{3, 4, 7, 11, 37, 41} {
 		b.Set(de, slices.Clone(m.Bytes(de)))
+	}
+	if a.says != "" {
+		b.Set(7, []byte(a.says))
 	}
 	b.Set(39, []byte(code))
 	packed, err := a.dialect.Pack(nil, &b)
@@ -217,7 +223,7 @@ func now() payment.Instant { return payment.Instant(time.Now().UnixNano()) }
 func carry(t *testing.T, n int, a *acquirer, b *book, o opener, window int, during time.Duration, meanwhile func()) *prometheus.Registry {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	dialect, err := iso8583.Load(dialects.FS, "ascii87")
+	dialect, err := iso8583.Load(dialects.FS, cmp.Or(a.name, "ascii87"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,6 +316,30 @@ func TestNotFoundAskedTooEarly(t *testing.T) {
 	carry(t, 1, a, b, opener{}, 4, 2*time.Second, nil) // sent at once, due again before its life is over; and after a second
 	if b.claims != 2 || !slices.Equal(b.said, []payment.AdviceVerdict{payment.AdviceNotFound}) {
 		t.Errorf("%d claims, and journalled is %v", b.claims, b.said)
+	}
+}
+
+// "Not found" to an earlier transmission says nothing either. Whose acquirer puts
+// its own time into DE 7 cannot tell them apart, and must not repeat for ever.
+func TestNotFoundOfWhichTransmission(t *testing.T) {
+	for _, c := range []struct {
+		dialect, code, says string
+		decides             bool
+	}{
+		{"ascii87", "25", "", true},
+		{"ascii87", "25", "1123035959", false},
+		{"amex", "914", "", true},
+		{"amex", "914", "1123035959", true},
+	} {
+		a, b := &acquirer{name: c.dialect, script: []string{c.code}, says: c.says}, &book{}
+		carry(t, 1, a, b, opener{}, 4, time.Second/2, nil)
+		var want []payment.AdviceVerdict
+		if c.decides {
+			want = []payment.AdviceVerdict{payment.AdviceNotFound}
+		}
+		if len(a.seen) != 1 || !slices.Equal(b.said, want) {
+			t.Errorf("%+v: asked %d times, journalled is %v", c, len(a.seen), b.said)
+		}
 	}
 }
 
