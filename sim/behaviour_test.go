@@ -203,18 +203,23 @@ func TestPartialReversalComesAgainLate(t *testing.T) {
 	b.ask(bytes.Replace(authorization("000002", 500), []byte("632700000002"), []byte("632700000001"), 1))
 	const soFar = "000001 approved 00 1000; 000001 reversed 00 700; 000002 approved 00 500"
 	b.wantDecisions(soFar)
-	again := func(when string) {
-		if m := b.ask(bytes.Replace(reversalOf("0421", de90, 1000, "TERM0001", keep("000000000300")), []byte("0314101507"), []byte(when), 1)); m[39] != "00" {
-			t.Errorf("at %s: %v", when, m)
+	send := func(mti, stan, when, left string) {
+		frame := reversalOf(mti, de90, 1000, "TERM0001", keep(left))
+		frame = bytes.Replace(bytes.Replace(frame, []byte("900001"), []byte(stan), 1), []byte("0314101507"), []byte(when), 1)
+		if m := b.ask(frame); m[39] != "00" {
+			t.Errorf("%s at %s: %v", stan, when, m)
 		}
 	}
-	again("0314101507")
+	send("0421", "900001", "0314101507", "000000000300")
 	b = b.restart(nil)
-	again("0314101507")
-	again("0314101506")
+	send("0421", "900001", "0314101507", "000000000300")
+	send("0421", "900001", "0314111507", "000000000300")
 	b.wantDecisions(soFar)
-	again("0314101508") // another one: 800 are left, it says, of which 500 go
-	b.wantDecisions(soFar + "; 000001 reversed 00 500")
+	// Another one, of a node whose clock is an hour behind.
+	send("0420", "900002", "0314091507", "000000000700")
+	b.wantDecisions(soFar + "; 000001 reversed 00 100")
+	send("0420", "900001", "0314101507", "000000000300")
+	b.wantDecisions(soFar + "; 000001 reversed 00 100")
 }
 
 func TestReversalBeforeItsOriginal(t *testing.T) {

@@ -20,7 +20,7 @@ type book struct {
 	requests map[requestKey]request
 	advices  map[adviceKey]advice
 	payments map[paymentKey]requestKey // the approved request that an increment adds to
-	releases map[requestKey]release    // the last partial reversal of a request
+	releases map[release]struct{}      // the partial reversals that were taken
 	uploads  map[uploadKey]totals      // what batch uploads come to
 }
 
@@ -66,7 +66,7 @@ type adviceKey struct {
 }
 
 func newBook(most int, remember bool) *book {
-	return &book{max: most, remember: remember, parties: map[string]uint32{}, requests: map[requestKey]request{}, advices: map[adviceKey]advice{}, payments: map[paymentKey]requestKey{}, releases: map[requestKey]release{}, uploads: map[uploadKey]totals{}}
+	return &book{max: most, remember: remember, parties: map[string]uint32{}, requests: map[requestKey]request{}, advices: map[adviceKey]advice{}, payments: map[paymentKey]requestKey{}, releases: map[release]struct{}{}, uploads: map[uploadKey]totals{}}
 }
 
 func (b *book) full() bool { return len(b.requests)+len(b.advices) >= b.max }
@@ -139,22 +139,14 @@ func (b *book) lower(k requestKey, by int64) {
 	b.requests[k] = q
 }
 
-// release is a partial reversal that was taken: as it was named, and what it left.
+// release names a partial reversal that was taken, so that one which comes again
+// from a slow line, when something was added since, takes nothing more. Its DE 7
+// names nothing: it is that of a transmission, and of the clock of the node that
+// transmits.
 type release struct {
-	transmitted uint32 // DE 7
-	stan        uint64
-	left        int64
-}
-
-// follows says whether a partial reversal comes after the last one that was taken,
-// and is not that one or an earlier one on a slow line: what it would leave is no
-// longer what the payment comes to, when something was added since.
-func (r release) follows(last release) bool {
-	const halfAYear = 6_00_000000 // as DE 7 counts
-	if r.transmitted != last.transmitted {
-		return r.transmitted > last.transmitted || last.transmitted-r.transmitted > halfAYear
-	}
-	return r.stan != last.stan || r.left != last.left
+	of   requestKey
+	stan uint64
+	left int64 // tells two apart where a reversal has its original's STAN
 }
 
 // maxLine bounds a line of a ledger; ours have some 400 bytes.
@@ -279,9 +271,8 @@ func (r *replayer) undo(v *fastjson.Value, what decision) error {
 	case what == reversed && ok:
 		r.book.lower(k, v.GetInt64("amount"))
 		if left := r.book.requests[k].amount; left > 0 {
-			transmitted, _ := number(v.GetStringBytes("transmitted"))
 			stan, _ := number(v.GetStringBytes("stan"))
-			r.book.releases[k] = release{uint32(transmitted), stan, left}
+			r.book.releases[release{k, stan, left}] = struct{}{}
 		}
 	}
 	return nil

@@ -130,12 +130,11 @@ func (h *host) undo(m *message, f *facts, k requestKey, q request, o *named, r r
 	left, partial := h.replacement(m)
 	if partial {
 		stan, _ := number(m.values[11])
-		transmitted, _ := number(f.transmitted)
-		this := release{uint32(transmitted), stan, left}
-		if last, ok := h.book.releases[k]; left >= q.amount || ok && !this.follows(last) {
+		this := release{k, stan, left}
+		if _, taken := h.book.releases[this]; left >= q.amount || taken {
 			return r // it repeats what was done
 		}
-		h.book.releases[k] = this
+		h.book.releases[this] = struct{}{}
 		undone = q.amount - left
 	}
 	h.book.lower(k, undone)
