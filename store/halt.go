@@ -150,7 +150,9 @@ func (g guardedLog) StoreLog(log *raft.Log) error { return g.StoreLogs([]*raft.L
 // StoreLogs implements raft.LogStore.
 func (g guardedLog) StoreLogs(logs []*raft.Log) error {
 	began := time.Now()
+	g.s.paces.begin(began)
 	err := g.raftLog.StoreLogs(logs)
+	g.s.paces.end()
 	if ended := time.Now(); err == nil && len(logs) > 0 {
 		g.s.paces.took(g.s.cfg.Node, logs[len(logs)-1].Term, ended.Sub(began), ended)
 	}

@@ -20,7 +20,8 @@ const (
 	// slowWrite is a write of the log that no healthy disk takes, and far from
 	// what a member is stopped for (store.stall_timeout).
 	slowWrite = 150 * time.Millisecond
-	// paceWrites in a row are a slow disk; fewer are a hiccup.
+	// paceWrites in a row are a slow disk, also when the last is not done yet; fewer
+	// are a hiccup.
 	paceWrites = 3
 	// paceFor is how long the newest of a member's counts.
 	paceFor = 5 * time.Second
@@ -43,8 +44,19 @@ type paces struct {
 	mu     sync.Mutex
 	term   uint64
 	of     map[payment.NodeID]pace
+	began  time.Time // the leader's write that is under way, or zero
 	paused time.Time // until then nothing is handed over
 }
+
+// begin notes that a write of this node's log begins.
+func (p *paces) begin(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.began = now
+}
+
+// end notes that the write is over.
+func (p *paces) end() { p.begin(time.Time{}) }
 
 // took notes one write.
 func (p *paces) took(node payment.NodeID, term uint64, d time.Duration, now time.Time) {
@@ -56,10 +68,14 @@ func (p *paces) took(node payment.NodeID, term uint64, d time.Duration, now time
 	if term > p.term || p.of == nil {
 		p.term, p.of = term, map[payment.NodeID]pace{}
 	}
-	one := p.of[node]
-	copy(one.took[1:], one.took[:])
-	one.took[0], one.at = max(d, 1), now
-	p.of[node] = one
+	p.of[node] = p.of[node].and(d, now)
+}
+
+// and is the pace after one more write.
+func (p pace) and(d time.Duration, now time.Time) pace {
+	copy(p.took[1:], p.took[:])
+	p.took[0], p.at = max(d, 1), now
+	return p
 }
 
 // quicker are the members that would lead better than self in this term; none
@@ -68,6 +84,9 @@ func (p *paces) quicker(self payment.NodeID, term uint64, now time.Time) (member
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	own := p.of[self]
+	if d := now.Sub(p.began); !p.began.IsZero() && d > slowWrite {
+		own = own.and(d, now)
+	}
 	quickest := slices.Min(own.took[:])
 	if term != p.term || now.Before(p.paused) || quickest <= slowWrite || now.Sub(own.at) > paceFor {
 		return nil

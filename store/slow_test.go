@@ -22,20 +22,25 @@ func TestQuicker(t *testing.T) {
 		n1, n2, n3  []time.Duration
 		term        uint64
 		after, tryd time.Duration // since the writes; until the pause began, 0: none
+		writing     time.Duration // for how long n1 has been writing since; 0: it is not
 		want        []payment.NodeID
 	}{
-		{"a slow leader", slow, quick, quick, 7, ms, 0, []payment.NodeID{"n2", "n3"}},
-		{"one of the others is slow, too", slow, slow, quick, 7, ms, 0, []payment.NodeID{"n3"}},
-		{"all are slow", slow, slow, slow, 7, ms, 0, nil},
-		{"the others are a little quicker", slow, []time.Duration{120 * ms, 110 * ms, 120 * ms}, slow, 7, ms, 0, nil},
-		{"a quick leader", quick, quick, quick, 7, ms, 0, nil},
-		{"two slow writes", slow[:2], quick, quick, 7, ms, 0, nil},
-		{"one quick write between", []time.Duration{200 * ms, 200 * ms, 2 * ms, 200 * ms, 200 * ms}, quick, quick, 7, ms, 0, nil},
-		{"nothing is known of the others", slow, nil, quick[:2], 7, ms, 0, nil},
-		{"another term", slow, quick, quick, 8, ms, 0, nil},
-		{"long ago", slow, quick, quick, 7, paceFor + ms, 0, nil},
-		{"just tried", slow, quick, quick, 7, ms, handOverPause - ms, nil},
-		{"tried a while ago", slow, quick, quick, 7, ms, handOverPause + ms, []payment.NodeID{"n2", "n3"}},
+		{"a slow leader", slow, quick, quick, 7, ms, 0, 0, []payment.NodeID{"n2", "n3"}},
+		{"one of the others is slow, too", slow, slow, quick, 7, ms, 0, 0, []payment.NodeID{"n3"}},
+		{"all are slow", slow, slow, slow, 7, ms, 0, 0, nil},
+		{"the others are a little quicker", slow, []time.Duration{120 * ms, 110 * ms, 120 * ms}, slow, 7, ms, 0, 0, nil},
+		{"a quick leader", quick, quick, quick, 7, ms, 0, 0, nil},
+		{"two slow writes", slow[:2], quick, quick, 7, ms, 0, 0, nil},
+		{"two slow writes, and one under way", slow[:2], quick, quick, 7, ms, 0, 190 * ms, []payment.NodeID{"n2", "n3"}},
+		{"two slow writes, and one that has begun", slow[:2], quick, quick, 7, ms, 0, 140 * ms, nil},
+		{"one slow write, and one under way", slow[:1], quick, quick, 7, ms, 0, 160 * ms, nil},
+		{"two slow writes and one under way, and who is a little quicker", slow[:2], []time.Duration{90 * ms, 90 * ms, 90 * ms}, slow, 7, ms, 0, 160 * ms, nil},
+		{"one quick write between", []time.Duration{200 * ms, 200 * ms, 2 * ms, 200 * ms, 200 * ms}, quick, quick, 7, ms, 0, 0, nil},
+		{"nothing is known of the others", slow, nil, quick[:2], 7, ms, 0, 0, nil},
+		{"another term", slow, quick, quick, 8, ms, 0, 0, nil},
+		{"long ago", slow, quick, quick, 7, paceFor + ms, 0, 0, nil},
+		{"just tried", slow, quick, quick, 7, ms, handOverPause - ms, 0, nil},
+		{"tried a while ago", slow, quick, quick, 7, ms, handOverPause + ms, 0, []payment.NodeID{"n2", "n3"}},
 	} {
 		var p paces
 		p.took("n1", 6, time.Second, now) // as a follower, of an earlier term
@@ -45,6 +50,9 @@ func TestQuicker(t *testing.T) {
 			}
 		}
 		p.took("n1", 6, time.Millisecond, now) // late
+		if c.writing != 0 {
+			p.begin(now.Add(c.after - c.writing))
+		}
 		if c.tryd != 0 {
 			p.pause(now.Add(c.after - c.tryd))
 		}
