@@ -9,6 +9,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"authswitch/card"
 	"authswitch/merchant"
 	"authswitch/payment"
 )
@@ -127,6 +128,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, h *handed, within time.Duratio
 	r.document.forget()
 	r.authorization.Wipe()
 	r.forgetHanded()
+	card.ClearRegisters()
 	r.payment = payment.Payment{}
 	r.ctx, r.gateway, r.id, r.below, r.route = nil, nil, nil, nil, routeNone
 	r.administrator, r.contractAt = "", ""

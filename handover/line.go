@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"authswitch/card"
 	"authswitch/payment"
 )
 
@@ -62,6 +63,7 @@ func (l *line) ask(link payment.LinkName, request []byte, within time.Duration) 
 	l.frame = endFrame(appendRequest(beginFrame(l.frame, kindRequest, number), link, within, request))
 	err := write(l.conn, l.frame)
 	clear(l.frame)
+	card.ClearRegisters()
 	l.writing.Unlock()
 	if err != nil {
 		l.end()

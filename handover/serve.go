@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"authswitch/card"
 )
 
 // accept answers the other nodes until the context ends, and lets what is in work
@@ -61,6 +63,7 @@ func (h *Handover) serve(ctx context.Context, conn net.Conn) {
 // give wipes a buffer and returns it to the pool.
 func (h *Handover) give(buffer *[]byte) {
 	clear((*buffer)[:cap(*buffer)])
+	card.ClearRegisters()
 	h.buffers.Put(buffer)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 
+	"authswitch/card"
 	"authswitch/hsm/wire"
 )
 
@@ -46,6 +47,7 @@ func begin(op wire.Op, deadline int64) *call {
 func (k *call) free() {
 	clear(k.request[:cap(k.request)])
 	clear(k.answer[:cap(k.answer)])
+	card.ClearRegisters()
 	if cap(k.request) > maxKept || cap(k.answer) > maxKept {
 		return
 	}

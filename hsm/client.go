@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"authswitch/card"
 	"authswitch/hsm/wire"
 )
 
@@ -165,6 +166,7 @@ func (c *Client) tryAll(k *call, deadline int64) (result, error) {
 			busy = busy || errors.Is(err, errFull)
 			continue
 		}
+		card.ClearRegisters()
 		<-k.done
 		switch {
 		case k.err == nil && k.status != wire.StatusBusy:

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"authswitch/card"
 	"authswitch/hsm/wire"
 )
 
@@ -281,6 +282,7 @@ func (e *endpoint) read(socket net.Conn) error {
 		}
 		left := copy(buf, buf[taken:end])
 		clear(buf[left:end])
+		card.ClearRegisters()
 		end = left
 	}
 }

@@ -3,6 +3,8 @@ package iso8583
 import (
 	"fmt"
 	"log/slog"
+
+	"authswitch/card"
 )
 
 // Builder collects the elements of one message to pack. It is reused, owns its
@@ -48,6 +50,7 @@ func (b *Builder) LogValue() slog.Value { return slog.StringValue("message " + b
 func (b *Builder) Wipe() {
 	clear(b.buf[:cap(b.buf)])
 	clear(b.scratch[:cap(b.scratch)])
+	card.ClearRegisters()
 	b.Start(0)
 }
 

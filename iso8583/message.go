@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"math/bits"
 	"strings"
+
+	"authswitch/card"
 )
 
 // maxDE is the highest element: three bitmaps.
@@ -192,6 +194,7 @@ func (m *Message) Swap(o *Message) {
 // Wipe overwrites the buffer with zeros and forgets the message.
 func (m *Message) Wipe() {
 	clear(m.buf[:cap(m.buf)])
+	card.ClearRegisters()
 	m.Reset()
 }
 

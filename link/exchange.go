@@ -1,6 +1,7 @@
 package link
 
 import (
+	"authswitch/card"
 	"authswitch/iso8583"
 	"authswitch/payment"
 )
@@ -82,6 +83,7 @@ func (l *Link) Exchange(s *payment.Slot, i *payment.Intent, frame []byte, answer
 	l.hurry()
 	l.mu.Unlock()
 
+	card.ClearRegisters()
 	<-p.done
 	err = p.err
 	l.mu.Lock()

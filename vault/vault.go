@@ -270,6 +270,7 @@ func (k *keys) seal(dst []byte, s *scratch, c *card.Card, merchant payment.Merch
 	s.data = appendAdditional(s.data[:0], k.version, k.data.id, merchant, id)
 	dst = k.data.aead.Seal(dst, s.nonce[:], s.plain[:], s.data)
 	clear(s.plain[:])
+	card.ClearRegisters()
 	return dst
 }
 
@@ -383,6 +384,7 @@ func ReadPlain(c *card.Card, plain []byte) error {
 	c.PAN, c.Expiry = pan, expiry
 	pan.Wipe()
 	expiry.Wipe()
+	card.ClearRegisters()
 	return nil
 }
 
@@ -407,6 +409,7 @@ func (s *scratch) authenticate(message []byte) [32]byte {
 	s.index.Write(message)
 	s.index.Sum(s.sum[:0])
 	clear(message)
+	card.ClearRegisters()
 	s.message = message[:0]
 	if cap(message) > maxMessage {
 		s.message = nil

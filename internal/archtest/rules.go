@@ -43,11 +43,11 @@ func partRules() []rule {
 		{"journal", []string{"payment"}},
 		{"session", []string{"payment"}},
 		{"peer", nil},
-		{"handover", []string{"payment"}},
+		{"handover", []string{"card", "payment"}},
 		{"store", []string{"journal", "payment", "session"}},
 		{"query", []string{"payment"}},
 		// The wire and the steps over it. They meet the store by interfaces.
-		{"link", []string{"iso8583", "payment"}},
+		{"link", []string{"card", "iso8583", "payment"}},
 		{"switch", []string{"card", "iso8583", "payment", "routing"}},
 		{"outbox", []string{"card", "iso8583", "payment"}},
 		{"zone", []string{"card", "hsm", "iso8583", "payment"}},

@@ -22,13 +22,15 @@ var (
 	traceFlag  = flag.Bool("trace", false, "print what happened, whatever came of it")
 )
 
-// longest bounds the seeds of `make test`.
+// longest bounds the seeds of `make test`, which are the same each time: whoever
+// changes something else is not to be held up by what was there before. New ones are
+// `make bubble`'s.
 const longest = 45 * time.Second
 
 // TestBubble runs seeds, each in a bubble of its own, until the first that breaks
 // an invariant.
 func TestBubble(t *testing.T) {
-	from, count := uint64(time.Now().UnixNano())%1_000_000_000_000, uint64(20)
+	from, count := uint64(1), uint64(20)
 	if testing.Short() {
 		count = 2
 	}
