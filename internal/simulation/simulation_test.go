@@ -17,7 +17,7 @@ var (
 	commitFlag = flag.String("commit", "unknown", "the commit that is tested, for the log")
 )
 
-// shortRun is how long the seeds of `make test` run, from a new seed each time.
+// shortRun is how long the seeds of `make test` run, the same each time as far as they get.
 const shortRun = 10 * time.Second
 
 // TestSeeds runs seeds until the first that breaks an invariant.
