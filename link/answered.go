@@ -64,7 +64,7 @@ func online(e *echoed) bool {
 }
 
 // has says whether an answer is a further one of its request.
-func (a *answered) has(e *echoed) bool {
+func (a *answered) has(e *echoed, r rule) bool {
 	k := &a.at(e.stan).key
-	return e.stan != 0 && k.stan == e.stan && (k.transmitted == e.transmitted || e.transmitted == 0)
+	return e.stan != 0 && k.stan == e.stan && (k.transmitted == e.transmitted || e.transmitted == 0 || !r.transmitted)
 }

@@ -167,20 +167,23 @@ func TestRejects(t *testing.T) {
 	rows := []struct {
 		name string
 		e    echoed
+		rule rule
 		want bool
 	}{
-		{"the STAN alone", echoed{mti: 0x0620, stan: 17}, false},
-		{"another STAN", echoed{mti: 0x0620, stan: 18, rrn: []byte("632700000017")}, false},
-		{"with DE 7", echoed{mti: 0x0620, stan: 17, transmitted: 1123035512}, true},
-		{"with another DE 7", echoed{mti: 0x0620, stan: 17, transmitted: 1, rrn: []byte("632700000017")}, false},
-		{"with DE 37", echoed{mti: 0x0620, stan: 17, rrn: []byte("632700000017")}, true},
-		{"with another DE 37", echoed{mti: 0x0620, stan: 17, transmitted: 1123035512, rrn: []byte("632700000018")}, false},
-		{"with DE 41", echoed{mti: 0x0620, stan: 17, terminal: []byte("TERM01")}, true},
-		{"with another DE 41", echoed{mti: 0x0620, stan: 17, transmitted: 1123035512, terminal: []byte("X")}, false},
-		{"our own message under a reject header", echoed{mti: 0x0100, stan: 17, rrn: []byte("632700000017")}, true},
+		{"the STAN alone", echoed{mti: 0x0620, stan: 17}, rule{transmitted: true}, false},
+		{"another STAN", echoed{mti: 0x0620, stan: 18, rrn: []byte("632700000017")}, rule{transmitted: true}, false},
+		{"with DE 7", echoed{mti: 0x0620, stan: 17, transmitted: 1123035512}, rule{transmitted: true}, true},
+		{"with another DE 7", echoed{mti: 0x0620, stan: 17, transmitted: 1, rrn: []byte("632700000017")}, rule{transmitted: true}, false},
+		{"with a DE 7 of the peer's own", echoed{mti: 0x1620, stan: 17, transmitted: 1, rrn: []byte("632700000017")}, rule{}, true},
+		{"with that alone", echoed{mti: 0x1620, stan: 17, transmitted: 1}, rule{}, false},
+		{"with DE 37", echoed{mti: 0x0620, stan: 17, rrn: []byte("632700000017")}, rule{transmitted: true}, true},
+		{"with another DE 37", echoed{mti: 0x0620, stan: 17, transmitted: 1123035512, rrn: []byte("632700000018")}, rule{transmitted: true}, false},
+		{"with DE 41", echoed{mti: 0x0620, stan: 17, terminal: []byte("TERM01")}, rule{transmitted: true}, true},
+		{"with another DE 41", echoed{mti: 0x0620, stan: 17, transmitted: 1123035512, terminal: []byte("X")}, rule{transmitted: true}, false},
+		{"our own message under a reject header", echoed{mti: 0x0100, stan: 17, rrn: []byte("632700000017")}, rule{transmitted: true}, true},
 	}
 	for _, row := range rows {
-		if got := k.rejects(&row.e); got != row.want {
+		if got := k.rejects(&row.e, row.rule); got != row.want {
 			t.Errorf("%s: %t", row.name, got)
 		}
 	}

@@ -116,7 +116,8 @@ func speak(t *testing.T, name string) {
 	}
 }
 
-// reply answers with what every host echoes, under the header of an answer.
+// reply answers with what every host echoes, under the header of an answer, and
+// with its own time where hosts do that.
 func (h *host) reply(m *iso8583.Message, code payment.ResponseCode) {
 	h.t.Helper()
 	if m == nil {
@@ -129,6 +130,9 @@ func (h *host) reply(m *iso8583.Message, code payment.ResponseCode) {
 		if m.Has(de) {
 			b.Set(de, m.Bytes(de))
 		}
+	}
+	if h.dialect.Correlation().PeerSetsTransmitted {
+		b.SetUint(7, 1123035519)
 	}
 	b.Set(39, code.Bytes())
 	frame, err := h.dialect.Pack(nil, &b)

@@ -65,7 +65,7 @@ func (c *core) answered(now moment, st *station, e *echoed, m *iso8583.Message, 
 // rejected completes the request that a reject message means.
 func (c *core) rejected(now moment, st *station, e *echoed) bool {
 	st.machine.heard = now
-	p := c.table.rejected(e)
+	p := c.table.rejected(e, c.rule)
 	if p == nil {
 		c.counters.Unmatched++
 		return false

@@ -111,17 +111,18 @@ func (k *key) owedDiffers(e *echoed, r rule) int {
 
 // rejects says whether a reject message (0620, or our own message under a
 // reject header) means the request with this key: the class is not compared,
-// and one element besides DE 11 must be equal, none unequal.
-func (k *key) rejects(e *echoed) bool {
+// and one element besides DE 11 must be equal, none unequal. A DE 7 that the
+// peer sets itself tells only where it is equal.
+func (k *key) rejects(e *echoed, r rule) bool {
 	if e.stan != k.stan {
 		return false
 	}
 	agree := 0
-	if e.transmitted != 0 {
-		if e.transmitted != k.transmitted {
-			return false
-		}
+	switch {
+	case e.transmitted == k.transmitted:
 		agree++
+	case e.transmitted != 0 && r.transmitted:
+		return false
 	}
 	if e.rrn != nil {
 		if !bytes.Equal(e.rrn, k.rrn[:]) {

@@ -176,7 +176,7 @@ func (l *Link) unmatchedLine(e *echoed) string {
 
 // explain says why an answer matches nothing.
 func (t *table) explain(e *echoed, r rule) string {
-	if t.answered.has(e) {
+	if t.answered.has(e, r) {
 		return "its request was answered already"
 	}
 	near, element := t.nearest(e, r)

@@ -153,11 +153,11 @@ func (t *table) match(e *echoed, r rule) *place {
 
 // rejected is the request that a reject message means, nil when there is none
 // or more than one.
-func (t *table) rejected(e *echoed) *place {
+func (t *table) rejected(e *echoed, r rule) *place {
 	var found *place
 	for i := *t.chain(e.stan); i != noPlace; i = t.places[i].next {
 		p := &t.places[i]
-		if p.state != placeWritten || !p.key.rejects(e) {
+		if p.state != placeWritten || !p.key.rejects(e, r) {
 			continue
 		}
 		if found != nil {

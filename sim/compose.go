@@ -1,5 +1,7 @@
 package sim
 
+import "time"
+
 // compose turns a ruling into the answer's elements. The answer's own values
 // live in the connection's scratch until the next message.
 func (c *conn) compose(m *message, r *ruling) *message {
@@ -12,13 +14,7 @@ func (c *conn) compose(m *message, r *ruling) *message {
 			a.put(de, m.values[de])
 		}
 	}
-	if m.class() == '4' {
-		if p.ownTime {
-			at := len(c.scratch)
-			c.scratch = c.host.now().UTC().AppendFormat(c.scratch, "0102150405")
-			a.put(7, c.scratch[at:])
-		}
-	}
+	c.putOwnTime(a)
 	a.put(39, c.text(r.code))
 	if m.class() == '5' {
 		a.put(66, c.text(settlement(c.host, r)))
@@ -44,6 +40,21 @@ func (c *conn) compose(m *message, r *ruling) *message {
 	}
 	c.spoil = r.delivery
 	return a
+}
+
+// ahead is how far the clock of a host that puts its own time into DE 7 is from
+// the switch's, which on one machine is the same: a switch that takes that DE 7
+// for its own would be right by chance.
+const ahead = 7 * time.Second
+
+// putOwnTime puts the host's time into DE 7 of an answer, where hosts do that.
+func (c *conn) putOwnTime(a *message) {
+	if !c.host.profile.ownTime {
+		return
+	}
+	at := len(c.scratch)
+	c.scratch = c.host.now().Add(ahead).UTC().AppendFormat(c.scratch, "0102150405")
+	a.put(7, c.scratch[at:])
 }
 
 // putMAC makes room for the MAC behind all other elements.

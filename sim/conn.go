@@ -258,6 +258,7 @@ func (c *conn) answerNetwork(m *message, code string) {
 			a.put(de, m.values[de])
 		}
 	}
+	c.putOwnTime(a)
 	a.put(39, c.text(code))
 	if at, ok := placeNamed(c.custody.rules.Exchange.Check); ok && len(c.check) > 0 {
 		c.putPlace(a, at, []byte(fmt.Sprintf("%X", c.check)))

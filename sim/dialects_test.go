@@ -159,10 +159,22 @@ func (s *switchSide) signsOnAndOff() {
 		m := s.ask(s.dialect.EncodeNetwork(nil, payment.NetworkRequest{
 			Function: f, STAN: payment.STAN(900 + i), Transmitted: 314101500, Terms: payment.Terms{Acquirer: "970001", Forwarder: "970002"},
 		}))
+		s.ownTime(m)
 		n, ok := s.dialect.DecodeNetwork(m)
 		if !ok || !n.Response || !n.Accepted || n.STAN != payment.STAN(900+i) || n.Function != f {
 			s.t.Errorf("network function %d: %+v", f, n)
 		}
+	}
+}
+
+// ownTime: where the dialect file says that the peer sets DE 7, the host does, by
+// a clock of its own.
+func (s *switchSide) ownTime(m *iso8583.Message) {
+	s.t.Helper()
+	const asked = "0314101500 0314101510 0314101520" // by what this test sends
+	at := string(m.Bytes(7))
+	if own := !strings.Contains(asked, at); own != s.dialect.Correlation().PeerSetsTransmitted {
+		s.t.Errorf("%s: DE 7 is %q", m.MTI(), at)
 	}
 }
 
@@ -185,6 +197,7 @@ func (s *switchSide) approves() {
 	}
 	a, i = s.payment(2, 2010)
 	m := s.ask(s.dialect.EncodeAuthorization(nil, a, i))
+	s.ownTime(m)
 	if err := s.dialect.DecodeAuthorization(m, &r); err != nil {
 		s.t.Fatal(err)
 	}
@@ -317,6 +330,7 @@ func (s *switchSide) reverses() {
 		if m.MTI() != s.dialect.ReversalMTI().Response() {
 			s.t.Errorf("a reversal is answered by %s", m.MTI())
 		}
+		s.ownTime(m)
 		var r payment.Response
 		if err := s.dialect.DecodeReversal(m, &r); err != nil {
 			s.t.Fatal(err)

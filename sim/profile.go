@@ -30,7 +30,7 @@ type profile struct {
 	when     int // the element of the original that its key holds: 7 or 12
 	lengthed bool
 	echoed   []int // elements an answer repeats when the request has them
-	ownTime  bool  // the answer to a reversal has its own DE 7
+	ownTime  bool  // answers have the host's own time in DE 7
 	terminal bool  // reversals carry DE 41, so it is part of the key
 
 	cvv         place         // where requests have the printed security code
