@@ -157,9 +157,10 @@ func appendReleased(dst []byte, o *payment.Operation) []byte {
 	return append(dst, `,"status":"pending","state":"approved","final":true}`...)
 }
 
-// appendMoney writes what has become of an approved payment's money.
+// appendMoney writes what has become of the money of a payment that was approved,
+// or is a refund.
 func appendMoney(dst []byte, p *payment.Payment) []byte {
-	if !p.Outcome.Status.Approved() {
+	if !p.Outcome.Status.Approved() && p.State != payment.StateRefundOnly {
 		return append(dst, `,"money":null`...)
 	}
 	a := &p.Account

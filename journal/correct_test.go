@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"testing"
 
 	"authswitch/payment"
@@ -78,6 +79,19 @@ func TestCredit(t *testing.T) {
 			t.Fatalf("%d: %+v", n, r)
 		}
 	}
+	money := func(when string, refunded int64) {
+		t.Helper()
+		if p := b.payment(i.ID); p.Account != (payment.Account{Refunded: refunded, Closed: true}) {
+			t.Errorf("%s: %+v", when, p.Account)
+		}
+	}
+	money("on its way", o.Amount.Value)
+	if id, err := ReadRefundByKey(b.disk, i.Merchant, o.Key); err != nil || id != i.ID {
+		t.Errorf("by its key: %s, %v", id, err)
+	}
+	if _, err := ReadRefundByKey(b.disk, i.Merchant, []byte("another")); !errors.Is(err, payment.ErrNotFound) {
+		t.Errorf("by another key: %v", err)
+	}
 	second := *i
 	second.ID = number(2)
 	same := creditOf(&second)
@@ -112,6 +126,7 @@ func TestCredit(t *testing.T) {
 	if p := b.payment(i.ID); p.State != payment.StateRefundOnly {
 		t.Errorf("%s", p.State)
 	}
+	money("done", o.Amount.Value)
 	r := b.do(KindCancel, AppendCancel(nil, &payment.Cancellation{Merchant: i.Merchant, ID: i.ID, Reason: payment.ReversalCustomer}))
 	if r.Cancelled.State != payment.StateRefundOnly || len(b.owed("cb-a")) != 0 {
 		t.Errorf("%+v", r.Cancelled)

@@ -2,7 +2,7 @@ package journal
 
 import "authswitch/payment"
 
-// readMoney reads an approved payment's account.
+// readMoney reads the account of a payment that was approved, or is a refund.
 func readMoney(r Reader, id payment.ID, o *payment.Outcome) (payment.Account, error) {
 	value, found, err := r.Get(nil, appendAccountKey(nil, id))
 	if err != nil {
@@ -36,6 +36,23 @@ func ReadOperation(r Reader, id payment.ID) (payment.Operation, error) {
 		return payment.Operation{}, errOr(err)
 	}
 	return *e.Operation, nil
+}
+
+// ReadRefundByKey finds the refund that holds an idempotency key, which it does for
+// as long as it is kept itself.
+func ReadRefundByKey(r Reader, merchant payment.MerchantID, key []byte) (payment.ID, error) {
+	value, found, err := r.Get(nil, appendRefundKeyKey(nil, []byte(merchant), hashOf(domainKey, []byte(merchant), key)))
+	if err != nil {
+		return payment.ID{}, err
+	}
+	if !found {
+		return payment.ID{}, payment.ErrNotFound
+	}
+	var k keyRecord
+	if err := k.read(value); err != nil {
+		return payment.ID{}, err
+	}
+	return k.id, nil
 }
 
 // ReadDue lists payments whose time for captures is over by now, the longest

@@ -40,6 +40,10 @@ func ReadPayment(r Reader, id payment.ID) (payment.Payment, error) {
 		return p, errOr(err)
 	}
 	p.Intent = *e.Intent
+	if l.state == payment.StateRefundOnly {
+		p.Account, err = readMoney(r, id, &p.Outcome)
+		return p, err
+	}
 	if l.outcomeAt == 0 {
 		return p, nil
 	}

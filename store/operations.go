@@ -163,6 +163,15 @@ func (f Fresh) Operation(id payment.ID) (payment.Operation, error) {
 	return f.Store.Operation(id)
 }
 
+// RefundByKey finds the refund that holds an idempotency key.
+func (s *Store) RefundByKey(m payment.MerchantID, key []byte) (id payment.ID, err error) {
+	err = s.look(func(r journal.Reader) error {
+		id, err = journal.ReadRefundByKey(r, m, key)
+		return err
+	})
+	return id, err
+}
+
 // Credit journals a refund without a payment, with the intent that has its card.
 func (s *Store) Credit(o *payment.Operation, i *payment.Intent) (payment.Operated, error) {
 	i.Node, i.Session = s.cfg.Node, s.Session()

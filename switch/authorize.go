@@ -322,8 +322,7 @@ func (s *Switch) refuse(a *payment.Authorization, out *payment.Payment, err erro
 // and whoever did not hear the answer would pay again. What such a card put into
 // the request then stands in the payment.
 func (s *Switch) refuseCard(a *payment.Authorization, out *payment.Payment, refusal error) error {
-	token, err := payment.ParseID(string(a.Card.Token), payment.CardPrefix)
-	if err != nil || len(a.Key) == 0 {
+	if a.Card.Token == "" || len(a.Key) == 0 {
 		return refusal
 	}
 	id, err := s.Records.ByKey(a.Merchant, a.Key)
@@ -331,11 +330,14 @@ func (s *Switch) refuseCard(a *payment.Authorization, out *payment.Payment, refu
 		return refusal
 	}
 	known, err := s.Records.Payment(id)
-	if err != nil || known.Intent.Token != token {
+	if err != nil {
 		return refusal
 	}
-	onFile(a, known.Intent.NetworkTransactionID)
-	out.Intent.Fingerprint = s.fingerprint(a, &known.Intent)
+	sum, same := s.fingerprintWith(a, &known.Intent)
+	if !same {
+		return refusal
+	}
+	out.Intent.Fingerprint = sum
 	return s.refuse(a, out, refusal)
 }
 

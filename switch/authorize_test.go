@@ -246,6 +246,52 @@ func TestSameKeyAfterItsCard(t *testing.T) {
 	}
 }
 
+// Nor does it take the answer to a refund without a payment away, and no more
+// does a contract that allows none any more.
+func TestSameRefundAfterItsCard(t *testing.T) {
+	token, stored, typed := payment.ID{9}, request(t), request(t)
+	stored.Card = card.Card{Token: card.Token(token.Append(nil, payment.CardPrefix))}
+	for _, c := range []struct {
+		a      *payment.Authorization
+		status payment.CardStatus
+		code   string
+	}{
+		{stored, payment.CardBlocked, "card_blocked"},
+		{stored, payment.CardDeleted, "unknown_token"},
+		{typed, payment.CardActive, "unreferenced_refund_not_allowed"},
+	} {
+		r := newRig(t, nil)
+		r.Cards = fakeCards{payment.StoredCard{Token: token, Merchant: "m", Status: c.status}}
+		ask := func() (payment.Operation, error) {
+			a := *c.a
+			return r.Credit(&a, &payment.Operation{Kind: payment.OpRefund}, startOfTest)
+		}
+		refused := func(when, code string) {
+			t.Helper()
+			_, err := ask()
+			if x, is := errors.AsType[*payment.Refusal](err); !is || x.Code != code {
+				t.Errorf("%s, %s: %v", c.code, when, err)
+			}
+		}
+		refused("a new key", c.code)
+		r.refunds.known = &payment.Operation{ID: payment.ID{1}, Kind: payment.OpRefund, State: payment.OperationDone}
+		refused("the key of a capture's refund", c.code)
+		known := &payment.Payment{Intent: payment.Intent{ID: payment.ID{1}, Fingerprint: [32]byte{2}}, State: payment.StateRefundOnly}
+		if c.a == stored {
+			known.Intent.Token = payment.ID{8}
+			r.records.known = known
+			refused("the key of another card's", c.code)
+			known.Intent.Token = token
+		}
+		r.records.known = known
+		if o, err := ask(); err != nil || o.ID != known.Intent.ID || o.State != payment.OperationDone {
+			t.Errorf("%s: told %s, %v", c.code, o.State, err)
+		}
+		known.Intent.Fingerprint[0]++
+		refused("the key of something else", "idempotency_key_reused")
+	}
+}
+
 // A refund without a payment that one link cannot carry and another one has no
 // room for may be asked for again: it is not refused for good.
 func TestCreditIsAskedAgain(t *testing.T) {

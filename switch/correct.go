@@ -13,6 +13,8 @@ import (
 type Moves interface {
 	// Credit journals a refund and the intent that has its card.
 	Credit(o *payment.Operation, i *payment.Intent) (payment.Operated, error)
+	// RefundByKey finds the refund that holds an idempotency key.
+	RefundByKey(merchant payment.MerchantID, key []byte) (payment.ID, error)
 	// Abandon fails a correction whose payment was not opened, and will not be.
 	Abandon(correction payment.ID) error
 }
@@ -107,14 +109,17 @@ func (s *Switch) Credit(a *payment.Authorization, o *payment.Operation, until pa
 	defer s.give(w)
 	var i payment.Intent
 	if err := s.describe(a, w, &i); err != nil {
-		return payment.Operation{}, describeRefusal(err)
+		return s.refuseCredit(a, &i, describeRefusal(err), until)
 	}
 	w.query = routing.Query{Merchant: a.Merchant, PAN: &a.Card.PAN, Brand: a.Brand, Amount: a.Amount, Channel: a.Channel, MerchantInitiated: true, StoredCard: true}
 	if err := s.Table.Load().Route(&w.query, &w.routes); err != nil {
-		return payment.Operation{}, refusalOfRouting(err)
+		return s.refuseCredit(a, &i, refusalOfRouting(err), until)
 	}
 	if err := s.creditRoute(a, w, &i, o); err != nil {
-		return payment.Operation{}, err
+		if isElsewhere(err) {
+			return payment.Operation{}, err
+		}
+		return s.refuseCredit(a, &i, err, until)
 	}
 	o.ID, o.Payment, o.Amount, o.Fingerprint = i.ID, i.ID, a.Amount, i.Fingerprint
 	i.Key, i.Save = nil, payment.ID{}
@@ -128,6 +133,33 @@ func (s *Switch) Credit(a *payment.Authorization, o *payment.Operation, until pa
 		return payment.Operation{}, refusalConflict()
 	}
 	return s.await(&operated.Operation, until), nil
+}
+
+// refuseCredit answers a refund without a payment for which nothing new can be
+// journalled: as refuse does, a key that was used before gets its first answer.
+func (s *Switch) refuseCredit(a *payment.Authorization, i *payment.Intent, refusal error, until payment.Instant) (payment.Operation, error) {
+	id, err := s.Moves.RefundByKey(a.Merchant, a.Key)
+	if err != nil {
+		return payment.Operation{}, refusal
+	}
+	known, err := s.Records.Payment(id)
+	if err != nil {
+		return payment.Operation{}, refusal
+	}
+	sum, described := i.Fingerprint, !i.ID.IsZero()
+	if !described {
+		if sum, described = s.fingerprintWith(a, &known.Intent); !described {
+			return payment.Operation{}, refusal
+		}
+	}
+	if known.Intent.Fingerprint != sum {
+		return payment.Operation{}, refusalConflict()
+	}
+	o, err := s.Operations.Operation(id)
+	if err != nil {
+		return payment.Operation{}, refusal
+	}
+	return s.await(&o, until), nil
 }
 
 // creditRoute picks the first route whose contract allows a refund without a

@@ -112,6 +112,32 @@ func (r *fakeRecords) ByKey(payment.MerchantID, []byte) (payment.ID, error) {
 
 func (r *fakeRecords) Await(payment.ID, payment.Instant) error { return r.await }
 
+// fakeRefunds has at most one earlier refund, and takes no other.
+type fakeRefunds struct{ known *payment.Operation }
+
+func (r *fakeRefunds) Credit(*payment.Operation, *payment.Intent) (payment.Operated, error) {
+	return payment.Operated{}, errBroken
+}
+
+func (r *fakeRefunds) Abandon(payment.ID) error { return errBroken }
+
+func (r *fakeRefunds) RefundByKey(payment.MerchantID, []byte) (payment.ID, error) {
+	if r.known == nil {
+		return payment.ID{}, payment.ErrNotFound
+	}
+	return r.known.ID, nil
+}
+
+func (r *fakeRefunds) Operate(*payment.Operation) (payment.Operated, error) {
+	return payment.Operated{}, errBroken
+}
+
+func (r *fakeRefunds) Operation(payment.ID) (payment.Operation, error) { return *r.known, nil }
+
+func (r *fakeRefunds) AwaitOperation(payment.ID, payment.Instant) (payment.Operation, error) {
+	return *r.known, nil
+}
+
 // wire is one exchange of a link, scripted: an answer, or an error.
 type wire struct {
 	reserve error
@@ -216,6 +242,7 @@ type rig struct {
 	*switching.Switch
 	journal *fakeJournal
 	records *fakeRecords
+	refunds *fakeRefunds
 	links   *fakeLinks
 	clock   *atomic.Int64
 	sealed  []payment.ID // held for their reversal
@@ -232,6 +259,7 @@ func newRig(t testing.TB, script map[payment.LinkName][]wire) *rig {
 	r := &rig{
 		journal: &fakeJournal{err: map[string]error{}},
 		records: &fakeRecords{},
+		refunds: &fakeRefunds{},
 		clock:   new(atomic.Int64),
 	}
 	r.clock.Store(int64(startOfTest))
@@ -244,7 +272,7 @@ func newRig(t testing.TB, script map[payment.LinkName][]wire) *rig {
 		t.Fatal(err)
 	}
 	r.Switch, err = switching.New(switching.Deps{
-		Journal: r.journal, Canceller: r.journal, Records: r.records, Exchanger: r.links, Sealer: fakeSealer{&r.sealed},
+		Journal: r.journal, Canceller: r.journal, Records: r.records, Operations: r.refunds, Moves: r.refunds, Exchanger: r.links, Sealer: fakeSealer{&r.sealed},
 		Table: &table, Lanes: []switching.Lane{{Name: "a", Dialect: dialect}, {Name: "b", Dialect: dialect}},
 		Node: "n1", Session: func() payment.Session { return 7 }, Now: now, Mint: minter.Mint,
 		Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),

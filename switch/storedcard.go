@@ -136,6 +136,18 @@ func (s *Switch) fingerprint(a *payment.Authorization, i *payment.Intent) [32]by
 	return sum
 }
 
+// fingerprintWith is that of a request whose stored card cannot be used any more:
+// what the card put into it stands in the payment that was opened with it. false:
+// that was another card's.
+func (s *Switch) fingerprintWith(a *payment.Authorization, known *payment.Intent) (sum [32]byte, same bool) {
+	token, err := payment.ParseID(string(a.Card.Token), payment.CardPrefix)
+	if err != nil || known.Token != token {
+		return sum, false
+	}
+	onFile(a, known.NetworkTransactionID)
+	return s.fingerprint(a, known), true
+}
+
 // scope is that of the cards which a merchant shares with others, "" for none.
 func (s *Switch) scope(m payment.MerchantID) string {
 	if s.CardScope == nil {

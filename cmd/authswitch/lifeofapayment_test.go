@@ -140,6 +140,10 @@ func TestLifeOfAPayment(t *testing.T) {
 	if a := credit(d.info.Merchant, "g2"); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "unreferenced_refund_not_allowed") {
 		t.Errorf("where no contract allows it: %d %s", a.status, a.body)
 	}
+	listed := d.ask(http.MethodGet, "/v1/authorizations?merchant=books&reference=GOODWILL-1", "", "")
+	if !strings.Contains(listed.body, `"state":"refund_only"`) || !strings.Contains(listed.body, `"captured":0,"refunded":700,"capturable":0}`) {
+		t.Errorf("%s", listed.body)
+	}
 	if n := d.inLedger("visa-a", "refunded", 700); n != 1 {
 		t.Errorf("refunded %d times", n)
 	}

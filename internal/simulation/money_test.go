@@ -186,7 +186,7 @@ func (c *checks) balance(id payment.ID) {
 	if p.State == payment.StateRefundOnly && (refunded > p.Intent.Amount.Value || captured+released+incremented != 0) {
 		c.fail("I12", "%s, a refund of %d, refunded %d", id, p.Intent.Amount.Value, refunded)
 	}
-	if p.State == payment.StateApproved && (a.Captured != captured || a.Refunded != refunded || a.Released != released || a.Incremented != incremented) {
+	if (p.State == payment.StateApproved || p.State == payment.StateRefundOnly) && (a.Captured != captured || a.Refunded != refunded || a.Released != released || a.Incremented != incremented) {
 		c.fail("I11", "%s: the account is %+v; the operations captured %d, refunded %d, released %d, incremented %d", id, *a, captured, refunded, released, incremented)
 	}
 	c.books(id)

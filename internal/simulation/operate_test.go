@@ -54,6 +54,13 @@ func (d deps) Credit(o *payment.Operation, i *payment.Intent) (payment.Operated,
 	return r.Operated, err
 }
 
+func (d deps) RefundByKey(m payment.MerchantID, key []byte) (payment.ID, error) {
+	if err := d.barrier(); err != nil {
+		return payment.ID{}, err
+	}
+	return journal.ReadRefundByKey(d.n.disk, m, key)
+}
+
 func (d deps) Abandon(correction payment.ID) error {
 	_, err := d.n.propose(d.n.w.current, journal.KindAbandon, journal.AppendAbandon(nil, correction), commitTimeout)
 	return err
