@@ -14,13 +14,12 @@ import (
 // refuses, late, at the links' windows costs as much as an answer.
 //
 // It reads the runtime's own measure ("/sched/latencies:seconds", one in eight
-// waits) when somebody asks, every readEvery at most: an idle node pays nothing,
-// a request an atomic load and the time.
+// waits) when somebody asks, every readEvery at most: an idle node pays nothing, a
+// request a lock that nobody waits for, and the time.
 type runQueue struct {
-	began  time.Time
-	read   atomic.Int64 // when the runtime was last asked, after began
 	wait   atomic.Int64
-	mu     sync.Mutex
+	mu     sync.Mutex // of what follows; who does not get it goes by the last wait
+	read   time.Time  // when the runtime was last asked
 	sample []metrics.Sample
 	before []uint64
 }
@@ -32,7 +31,7 @@ const (
 )
 
 func newRunQueue() *runQueue {
-	q := &runQueue{began: time.Now(), sample: []metrics.Sample{{Name: "/sched/latencies:seconds"}}}
+	q := &runQueue{read: time.Now(), sample: []metrics.Sample{{Name: "/sched/latencies:seconds"}}}
 	q.measure()
 	q.wait.Store(0) // of the start, that nobody waits behind
 	return q
@@ -40,9 +39,11 @@ func newRunQueue() *runQueue {
 
 // Wait is what nine of ten waited less than, lately; 0 while nearly nothing runs.
 func (q *runQueue) Wait() time.Duration {
-	now := int64(time.Since(q.began))
-	if last := q.read.Load(); now-last >= int64(readEvery) && q.read.CompareAndSwap(last, now) && q.mu.TryLock() {
-		q.measure()
+	if q.mu.TryLock() {
+		if now := time.Now(); now.Sub(q.read) >= readEvery {
+			q.read = now
+			q.measure()
+		}
 		q.mu.Unlock()
 	}
 	return time.Duration(q.wait.Load())
