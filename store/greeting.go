@@ -125,12 +125,13 @@ func (s *Store) acknowledged(node payment.NodeID) (index uint64) {
 	case r.State() == raft.Leader && r.CurrentTerm() == e.learned:
 		return e.index
 	}
-	// Learned under another leader: it counts if it is committed as it was.
+	// Learned under another leader: it counts as far as it is committed. Who had an
+	// entry that this log has, had all before it.
 	var log raft.Log
-	if e.index > r.CommitIndex() || s.log.GetLog(e.index, &log) != nil || log.Term != e.term {
+	if s.log.GetLog(e.index, &log) != nil || log.Term != e.term {
 		return index
 	}
-	return e.index
+	return max(index, min(e.index, r.CommitIndex()))
 }
 
 // lessLog is told by the witness that a follower has less log than it had.

@@ -49,3 +49,43 @@ func TestOlderSnapshot(t *testing.T) {
 	index := c.stores[leader].replica.appliedIndex()
 	eventually(t, "the follower has it", func() bool { return c.stores[follower].replica.appliedIndex() >= index })
 }
+
+// TestUncommittedEvidence: the newest that a leader sent is hardly ever committed
+// where it was received. That it sent it says that it had all before, and where its
+// disk lied it is refused for that: otherwise it votes for a leader without what it
+// lost, and that is lost when the third member's disk is.
+func TestUncommittedEvidence(t *testing.T) {
+	c := startTrio(t)
+	leader := c.leader()
+	follower := (leader + 1) % 3
+	c.approve(leader, 0, 20)
+	s := c.stores[follower]
+	eventually(t, "the follower has it", func() bool { return s.raft.CommitIndex() >= c.stores[leader].raft.CommitIndex() })
+	committed := s.raft.CommitIndex()
+
+	var last raft.Log
+	must(t, s.log.GetLog(s.raft.LastIndex(), &last))
+	name, term := trioName(follower), c.stores[leader].raft.CurrentTerm()
+	send := func(entry raft.Log) {
+		t.Helper()
+		answer := raft.AppendEntriesResponse{}
+		must(t, c.stores[leader].witness.AppendEntries(raft.ServerID(name), raft.ServerAddress(name), &raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(trioName(leader)), Addr: []byte(trioName(leader))}, Term: term,
+			PrevLogEntry: last.Index, PrevLogTerm: last.Term, Entries: []*raft.Log{&entry}, LeaderCommitIndex: committed,
+		}, &answer))
+		if !answer.Success {
+			t.Fatalf("%+v", answer)
+		}
+	}
+	send(raft.Log{Index: last.Index + 1, Term: term, Type: raft.LogNoop})
+	if got := s.acknowledged(trioName(leader)); got < committed {
+		t.Errorf("the leader sent entry %d, %d is committed, and it is known to have had %d", last.Index+1, committed, got)
+	}
+	// What another leader put in its place proves nothing.
+	s.witness.mu.Lock()
+	s.witness.had[trioName(leader)] = evidence{last.Index + 1, term - 1, term - 1}
+	s.witness.mu.Unlock()
+	if got := s.acknowledged(trioName(leader)); got != 0 {
+		t.Errorf("an entry that this log does not have: known to have had %d", got)
+	}
+}

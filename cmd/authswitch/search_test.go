@@ -60,6 +60,25 @@ func (s *search) binary(what string, raw []byte) {
 	s.base64(what, raw)
 }
 
+// halfway adds a number packed so that it begins in the lower half of a byte. As
+// bytes it is looked for with every neighbour of its first and last digit: seven
+// bytes with as many zeros as test cards have are also found in two addresses.
+func (s *search) halfway(what, pan string) {
+	whole := packed(pan[1:])
+	s.add(what+" in hex", []byte(hex.EncodeToString(whole)))
+	s.add(what+" in HEX", []byte(strings.ToUpper(hex.EncodeToString(whole))))
+	s.base64(what, whole)
+	for before := range 16 {
+		for after := range 16 {
+			raw := append([]byte{byte(before)<<4 | pan[0]&15}, whole...)
+			if len(pan)%2 == 0 {
+				raw = append(raw, pan[len(pan)-1]<<4|byte(after))
+			}
+			s.add(what, raw)
+		}
+	}
+}
+
 // base64 adds what stays the same of the encoding whatever stands around the
 // bytes, for each place at which they can begin within three.
 func (s *search) base64(what string, raw []byte) {
@@ -89,7 +108,7 @@ func (s *search) card(pan string) {
 		s.add(what+" in groups", []byte(groups))
 	}
 	s.binary(what+" in BCD", packed(pan))
-	s.binary(what+" in BCD, half a byte on", packed(pan[1:]))
+	s.halfway(what+" in BCD, half a byte on", pan)
 	var little, big []byte
 	for _, u := range utf16.Encode([]rune(pan)) {
 		little, big = append(little, byte(u), byte(u>>8)), append(big, byte(u>>8), byte(u))
