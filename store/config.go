@@ -38,7 +38,7 @@ type Config struct {
 	LogMemtableBytes  int64         `yaml:"log_memtable_bytes"` // 16 MiB before the log's memory goes to a file
 	LogCacheBytes     int64         `yaml:"log_cache_bytes"`    // 32 MiB of entries in memory for followers
 	MemtableBytes     int64         `yaml:"memtable_bytes"`     // 64 MiB of changes before the state goes to a file
-	BlockCacheBytes   int64         `yaml:"block_cache_bytes"`  // 128 MiB of the state's blocks in memory
+	BlockCacheBytes   int64         `yaml:"block_cache_bytes"`  // 128 MiB of the state's blocks in memory, beside two memtables
 	SnapshotThreshold int           `yaml:"snapshot_threshold"` // 8,192 entries in the log, then a snapshot
 	SnapshotBytes     int64         `yaml:"snapshot_bytes"`     // 32 MiB of entries: what a start after a crash reads again
 	TrailingLogs      int           `yaml:"trailing_logs"`      // 2,048 entries kept behind a snapshot, for members that lag

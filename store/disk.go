@@ -69,6 +69,13 @@ func (s *Store) logOptions() *pebble.Options {
 // syncs, so few and large ones.
 const fileBytes = 16 << 20
 
+// memtablesKept are the one that is filled and the one before it, which is being
+// written or kept to be used again. Pebble takes their bytes out of its cache:
+// in one of twice their size there was no room for a single block, and each look
+// at an old payment read the filters of all files again, with everybody's commit
+// behind it.
+const memtablesKept = 2
+
 // stateOptions: no WAL, because the Raft log is one; many memtables before a
 // stall, because a stall here stalls Raft. Lines of history come in the order
 // of time and are written once; only the tables in the order of hashes overlap,
@@ -78,7 +85,7 @@ func (s *Store) stateOptions() *pebble.Options {
 	o := &pebble.Options{
 		FS: s.deps.FS, FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{s, s.deps.Log.With("pebble", "state")}, EventListener: s.listener("state"),
 		DisableWAL: true, MemTableSize: uint64(s.cfg.MemtableBytes), MemTableStopWritesThreshold: 16,
-		L0CompactionThreshold: 16, L0StopWritesThreshold: 1000, CacheSize: s.cfg.BlockCacheBytes, BytesPerSync: 1 << 20,
+		L0CompactionThreshold: 16, L0StopWritesThreshold: 1000, CacheSize: s.cfg.BlockCacheBytes + memtablesKept*s.cfg.MemtableBytes, BytesPerSync: 1 << 20,
 		LBaseMaxBytes: 256 << 20, TargetFileSizes: [7]int64{fileBytes}, FlushSplitBytes: fileBytes / 4,
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
