@@ -92,20 +92,25 @@ func live(t *testing.T, seed uint64) *world {
 		gateways.Wait()
 		back.Wait()
 		w.settle()
-		for _, m := range w.members {
-			if l := m.now(); l != nil {
-				l.dead.Store(true)
-				w.ending.Go(l.end)
-			}
-		}
-		w.ending.Wait()
-		w.stopSim()
-		w.sims.Wait()
+		w.stop()
 		for i := range hosts {
 			w.traceLedger(i)
 		}
 	})
 	return w
+}
+
+// stop ends the members, then the acquirers.
+func (w *world) stop() {
+	for _, m := range w.members {
+		if l := m.now(); l != nil {
+			l.dead.Store(true)
+			w.ending.Go(l.end)
+		}
+	}
+	w.ending.Wait()
+	w.stopSim()
+	w.sims.Wait()
 }
 
 func parseSeeds(t *testing.T, s string) (from, count uint64) {

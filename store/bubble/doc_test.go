@@ -2,10 +2,10 @@
 // in memory, sessions, links, the switch, the outbox — as three nodes in one
 // testing/synctest bubble, on a network and a clock of its own, with acquirer
 // simulators at the far end. Gateways authorize, capture, increment, release, void,
-// correct, refund and cancel through any node. Nodes crash, the power fails
-// everywhere, lines are cut both ways and one way, disks sync slowly, lie or are
-// lost, and their nodes are rebuilt from the others; clocks step; then everything
-// heals, and the journal, the acquirers' ledgers and what gateways were
+// correct, refund and cancel through any node. Processes are killed, machines lose
+// their power, one or all, lines are cut both ways and one way, disks sync slowly,
+// lie or are lost, and their nodes are rebuilt from the others; clocks step; then
+// everything heals, and the journal, the acquirers' ledgers and what gateways were
 // told must agree; the money of each payment is a register whose history
 // porcupine explains.
 //

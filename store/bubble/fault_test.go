@@ -21,15 +21,20 @@ func (w *world) disturb(active time.Duration) {
 		d := min(left, 200*time.Millisecond+time.Duration(r.Int64N(int64(4*time.Second))))
 		m := w.members[r.IntN(nodes)]
 		switch r.IntN(10) {
-		case 0, 1:
+		case 0:
 			w.count("crashes")
-			m.crash(m.now())
+			m.kill(m.now())
+			time.Sleep(d)
+			w.boot(m)
+		case 1:
+			w.count("power cuts")
+			m.powerCut(m.now())
 			time.Sleep(d)
 			w.boot(m)
 		case 2:
 			w.count("power cuts")
 			for _, m := range w.members {
-				m.crash(m.now())
+				m.powerCut(m.now())
 			}
 			time.Sleep(d)
 			w.boot(w.members...)
@@ -52,7 +57,7 @@ func (w *world) disturb(active time.Duration) {
 			w.lie(m, d)
 		case 8:
 			w.count("lost disks")
-			m.crash(m.now())
+			m.powerCut(m.now())
 			m.fs = vfs.NewCrashableMem()
 			time.Sleep(d)
 			w.boot(m)
@@ -106,7 +111,7 @@ func (w *world) lie(m *member, d time.Duration) {
 	m.lies.Store(true)
 	w.notef("the disk of %s lies for %s", m.id, d)
 	time.Sleep(d)
-	m.crash(m.now())
+	m.powerCut(m.now())
 	m.lies.Store(false)
 	w.boot(m)
 }

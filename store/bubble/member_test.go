@@ -50,6 +50,9 @@ type member struct {
 // clockTime is the time by the member's own clock.
 func (m *member) clockTime() payment.Instant { return wallClock() + payment.Instant(m.clock.Load()) }
 
+// heartbeat is how long a leader may be silent.
+const heartbeat = 300 * time.Millisecond
+
 // life is one process: the node as cmd puts it together, below its HTTP door.
 type life struct {
 	m     *member
@@ -68,6 +71,7 @@ type life struct {
 // and the links are told to dial, or says why not.
 func (m *member) start() error {
 	w := m.w
+	w.net.power(string(m.id))
 	m.mu.Lock()
 	m.lives++
 	stream := func(who string) io.Reader { return random(w.seed, m.id, who, m.lives) }
@@ -85,7 +89,7 @@ func (m *member) start() error {
 		Node: m.id, Dir: "data", Address: string(m.id), Members: members, MemtableBytes: 1 << 20, BlockCacheBytes: 16 << 20,
 		// A sync in memory copies the whole file: small files.
 		LogMemtableBytes: 128 << 10, LogCacheBytes: 1 << 20, SnapshotThreshold: 96, TrailingLogs: 32, SnapshotEvery: 2 * time.Second,
-		HeartbeatTimeout: 300 * time.Millisecond,
+		HeartbeatTimeout: heartbeat,
 	}, store.Deps{
 		Now: m.clockTime, Rand: stream("store"), Log: w.logger(m.id), FS: &disk{m.fs, m}, Registerer: prometheus.NewRegistry(),
 		Connect: func(store.Book) (store.Network, error) { return l.host.mesh(), nil },
@@ -102,7 +106,7 @@ func (m *member) start() error {
 		Fail: func(err error) {
 			if !l.dead.Load() {
 				w.notef("%s must stop: %v", m.id, err)
-				go m.crash(l)
+				go m.kill(l)
 			}
 		},
 	})
@@ -195,10 +199,17 @@ func (l *life) build(stream func(string) io.Reader) error {
 	return nil
 }
 
-// crash is the end of a process at this very moment: its lines are dead and its
-// disk is what a power cut leaves of it. The rest of the process, which no longer
-// reaches anything, is wound up behind it.
-func (m *member) crash(l *life) {
+// kill is the end of a process at this very moment: the kernel closes its lines,
+// refuses new ones and keeps what was written.
+func (m *member) kill(l *life) { m.crash(l, false) }
+
+// powerCut is the end of its machine: nobody is told, and what was not synced may
+// be lost.
+func (m *member) powerCut(l *life) { m.crash(l, true) }
+
+// crash ends a life. What is left of it, which no longer reaches anything, is wound
+// up behind it.
+func (m *member) crash(l *life, power bool) {
 	m.mu.Lock()
 	if l == nil || m.life != l {
 		m.mu.Unlock()
@@ -207,9 +218,16 @@ func (m *member) crash(l *life) {
 	m.life = nil
 	m.mu.Unlock()
 	l.dead.Store(true)
-	l.host.end() // before the disk is cut: what it says after that nobody hears
-	m.fs = m.w.crashClone(m.fs)
-	m.w.notef("%s crashes", m.id)
+	// Before the disk is cut: what it says after that nobody hears.
+	if power {
+		l.host.lose()
+		m.fs = m.w.crashClone(m.fs)
+		m.w.notef("%s has no power", m.id)
+	} else {
+		l.host.end()
+		m.fs = m.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(0, 0))})
+		m.w.notef("%s is killed", m.id)
+	}
 	m.w.ending.Go(l.end)
 }
 

@@ -1,22 +1,22 @@
 package bubble_test
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
-	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"authswitch/store"
 )
 
-// fabric is the network: listeners by address, lines that delay, and cuts from
-// one host to another that may be one-way.
+// fabric is the network: listeners by address, lines that delay, cuts from one
+// host to another that may be one-way, and hosts that lose their power.
 //
 // Lines and listeners belong to a process, not to its host: one that crashed is
 // wound up while the host's next life serves, and must not dial under its name.
@@ -26,13 +26,14 @@ type fabric struct {
 	listeners map[string]*listener // by address and stream
 	lines     map[*line]struct{}
 	cuts      map[[2]string]bool // what the first host sends does not reach the second
+	dark      map[string]bool    // hosts without power
 	slow      time.Duration
 	trace     *trace
 	made      uint64 // lines, ever
 }
 
 func newFabric(r *rand.Rand, t *trace) *fabric {
-	return &fabric{r: r, trace: t, listeners: map[string]*listener{}, lines: map[*line]struct{}{}, cuts: map[[2]string]bool{}}
+	return &fabric{r: r, trace: t, listeners: map[string]*listener{}, lines: map[*line]struct{}{}, cuts: map[[2]string]bool{}, dark: map[string]bool{}}
 }
 
 var errUnreachable = errors.New("host unreachable")
@@ -68,42 +69,6 @@ func (f *fabric) hop() time.Duration {
 	return 50*time.Microsecond + time.Duration(f.r.Int64N(int64(time.Millisecond+f.slow)))
 }
 
-// process is one life of a program on a host.
-type process struct {
-	f    *fabric
-	host string
-	dead bool // nothing it does reaches the network any more; under f.mu
-}
-
-func (f *fabric) process(host string) *process { return &process{f: f, host: host} }
-
-// end breaks every line of the process at once and refuses it new ones, as the
-// kernel does at the end of a process. What it sent before may still arrive.
-func (p *process) end() {
-	f := p.f
-	f.mu.Lock()
-	p.dead = true
-	var dead []*end
-	for l := range f.lines {
-		for _, e := range l.ends {
-			if e.owner == p {
-				dead = append(dead, e)
-			}
-		}
-	}
-	for key, l := range f.listeners {
-		if l.owner == p {
-			delete(f.listeners, key)
-			l.end()
-		}
-	}
-	f.mu.Unlock()
-	slices.SortFunc(dead, func(a, b *end) int { return cmp.Or(cmp.Compare(a.line.number, b.line.number), a.side-b.side) }) // not as a map's addresses have it
-	for _, e := range dead {
-		_ = e.Close()
-	}
-}
-
 func (p *process) listen(name string) *listener {
 	l := &listener{owner: p, name: name, conns: make(chan net.Conn, 64), over: make(chan struct{})}
 	p.f.mu.Lock()
@@ -116,20 +81,34 @@ func (p *process) listen(name string) *listener {
 	return l
 }
 
-// dial takes a round trip, or the caller's whole patience where a cut lies
-// between.
+// dial takes a round trip. Where nobody listens the host's kernel refuses, and
+// where a cut lies between, or the host has no power, it takes the caller's whole
+// patience.
 func (p *process) dial(ctx context.Context, to, name string) (net.Conn, error) {
 	f := p.f
-	if f.isCut(p.host, to) || f.isCut(to, p.host) {
-		<-ctx.Done()
-		return nil, ctx.Err()
+	if !f.isCut(p.host, to) && !f.isCut(to, p.host) {
+		time.Sleep(2 * f.hop())
+		if conn, err := p.connect(to, name); conn != nil || err != nil {
+			return conn, err
+		}
 	}
-	time.Sleep(2 * f.hop())
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// connect returns neither a line nor an error where the host is dark.
+func (p *process) connect(to, name string) (net.Conn, error) {
+	f := p.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	l := f.listeners[name]
-	if l == nil || p.dead {
+	switch {
+	case p.dead:
 		return nil, errUnreachable
+	case f.dark[to]:
+		return nil, nil
+	case l == nil:
+		return nil, fmt.Errorf("dial %s: %w", name, syscall.ECONNREFUSED)
 	}
 	x := newLine(f, p, l.owner)
 	select {
@@ -205,13 +184,16 @@ type end struct {
 	in            []parcel // on its way to this side
 	arrives       time.Time
 	closed        bool // by this side
-	ended         bool // the other side closed: after what is in comes the end
+	forgotten     bool // this side's host lost its power
+	unheard       bool // something was written to a host without power: TCP sends it again
 	read, written time.Time
 }
 
+// parcel is some bytes, or what ends the line.
 type parcel struct {
 	at   time.Time
 	data []byte
+	err  error
 }
 
 func (e *end) other() *end      { return e.line.ends[1-e.side] }
@@ -256,6 +238,8 @@ func (e *end) try(b []byte) (wait time.Duration, n int, err error) {
 	switch {
 	case cut:
 		wait = cutPoll
+	case e.over(now):
+		return 0, 0, e.in[0].err
 	case len(e.in) > 0 && !e.in[0].at.After(now):
 		n = copy(b, e.in[0].data)
 		if e.in[0].data = e.in[0].data[n:]; len(e.in[0].data) == 0 {
@@ -264,8 +248,6 @@ func (e *end) try(b []byte) (wait time.Duration, n int, err error) {
 		return 0, n, nil
 	case len(e.in) > 0:
 		wait = e.in[0].at.Sub(now)
-	case e.ended:
-		return 0, 0, io.EOF
 	}
 	if !e.read.IsZero() {
 		wait = min(wait, e.read.Sub(now))
@@ -273,32 +255,53 @@ func (e *end) try(b []byte) (wait time.Duration, n int, err error) {
 	return max(wait, 1), 0, nil
 }
 
+// over says whether nothing more is to be read than how the line ended.
+func (e *end) over(now time.Time) bool {
+	return len(e.in) > 0 && e.in[0].err != nil && !e.in[0].at.After(now)
+}
+
 // Write hands bytes to the network; it never waits.
 func (e *end) Write(b []byte) (int, error) {
+	f := e.line.f
+	cut := f.isCut(e.opposite(), e.local())
 	e.mu.Lock()
-	closed, late := e.closed, !e.written.IsZero() && !time.Now().Before(e.written)
-	gone := e.ended
+	now := time.Now()
+	closed, late := e.closed, !e.written.IsZero() && !now.Before(e.written)
+	over := !cut && e.over(now)
 	e.mu.Unlock()
 	switch {
 	case closed:
 		return 0, net.ErrClosed
 	case late:
 		return 0, os.ErrDeadlineExceeded
-	case gone:
-		return 0, io.ErrClosedPipe
+	case over:
+		return 0, syscall.EPIPE
 	}
-	e.line.f.trace.add('>', e.local(), e.opposite(), b)
-	at := time.Now().Add(e.line.f.hop())
+	f.trace.add('>', e.local(), e.opposite(), b)
 	o := e.other()
-	o.mu.Lock()
-	if at.Before(o.arrives) {
-		at = o.arrives
+	if !o.deliver(f.hop(), parcel{data: append([]byte(nil), b...)}) {
+		e.unanswered()
 	}
-	o.arrives = at
-	o.in = append(o.in, parcel{at, append([]byte(nil), b...)})
-	o.mu.Unlock()
-	o.signal()
 	return len(b), nil
+}
+
+// deliver sends this side a parcel, behind what is under way. false: its host has
+// forgotten the line.
+func (e *end) deliver(hop time.Duration, p parcel) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.forgotten {
+		return false
+	}
+	if p.at = time.Now().Add(hop); p.at.Before(e.arrives) {
+		p.at = e.arrives
+	}
+	e.arrives = p.at
+	if n := len(e.in); n == 0 || e.in[n-1].err == nil { // nothing comes behind the end
+		e.in = append(e.in, p)
+	}
+	e.signal()
+	return true
 }
 
 func (e *end) signal() {
@@ -308,20 +311,29 @@ func (e *end) signal() {
 	}
 }
 
+// Close ends the line. Where something is still to be read here the kernel says so:
+// the other side hears no ordinary end.
 func (e *end) Close() error {
+	f := e.line.f
 	e.mu.Lock()
+	again := e.closed
 	e.closed = true
+	last := parcel{err: io.EOF}
+	if len(e.in) > 0 && e.in[0].err == nil {
+		last.err = syscall.ECONNRESET
+	}
 	e.mu.Unlock()
+	if again {
+		return nil
+	}
 	e.signal()
 	o := e.other()
-	o.mu.Lock()
-	o.ended = true
-	o.mu.Unlock()
-	o.signal()
-	f := e.line.f
-	f.mu.Lock()
-	delete(f.lines, e.line)
-	f.mu.Unlock()
+	o.deliver(f.hop(), last)
+	if o.is(&o.closed) { // else the end of its process must find it
+		f.mu.Lock()
+		delete(f.lines, e.line)
+		f.mu.Unlock()
+	}
 	return nil
 }
 
