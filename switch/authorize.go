@@ -2,6 +2,7 @@ package switching
 
 import (
 	"errors"
+	"time"
 
 	"authswitch/iso8583"
 	"authswitch/payment"
@@ -242,9 +243,7 @@ func (s *Switch) reserve(a *payment.Authorization, w *work, i *payment.Intent) (
 		i.Local = payment.LocalTimeAt(a.ReceivedAt, r.Contract.TimeZone)
 	}
 	i.SendBy, i.AnswerBy, i.LifeOver = w.slot.SendBy, w.slot.AnswerBy, w.slot.LifeOver
-	// The journal goes by how far these are from the arrival. By a clock that was
-	// set back since, they would be over at once, with the request under way.
-	i.ReceivedAt = min(i.ReceivedAt, s.Now())
+	i.ReceivedAt = arrival(i.ReceivedAt, s.Now())
 	i.Terms = r.Contract.Terms
 	i.Partial = a.AcceptsPartial || r.Contract.PartialApproval
 	i.Capture.Within = payment.Instant(r.Contract.CaptureWithin)
@@ -277,6 +276,20 @@ func (s *Switch) prepare(a *payment.Authorization, w *work, l *lane, i *payment.
 	}
 	return l.Zone.Protect(iso8583.MTI(i.MTI), w.frame, i.SendBy)
 }
+
+// arrival is when a request came, by the clock that its deadlines are of: the
+// journal goes by how far these are from it. By a clock that was set back since,
+// they would be over at once, with the request under way; by one that was set
+// forward, "not found" would not be believed for as long as the step was.
+func arrival(came, now payment.Instant) payment.Instant {
+	if came > now || now-came > longestWait {
+		return now
+	}
+	return came
+}
+
+// longestWait is more than a request waits for its numbers: its gateway goes sooner.
+const longestWait = payment.Instant(time.Minute)
 
 // translatePIN has the PIN block of a request made fit for a link. A block of
 // another link's never stays behind, and one never leaves as it came.

@@ -375,6 +375,24 @@ func TestClockBackBetweenAttempts(t *testing.T) {
 	}
 }
 
+// A clock that is set forward while a request waits does not lengthen the life of
+// what it opens by as much: "not found" would be believed hours later.
+func TestClockForwardBeforeAnAttempt(t *testing.T) {
+	r := newRig(t, map[payment.LinkName][]wire{"a": {{code: "00"}}})
+	a := request(t)
+	r.clock.Add(int64(2 * time.Hour))
+	var out payment.Payment
+	check(t, r, r.Authorize(a, &out), 0)
+	for _, i := range r.journal.intents {
+		if d := time.Duration(i.LifeOver - i.ReceivedAt); d > time.Hour || d < 180*time.Second {
+			t.Errorf("its life is over %s after its arrival", d)
+		}
+	}
+	if len(r.journal.intents) != 1 {
+		t.Errorf("%d intents", len(r.journal.intents))
+	}
+}
+
 // The whole path with store and link faked out stays within ten allocations.
 func TestAuthorizeAllocations(t *testing.T) {
 	r := newRig(t, nil)
