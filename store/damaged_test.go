@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,50 @@ func TestDamagedDescription(t *testing.T) {
 				t.Fatal("it started")
 			}
 			if !damaged(err) {
+				t.Errorf("not known to be damaged: %v", err)
+			}
+		})
+	}
+}
+
+// TestDamagedSnapshot: a node whose restore was cut, and whose disk lied about the
+// snapshot that it would begin again from, is told what to do, and only started
+// again when it is rebuilt.
+func TestDamagedSnapshot(t *testing.T) {
+	for name, harm := range map[string]func([]byte) []byte{
+		"cut short": func(b []byte) []byte { return b[:len(b)/2] },
+		"empty":     func([]byte) []byte { return nil },
+		"altered":   func(b []byte) []byte { b[len(b)/2] ^= 0x10; return b },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs, cfg := vfs.NewCrashableMem(), testConfig("node")
+			s := start(t, fs, cfg)
+			for n := range 5 {
+				_, err := s.Open(intent(n))
+				must(t, err)
+			}
+			must(t, s.raft.Snapshot().Error())
+			clone := copyOf(fs)
+			stop(t, s)
+			snapshots, err := newSnapshots(clone, "node/snapshots")
+			must(t, err)
+			list, err := snapshots.List()
+			must(t, err)
+			dir := clone.PathJoin("node", "snapshots", list[0].ID)
+			_, stream, err := snapshots.Open(list[0].ID)
+			must(t, err)
+			b, err := io.ReadAll(stream)
+			must(t, err)
+			must(t, stream.Close())
+			must(t, clone.RemoveAll(clone.PathJoin(dir, stateDir)))
+			must(t, writeFile(clone, clone.PathJoin(dir, streamFile), harm(b))) // as it came from another
+			must(t, clone.RemoveAll("node/"+stateDir))
+			s, err = Start(t.Context(), cfg, Deps{Now: wallClock, FS: clone, Fail: func(error) {}})
+			if err == nil {
+				stop(t, s)
+				t.Fatal("it started")
+			}
+			if !damaged(err) || !strings.Contains(err.Error(), "restore a backup") {
 				t.Errorf("not known to be damaged: %v", err)
 			}
 		})

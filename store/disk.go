@@ -100,6 +100,8 @@ func (s *Store) stateOptions() *pebble.Options {
 	return o
 }
 
+var errDamagedSnapshot = errors.New("damaged snapshot")
+
 // recover brings a state that is older than the newest snapshot up to it. That
 // happens only when a restore was cut between removing the old state and
 // putting the new one in its place.
@@ -116,6 +118,9 @@ func (s *Store) recover(from *snapshots) error {
 		err = s.replica.Restore(stream)
 		if closeErr := stream.Close(); err == nil {
 			err = closeErr
+		}
+		if errors.Is(err, errBadStream) {
+			err = fmt.Errorf("%w: %w", errDamagedSnapshot, err) // it was whole when it came
 		}
 		if err != nil {
 			return fmt.Errorf("recover the state from snapshot %s: %w", list[0].ID, err)

@@ -142,7 +142,7 @@ func damaged(err error) bool {
 	switch {
 	case errors.Is(err, journal.ErrNewer), errors.Is(err, ErrRefused):
 		return false
-	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, errDamagedTable), errors.Is(err, errDescription), errors.Is(err, errDamagedRecord), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
+	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, errDamagedTable), errors.Is(err, errDamagedSnapshot), errors.Is(err, errDescription), errors.Is(err, errDamagedRecord), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
 		return true
 	}
 	if errors.Is(err, record.ErrInvalidChunk) || errors.Is(err, record.ErrZeroedChunk) || errors.Is(err, record.ErrUnexpectedEOF) {
