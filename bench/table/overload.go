@@ -19,6 +19,7 @@ const (
 	overloadStep = 1.4
 	overloadRun  = 10 * time.Second
 	overloadMost = 100_000 // authorizations/s
+	overloadLate = 1000    // ms: a generator that is later did not offer twice the peak
 )
 
 // overload measures what a node does when twice as much comes as it can do, by
@@ -68,6 +69,9 @@ func (t *table) overload(ctx context.Context) (err error) {
 	twice, offered, err := offer(2*peak.Goodput, t.load)
 	if err != nil {
 		return err
+	}
+	if twice.Late > overloadLate {
+		return fmt.Errorf("the generator was %.0f ms late at %.0f/s: it was overloaded itself", twice.Late, 2*peak.Goodput)
 	}
 	t.figures["overload.peak_per_s"], t.figures["overload.goodput_per_s"] = peak.Goodput, twice.Goodput
 	t.figures["overload.offered_ratio"] = offered / peak.Goodput
