@@ -77,6 +77,7 @@ func live(t *testing.T, seed uint64) *world {
 	synctest.Test(t, func(*testing.T) {
 		w = newWorld(seed, dir)
 		w.boot(w.members...)
+		w.upgraded()
 		gateways, back := w.sell(*activeFlag, *paceFlag), w.work(*activeFlag, *paceFlag)
 		w.watch(*activeFlag)
 		w.disturb(*activeFlag)

@@ -16,6 +16,7 @@ import (
 	"authswitch/card"
 	"authswitch/iso8583"
 	"authswitch/iso8583/dialects"
+	"authswitch/journal"
 	"authswitch/payment"
 	"authswitch/routing"
 	"authswitch/sim"
@@ -179,6 +180,26 @@ func (w *world) boot(members ...*member) {
 		})
 	}
 	group.Wait()
+}
+
+// upgraded waits until the new cluster has the newest version: until then the rules
+// of money are those of an older one, and the register has the newest's.
+func (w *world) upgraded() {
+	until := time.Now().Add(time.Minute)
+	for _, m := range w.members {
+		for {
+			l := m.now()
+			if l == nil || time.Now().After(until) {
+				w.failf("%s never has the newest version", m.id)
+				return
+			}
+			if s, err := l.store.Status(); err == nil && s.Version == journal.NewestVersion {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	w.notef("the cluster has the newest version")
 }
 
 // sale is one payment of a gateway: it asks until it has a final answer.
