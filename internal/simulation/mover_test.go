@@ -100,7 +100,7 @@ func (x *move) ask() {
 		x.again("no node serves")
 		return
 	}
-	answered := false
+	answered, sent := false, w.events
 	w.spawn(n, func(*task) {
 		out, err := x.request(n)
 		w.check.toldMove(x, &out, err)
@@ -109,7 +109,7 @@ func (x *move) ask() {
 		}
 		w.after(w.hop(), evClient, func() {
 			answered = true
-			x.hear(out, err)
+			x.hear(out, err, sent)
 		})
 	})
 	w.after(9*time.Second, evClient, func() {
@@ -145,11 +145,14 @@ func (x *move) again(why string) {
 	}
 }
 
-// hear takes the answer of one asking.
-func (x *move) hear(out payment.Operation, err error) {
+// hear takes the answer of one asking, which began at an event. A refusal is not
+// kept: one of an asking that was under way when another was taken is no answer to
+// what was taken.
+func (x *move) hear(out payment.Operation, err error, sent int) {
 	w := x.m.c.w
 	var r *payment.Refusal
 	switch {
+	case x.over && err != nil && sent <= x.told:
 	case x.over:
 		w.check.onceMove(x, &out, err)
 	case err == nil:
