@@ -203,3 +203,31 @@ func TestHonestRestarts(t *testing.T) {
 		}
 	}
 }
+
+// TestRebuildOfAMemberThatRuns: a member whose operator rebuilds it while it runs,
+// or while it asks the others who it is, ends itself; added again with what it has,
+// a start some day would empty a member in good standing.
+func TestRebuildOfAMemberThatRuns(t *testing.T) {
+	c := startTrio(t)
+	const victim = 2
+	failed := make(chan error, 1)
+	c.expected[victim] = failed
+	must(t, WipeAtStart(c.disks[victim], "node"))
+	if done, err := Wiped(c.disks[victim], "node"); done || err != nil {
+		t.Errorf("it runs, and is taken for wiped: %v", err)
+	}
+	select {
+	case err := <-failed:
+		if !errors.Is(err, ErrRebuild) {
+			t.Fatalf("it ended for another reason: %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on with what its operator wants to be rid of")
+	}
+	c.expected[victim] = nil
+	c.stopped(victim)
+	c.rebuild(victim)
+	if done, err := Wiped(c.disks[victim], "node"); !done || err != nil {
+		t.Errorf("it is rebuilt, and not taken for wiped: %v", err)
+	}
+}

@@ -309,15 +309,25 @@ func (s *Store) introduction(to payment.NodeID) byte {
 	if s.hasState.Load() {
 		flags |= 1
 	}
+	if s.remembers(to) {
+		flags |= 2
+	}
+	return flags
+}
+
+// remembers says whether a node had a session here and was not forgotten.
+func (s *Store) remembers(node payment.NodeID) (known bool) {
 	s.replica.withMachine(func(m *journal.Machine) {
+		known = m.MarkOf(node) > 0
 		for _, n := range m.Sessions(nil) {
-			if n.Node == to {
-				flags |= 2
-			}
-		}
-		if m.MarkOf(to) > 0 {
-			flags |= 2
+			known = known || n.Node == node
 		}
 	})
-	return flags
+	return known
+}
+
+// Knows says whether there is anything to remove of a node.
+func (s *Store) Knows(node payment.NodeID) bool {
+	_, member := s.member(node)
+	return member || s.remembers(node)
 }

@@ -22,13 +22,19 @@ import (
 //
 //	rebuild.json   {"stage": "refused", "reason": "…"}
 //
-// `authswitch cluster rebuild` takes the member out, makes the stage wipe and
-// adds the member again; the node's next start empties its disk and waits for
-// what the leader sends.
+// `authswitch cluster rebuild` takes the member out, makes the stage wipe, waits
+// until the node's next start has emptied its disk, and adds the member again,
+// which the leader then fills. A node that runs when the stage becomes wipe ends
+// itself: added again with what it has, it would be a member in good standing
+// whose next start, some day, empties its disk.
 
 // ErrRefused means that this node's disk was found wrong and that the node may
 // not start before it is rebuilt.
 var ErrRefused = errors.New("this node's disk is not to be believed")
+
+// ErrRebuild ends a node that runs when an operator rebuilds it: its supervisor
+// starts it again, and that start empties its disk.
+var ErrRebuild = errors.New("an operator rebuilds this node: its next start empties its journal")
 
 type rebuildStage string
 
@@ -79,6 +85,25 @@ func WipeAtStart(fs vfs.FS, dir string) error {
 		fs = vfs.Default
 	}
 	return writeRebuild(fs, dir, rebuildNote{Stage: stageWipe, Reason: "an operator rebuilds this node"})
+}
+
+// Wiped says that the start which WipeAtStart asked for has begun: the node may be
+// added again. Nil is the real disk.
+func Wiped(fs vfs.FS, dir string) (bool, error) {
+	if fs == nil {
+		fs = vfs.Default
+	}
+	n, err := readRebuild(fs, dir)
+	if err == nil && n.Stage == stageRefused {
+		return false, fmt.Errorf("%w: %s", ErrRefused, n.Reason)
+	}
+	return n.Stage != stageWipe, err
+}
+
+// toBeWiped says that an operator rebuilds this node, which runs.
+func (s *Store) toBeWiped() bool {
+	n, err := readRebuild(s.deps.FS, s.cfg.Dir)
+	return err == nil && n.Stage == stageWipe
 }
 
 // preparedDisk looks at the note and does what it says, before anything is

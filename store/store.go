@@ -275,7 +275,7 @@ func (s *Store) watchDisk(ctx context.Context) {
 
 // keep is the upkeep: a snapshot when the log has grown, and on the leader
 // intents open past their time become reversals, old idempotency generations
-// go.
+// go. It ends a member that is to be rebuilt.
 func (s *Store) keep(ctx context.Context) {
 	defer s.goroutines.Done()
 	tick := time.NewTicker(s.cfg.SweepEvery)
@@ -285,6 +285,10 @@ func (s *Store) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if !s.alone() && s.toBeWiped() {
+				s.fail(ErrRebuild)
+				return
+			}
 			if s.replica.unsaved.Load() > s.cfg.SnapshotBytes {
 				s.snapshot()
 			}

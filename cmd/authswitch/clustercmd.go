@@ -111,7 +111,11 @@ func ask(ctx context.Context, cfg *Config, method, path string, body, v any) err
 		if (n > 0 || asksForItself) && m.Node == cfg.Node.ID {
 			continue
 		}
-		err := controlClient(over, m.Address).do(ctx, method, path, body, v)
+		client := controlClient(over, m.Address)
+		err := answers(ctx, client)
+		if err == nil {
+			err = client.do(ctx, method, path, body, v)
+		}
 		if err == nil {
 			return nil
 		}
@@ -119,6 +123,16 @@ func ask(ctx context.Context, cfg *Config, method, path string, body, v any) err
 	}
 	return errors.Join(faults...)
 }
+
+// answers asks a node for little before it is asked for what may take long: one
+// that hangs must not keep the command from those that do not.
+func answers(ctx context.Context, c *control) error {
+	ctx, cancel := context.WithTimeout(ctx, answersWithin)
+	defer cancel()
+	return c.do(ctx, http.MethodGet, "/status", nil, io.Discard)
+}
+
+const answersWithin = 5 * time.Second
 
 // clusterTimeout bounds one command; joining waits for a member to catch up.
 const clusterTimeout = 20 * time.Minute
@@ -148,8 +162,9 @@ func (o *clusterOptions) status(ctx context.Context, out io.Writer, all bool) er
 }
 
 // rebuild empties a node's disk and lets the others fill it again. A node that
-// runs, or is started over and over by its supervisor, needs no more than this; the
-// command returns when it has caught up and has its vote again.
+// runs ends itself; its supervisor starts it again, and no more is needed. It is
+// added only when that start has emptied its disk: the command returns when it has
+// caught up and has its vote again.
 func (o *clusterOptions) rebuild(ctx context.Context, out io.Writer) error {
 	cfg, err := clusterConfig(o.config)
 	if err != nil {
@@ -159,17 +174,36 @@ func (o *clusterOptions) rebuild(ctx context.Context, out io.Writer) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("rebuild: run it where the node's data directory is: %w", err)
 	}
+	ctx, stop := context.WithTimeout(ctx, clusterTimeout)
+	defer stop()
 	removed, cancel := context.WithTimeout(ctx, clientTimeout)
 	defer cancel()
 	// Without the others' consent nothing is removed.
-	if err := ask(removed, cfg, http.MethodPost, "/remove", memberRequest{Node: cfg.Node.ID}, nil); err != nil {
+	if err := ask(removed, cfg, http.MethodPost, "/remove", memberRequest{Node: cfg.Node.ID, Gone: true}, nil); err != nil {
 		return fmt.Errorf("rebuild: the others do not let %s go, and its disk was not touched: %w", cfg.Node.ID, err)
 	}
 	if err := store.WipeAtStart(nil, dir); err != nil {
 		return fmt.Errorf("rebuild: %w", err)
 	}
-	fmt.Fprintf(out, "%s is taken out of the cluster. Its next start empties its journal and waits for what the leader sends;\nstart it, or restart it, now, unless its supervisor does. This command waits until it has caught up.\n", cfg.Node.ID)
+	fmt.Fprintf(out, "%s is taken out of the cluster. Its next start empties its journal and waits for what the leader sends;\none that runs ends itself. Start it now, unless its supervisor does. This command waits until it has caught up.\n", cfg.Node.ID)
+	if err := awaitWipe(ctx, dir); err != nil {
+		return fmt.Errorf("rebuild: %s is not added before its disk is emptied: %w", cfg.Node.ID, err)
+	}
 	return o.change(ctx, out, cfg, "/join", memberRequest{Node: cfg.Node.ID, Address: cfg.Cluster.Address})
+}
+
+// awaitWipe waits for the start that empties a node's disk.
+func awaitWipe(ctx context.Context, dir string) error {
+	for {
+		if done, err := store.Wiped(nil, dir); done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 func (o *clusterOptions) print(out io.Writer, s store.Status, all bool) error {
@@ -177,8 +211,8 @@ func (o *clusterOptions) print(out io.Writer, s store.Status, all bool) error {
 		return printJSON(out, s)
 	}
 	if all {
-		fmt.Fprintf(out, "asked      %s\nleader     %s, term %d\nversion    %d\ncommitted  %d\napplied    %d\nsnapshot   %d\nsession    %d, may write: %v\nfenced     %v %v\n\n",
-			s.Node, s.Leader, s.Term, s.Version, s.Committed, s.Applied, s.SnapshotIndex, s.Session, s.MayWrite, s.Fenced, s.Released)
+		fmt.Fprintf(out, "asked      %s\nleader     %s, term %d\nversion    %d\ncommitted  %d\napplied    %d\nsnapshot   %d\nsession    %d, may write: %v\nfenced     %s\n\n",
+			s.Node, cmp.Or(s.Leader, "none known"), s.Term, s.Version, s.Committed, s.Applied, s.SnapshotIndex, s.Session, s.MayWrite, fence(s))
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NODE\tADDRESS\tROLE\tSESSION\tVERSION\tBUILD")
@@ -201,6 +235,20 @@ func (o *clusterOptions) print(out io.Writer, s store.Status, all bool) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", m.Node, m.Address, role, session, version, cmp.Or(m.Build, "unknown"))
 	}
 	return w.Flush()
+}
+
+func fence(s store.Status) string {
+	switch {
+	case !s.Fenced:
+		return "no"
+	case len(s.Released) == 0:
+		return "yes, every lane"
+	}
+	released := make([]string, len(s.Released))
+	for n, lane := range s.Released {
+		released[n] = string(lane)
+	}
+	return "yes, but for " + strings.Join(released, ", ")
 }
 
 func snapshotCommand(o *clusterOptions) *cobra.Command {

@@ -43,7 +43,7 @@ func newControlServer(mesh *peer.Mesh, s *store.Store, log *slog.Logger) *contro
 	mux.HandleFunc("GET /status", c.status)
 	mux.HandleFunc("GET /snapshot", c.snapshot)
 	mux.HandleFunc("POST /join", c.change(func(ctx context.Context, m memberRequest) error { return s.Join(ctx, m.Node, m.Address, !m.NoVote) }))
-	mux.HandleFunc("POST /remove", c.change(func(ctx context.Context, m memberRequest) error { return s.Remove(ctx, m.Node) }))
+	mux.HandleFunc("POST /remove", c.change(c.remove))
 	mux.HandleFunc("POST /transfer", c.change(func(_ context.Context, m memberRequest) error { return s.Transfer(m.Node) }))
 	mux.HandleFunc("POST /release", c.change(func(_ context.Context, m memberRequest) error { return s.Release(m.Lane) }))
 	c.server = &http.Server{
@@ -88,7 +88,17 @@ type memberRequest struct {
 	Node    payment.NodeID   `json:"id,omitempty"`
 	Address string           `json:"address,omitempty"`
 	NoVote  bool             `json:"no_vote,omitempty"`
+	Gone    bool             `json:"gone,omitempty"` // it may be removed already
 	Lane    payment.LinkName `json:"lane,omitempty"`
+}
+
+// remove refuses a name that nobody has: a slip of the pen must not pass for a
+// node that is gone. A rebuild that is begun again asks for what may be done.
+func (c *controlServer) remove(ctx context.Context, m memberRequest) error {
+	if c.store.Leads() && !m.Gone && !c.store.Knows(m.Node) {
+		return fmt.Errorf("%w: member %s", payment.ErrNotFound, m.Node)
+	}
+	return c.store.Remove(ctx, m.Node)
 }
 
 func (c *controlServer) status(w http.ResponseWriter, _ *http.Request) {

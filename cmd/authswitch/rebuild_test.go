@@ -14,7 +14,8 @@ import (
 
 // TestRebuildAndRestore: a node of three stops, and a table of its state is
 // altered meanwhile. It refuses to start, with a line that says what to do; one
-// command has the others fill it, under traffic, and nothing is lost. Then a backup
+// command has the others fill it, under traffic, and nothing is lost. Another gets
+// a new disk, and the command while its supervisor starts it over and over. A backup
 // of it all begins the cluster anew: fenced, and not ready until its lanes are
 // released.
 func TestRebuildAndRestore(t *testing.T) {
@@ -51,7 +52,42 @@ func TestRebuildAndRestore(t *testing.T) {
 	if out, errs, code := run(t, "bench", "verify", "--api", d.at(victim).info.API, "--key", d.info.Key, "--answers", answers, "--settle", "40s"); code != 0 {
 		t.Errorf("verify: %d %s%s", code, tail(out, 3000), errs)
 	}
+	d.newDisk(t, 1)
 	d.restored(t, first)
+}
+
+// newDisk takes everything from a node's data directory and has it rebuilt; its
+// next start, a later one, must find what it was given.
+func (d *instance) newDisk(t *testing.T, node int) {
+	t.Helper()
+	file := filepath.Join(d.dir, d.info.Nodes[node].ID+".yaml")
+	supervisor := d.cmd.Process.Pid
+	signal(t, supervisor, syscall.SIGSTOP)
+	pid := d.signal(t, node, syscall.SIGKILL)
+	eventually(t, 20*time.Second, "it is dead", func() bool { return ended(pid) })
+	if err := os.RemoveAll(d.info.Nodes[node].DataDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(d.info.Nodes[node].DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	signal(t, supervisor, syscall.SIGCONT)
+	eventually(t, 20*time.Second, "it says that its disk is empty", func() bool { return strings.Contains(d.logs.String(), "this node's disk is empty") })
+	if out, errs, code := run(t, "cluster", "remove", "n9", "--config", file); code != 1 || !strings.Contains(errs, "not found: member n9") {
+		t.Errorf("remove a node that nobody knows: %d %s%s", code, out, errs)
+	}
+	if out, errs, code := run(t, "cluster", "rebuild", "--config", file); code != 0 {
+		t.Fatalf("rebuild on a new disk: %d %s%s", code, out, errs)
+	}
+	d.awaitNodes(t)
+	pid = d.signal(t, node, syscall.SIGTERM)
+	eventually(t, 20*time.Second, "it has stopped", func() bool { return ended(pid) })
+	d.awaitNodes(t)
+	pid = d.signal(t, node, syscall.SIGSTOP)
+	defer syscall.Kill(pid, syscall.SIGCONT) //nolint:errcheck // nothing to do about it
+	if out, errs, code := run(t, "cluster", "members", "--config", file); code != 0 {
+		t.Errorf("members, asked first of a node that hangs: %d %s%s", code, out, errs)
+	}
 }
 
 // alterTable stops a node, and flips a bit of the largest table of its state
