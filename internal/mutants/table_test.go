@@ -62,7 +62,8 @@ func mutants() []mutant {
 		// Reversals.
 		{
 			"not found is believed at once", "journal/owed.go",
-			"case m.now < m.believedFrom(o):", "case false:", simulation(),
+			"case m.now < m.believedFrom(o):", "case false:",
+			[]string{"./journal", "-run", "^TestNotFound$"}, // in a cluster the outbox asks no earlier
 		},
 		{
 			"not found is believed after a step of the clock", "journal/owed.go",
@@ -181,7 +182,7 @@ func mutants() []mutant {
 		},
 		{
 			"a capture after the cut-over is reversed", "journal/clearing.go",
-			"	return capture.State == payment.OperationDone && capture.DecidedAt < h.at\n", "	return false\n",
+			"	return capture.State == payment.OperationDone && capture.DecidedAt < h.at\n", "	_ = h\n	return false\n",
 			[]string{"./journal", "-run", "^TestVoidAfterCutOver$"},
 		},
 		{
@@ -280,7 +281,8 @@ func mutants() []mutant {
 		{
 			"silence agrees to totals", "outbox/totals.go",
 			"		return none, nil // the claim's pause brings the repeat\n",
-			"		return none, r.Totals.AgreeTotals(x, &payment.Agreed{Answered: true, Balanced: true})\n", simulation(),
+			"		return none, r.Totals.AgreeTotals(x, &payment.Agreed{Answered: true, Balanced: true})\n",
+			[]string{"./outbox", "-run", "^TestReconciler$"},
 		},
 		{
 			"totals that differ are settled", "journal/upload.go",
@@ -337,8 +339,13 @@ func mutants() []mutant {
 		},
 		{
 			"a clock set back makes an attempt overdue", "switch/authorize.go",
-			"	i.ReceivedAt = min(i.ReceivedAt, s.Now())\n", "",
+			"	if came > now || now-came > longestWait {", "	if now-came > longestWait {",
 			[]string{"./switch", "-run", "^TestClockBackBetweenAttempts$"},
+		},
+		{
+			"a clock set forward lengthens an attempt's life", "switch/authorize.go",
+			"	if came > now || now-came > longestWait {", "	if came > now {",
+			[]string{"./switch", "-run", "^TestClockForwardBeforeAnAttempt$"},
 		},
 		{
 			"not found is believed of what was asked too early", "outbox/outbox.go",

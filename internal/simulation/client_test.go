@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"authswitch/card"
+	"authswitch/journal"
 	"authswitch/payment"
 )
 
@@ -99,7 +100,8 @@ func (w *world) schedule() {
 // someNode picks a node, rather one that serves.
 func (w *world) someNode() *node {
 	for range 3 {
-		if n := w.nodes[w.r.IntN(len(w.nodes))]; n.serving {
+		// Until the new cluster has the newest version the rules are an older one's.
+		if n := w.nodes[w.r.IntN(len(w.nodes))]; n.serving && n.m.Version() == journal.NewestVersion {
 			return n
 		}
 	}

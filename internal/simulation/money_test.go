@@ -111,7 +111,7 @@ func (c *checks) claimOperation(o *payment.Operation) {
 	if x == nil {
 		x = &claimed{id: o.Payment, op: o.ID, try: o.Attempt, message: o.Kind != payment.OpVoid && o.Kind != payment.OpRelease, transmitted: map[payment.Transmitted]uint16{}}
 		if capture := c.ops[o.Parent]; o.Kind == payment.OpVoid && capture != nil {
-			x.original = payment.Message{MTI: capture.op.MTI, STAN: capture.op.STAN, Transmitted: capture.op.Transmitted}
+			x.original = payment.Message{MTI: capture.op.MTI, STAN: capture.op.STAN, Transmitted: c.firstSent(&capture.op)}
 		}
 		c.claims[k] = x
 	}
@@ -122,6 +122,18 @@ func (c *checks) claimOperation(o *payment.Operation) {
 		x.tries++
 		x.transmitted[o.Transmitted] = x.tries
 	}
+}
+
+// firstSent is DE 7 of the first transmission of an operation's message.
+func (c *checks) firstSent(o *payment.Operation) payment.Transmitted {
+	if x := c.claims[wireKey{o.Link, o.STAN.String()}]; x != nil {
+		for t, n := range x.transmitted {
+			if n == 1 {
+				return t
+			}
+		}
+	}
+	return o.Transmitted
 }
 
 // attemptEnded: the reversal of an operation's attempt has ended.

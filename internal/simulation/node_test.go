@@ -190,6 +190,9 @@ func (n *node) keep() {
 	if o.leader >= 0 && w.nodes[o.leader].up && !w.cut[o.leader][n.index] {
 		n.catchUp(len(o.log))
 	}
+	if o.leader == n.index && n.m.Version() < journal.NewestVersion {
+		n.spare(journal.KindVersion, journal.AppendVersion(nil, journal.NewestVersion))
+	}
 	if o.leader == n.index && w.r.IntN(4) == 0 {
 		if n.m.Overdue(n.clock.Stamp(n.wall(), n.steady()), overdueMargin) {
 			n.spare(journal.KindSweep, journal.AppendSweep(nil, overdueMargin))
