@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"authswitch/batch"
 	"authswitch/card"
 	"authswitch/merchant"
 	"authswitch/payment"
@@ -226,7 +227,7 @@ func (d *document) paidWith(a *payment.Authorization, now payment.Instant) {
 	token := d.printable(fieldCardToken, "/card/token", len(payment.CardPrefix)+32, optional)
 	if token == nil {
 		d.card(&a.Card, a.StoredCredential.MerchantInitiated, now)
-		a.Holder = d.printable(fieldCardHolder, "/card/holder", maxHolder, optional)
+		a.Holder = d.words(fieldCardHolder, "/card/holder", maxHolder)
 		return
 	}
 	a.Card.Token = card.Token(token)
@@ -373,6 +374,17 @@ func (d *document) printable(f field, pointer string, limit int, r requirement) 
 	}
 	if !isPrintable(b) {
 		d.fault(pointer, "invalid_value", "must be printable ASCII")
+		return nil
+	}
+	return b
+}
+
+// words is a text that people write, which is journalled and shown as it is: it
+// must not hold a card number, anybody's.
+func (d *document) words(f field, pointer string, limit int) []byte {
+	b := d.printable(f, pointer, limit, optional)
+	if batch.HoldsNumber(b) {
+		d.fault(pointer, "card_data", "must not contain a card number")
 		return nil
 	}
 	return b

@@ -38,6 +38,11 @@ func TestBadInput(t *testing.T) {
 	}
 	// Not JSON.
 	post("empty", ``, "400", "")
+	for _, body := range []string{``, ` `, "\xef\xbb\xbf" + goodBody, `hello`} {
+		if a := d.ask("POST", "/v1/authorizations", body); !strings.Contains(a.text, "a value was expected") {
+			t.Errorf("%.10q: %s", body, a.text)
+		}
+	}
 	post("garbage", `hello`, "400", "")
 	post("cut short", goodBody[:40], "400", "")
 	post("trailing", goodBody+`{}`, "400", "")

@@ -37,10 +37,7 @@ func (r *request) refundByTag() {
 	}
 	d.present(fieldTagMerchant, "/merchant", required)
 	x.Tag = d.printable(fieldTagName, "/tag", maxTag, required)
-	x.Reason = d.printable(fieldTagReason, "/reason", r.server.cfg.ReferenceBytes, optional)
-	if batch.HoldsNumber(x.Reason) {
-		d.fault("/reason", "card_data", "must not contain a card number")
-	}
+	x.Reason = d.words(fieldTagReason, "/reason", r.server.cfg.ReferenceBytes)
 	if d.count > 0 {
 		r.problem(invalid(d.faults[:d.count]))
 		return

@@ -80,7 +80,7 @@ func (r *request) patchCard(k *payment.StoredCard) {
 			d.fault("/expiry", "expired", "the card has expired")
 		}
 	}
-	if x.Holder = d.printable(fieldKeptHolder, "/holder", maxHolder, optional); x.Holder != nil {
+	if x.Holder = d.words(fieldKeptHolder, "/holder", maxHolder); x.Holder != nil {
 		x.Holds = true
 	}
 	if d.count > 0 {

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +16,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/legacy"
+
+	"authswitch/payment"
 )
 
 // contract holds answers to openapi.yaml.
@@ -135,6 +140,54 @@ func TestContractNotices(t *testing.T) {
 		response := &http.Response{StatusCode: k.status, Header: http.Header{"Content-Type": {k.media}}}
 		if err := c.check(request, response, []byte(k.body)); (err == nil) != k.holds {
 			t.Errorf("%s: %v", k.name, err)
+		}
+	}
+}
+
+// TestFieldCodesAreDocumented: docs/api.md names every code that a field is
+// refused with, here, in the switch, and by the journal.
+func TestFieldCodesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "### What a field is refused with\n")
+	table, _, _ = strings.Cut(table, "\n#")
+	documented := map[string]bool{}
+	for _, word := range strings.FieldsFunc(table, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') }) {
+		documented[word] = true
+	}
+	codes := map[string]string{}
+	for r := payment.OperationRefusal(1); r.String() != "invalid"; r++ {
+		codes[r.String()] = "payment"
+	}
+	refused := regexp.MustCompile(`(?:"(?:/[a-z_/0-9]*)?"|pointer), (?:Code: )?"([a-z][a-z0-9_]+)", (?:Detail: )?"[^" ]+ [^"]`)
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("../switch/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range append(sources, more...) {
+		if strings.HasSuffix(source, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, code := range refused.FindAllSubmatch(text, -1) {
+			codes[string(code[1])] = source
+		}
+	}
+	if len(codes) < 50 {
+		t.Errorf("only %d codes are found", len(codes))
+	}
+	for code, source := range codes {
+		if !documented[code] {
+			t.Errorf("%s (%s) is not among the codes of docs/api.md", code, source)
 		}
 	}
 }

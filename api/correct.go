@@ -72,7 +72,7 @@ func (r *request) correct() {
 	}
 	d := &r.document
 	d.operationAmount(o, required)
-	o.Text = d.printable(fieldOpReason, "/reason", r.server.cfg.ReferenceBytes, optional)
+	o.Text = d.words(fieldOpReason, "/reason", r.server.cfg.ReferenceBytes)
 	if d.count > 0 {
 		r.problem(invalid(d.faults[:d.count]))
 		return

@@ -83,6 +83,9 @@ func TestMovements(t *testing.T) {
 		{"refund", "/v1/refunds", `{"capture":"` + captureID + `","reason":"wrong parcel"}`, 201, `"status":"approved"`},
 		{"refund of nothing", "/v1/refunds", `{}`, 422, `"/capture"`},
 		{"refund of no capture", "/v1/refunds", `{"capture":"cap_x"}`, 422, `"/capture"`},
+		{"refund with a card's number", "/v1/refunds", `{"capture":"` + captureID + `","reason":"of 4111111111111111"}`, 422, `"pointer":"/reason","code":"card_data"`},
+		{"void with a card's number", "/v1/captures/" + captureID + "/reversals", `{"reason":"of 4111111111111111"}`, 422, `"pointer":"/reason","code":"card_data"`},
+		{"correction with a card's number", authorization + "/corrections", `{"amount":{"value":100,"currency":"EUR"},"reason":"of 4111111111111111"}`, 422, `"pointer":"/reason","code":"card_data"`},
 		{"void", "/v1/captures/" + captureID + "/reversals", "", 201, `"how":"reversal"`},
 		{"void of nothing", "/v1/captures/cap_1/reversals", "", 404, `"not_found"`},
 		{"a part back", authorization + "/reversals", eur, 201, `"amount":{"value":100,"currency":"EUR"},"status":"pending"`},
@@ -126,6 +129,7 @@ func TestStoredCards(t *testing.T) {
 		{"as it is", "GET", "", 200, `"bin":"41111111","last4":"1111","expiry":"3012","holder":null`},
 		{"another expiry", "PATCH", `{"expiry":"3101"}`, 200, `"expiry":"3101"`},
 		{"a name", "PATCH", `{"holder":"J DOE"}`, 200, `"holder":"J DOE"`},
+		{"a number for a name", "PATCH", `{"holder":"4111111111111111"}`, 422, `"pointer":"/holder","code":"card_data"`},
 		{"an expiry that is over", "PATCH", `{"expiry":"2001"}`, 422, `"/expiry"`},
 		{"a number", "PATCH", `{"number":"4111111111111111"}`, 422, `"/number"`},
 		{"deleted", "DELETE", "", 200, `"status":"deleted"`},
@@ -163,6 +167,26 @@ func TestTokenInRequest(t *testing.T) {
 	} {
 		if a := d.ask("POST", "/v1/authorizations", k.body); a.status != 422 || !strings.Contains(a.text, `"pointer":"`+k.pointer+`"`) {
 			t.Errorf("%s: %d %s", k.name, a.status, a.text)
+		}
+	}
+}
+
+// TestMoneyAddsUp: authorized and incremented is what was released, what was
+// captured, and what can be captured still, in every state of an approved payment.
+func TestMoneyAddsUp(t *testing.T) {
+	for state, want := range map[payment.State]string{
+		payment.StateApproved:   `,"money":{"authorized":1000,"incremented":50,"released":400,"captured":100,"refunded":0,"capturable":550}`,
+		payment.StateReversing:  `,"money":{"authorized":1000,"incremented":50,"released":950,"captured":100,"refunded":0,"capturable":0}`,
+		payment.StateReversed:   `,"money":{"authorized":1000,"incremented":50,"released":950,"captured":100,"refunded":0,"capturable":0}`,
+		payment.StateException:  `,"money":{"authorized":1000,"incremented":50,"released":950,"captured":100,"refunded":0,"capturable":0}`,
+		payment.StateWrittenOff: `,"money":{"authorized":1000,"incremented":50,"released":950,"captured":100,"refunded":0,"capturable":0}`,
+	} {
+		p := payment.Payment{State: state, Outcome: payment.Outcome{Status: payment.StatusApproved}, Account: payment.Account{Authorized: 1000, Incremented: 50, Released: 400, Captured: 100}}
+		if got := string(appendMoney(nil, &p)); got != want {
+			t.Errorf("%v: %s", state, got)
+		}
+		if p.Account.Released != 400 {
+			t.Errorf("%v: what is shown was changed", state)
 		}
 	}
 }

@@ -120,7 +120,7 @@ func (r *request) refund() {
 	}
 	d := &r.document
 	d.operationAmount(o, optional)
-	o.Text = d.printable(fieldOpReason, "/reason", r.server.cfg.ReferenceBytes, optional)
+	o.Text = d.words(fieldOpReason, "/reason", r.server.cfg.ReferenceBytes)
 	if d.is(fieldOpCapture, absent) && !d.is(fieldCard, absent) {
 		r.credit(o)
 		return
@@ -155,7 +155,7 @@ func (r *request) void() {
 		return
 	}
 	d := &r.document
-	o.Text = d.printable(fieldOpReason, "/reason", r.server.cfg.ReferenceBytes, optional)
+	o.Text = d.words(fieldOpReason, "/reason", r.server.cfg.ReferenceBytes)
 	if d.count > 0 {
 		r.problem(invalid(d.faults[:d.count]))
 		return

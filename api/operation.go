@@ -163,7 +163,12 @@ func appendMoney(dst []byte, p *payment.Payment) []byte {
 	if !p.Outcome.Status.Approved() && p.State != payment.StateRefundOnly {
 		return append(dst, `,"money":null`...)
 	}
-	a := &p.Account
+	a := p.Account
+	switch p.State {
+	case payment.StateReversing, payment.StateReversed, payment.StateException, payment.StateWrittenOff:
+		a.Released += a.Capturable() // the whole is reversed: nothing is left to capture
+	default:
+	}
 	dst = append(dst, `,"money":{"authorized":`...)
 	dst = strconv.AppendInt(dst, a.Authorized, 10)
 	for _, m := range [...]struct {

@@ -75,7 +75,7 @@ func (d *document) paymentLink(k *payment.PayLink, cfg *Config, now payment.Inst
 		d.fault("/merchant", "required", "name the merchant")
 	}
 	k.Reference = d.printable(fieldPLReference, "/reference", cfg.ReferenceBytes, required)
-	k.Text = d.printable(fieldPLText, "/description", maxLinkText, optional)
+	k.Text = d.words(fieldPLText, "/description", maxLinkText)
 	if d.is(fieldPLAmount, object) {
 		var a payment.Authorization
 		d.amountOf(&a, fieldPLValue, fieldPLCurrency)

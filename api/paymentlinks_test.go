@@ -72,6 +72,7 @@ func TestPaymentLinks(t *testing.T) {
 		{`"uses":2`, `"uses":1.5`, "/uses"},
 		{`"uses":2`, `"uses":10001`, "/uses"},
 		{`"uses":2`, `"usses":2`, "/usses"},
+		{`Invoice 9`, `of 4111111111111111`, "/description"},
 	} {
 		a := d.ask(http.MethodPost, "/v1/payment-links", strings.Replace(linkBody, c.from, c.to, 1))
 		if a.status != 422 || !strings.Contains(a.text, `"pointer":"`+c.pointer+`"`) {

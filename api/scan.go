@@ -190,8 +190,11 @@ func (s *scanner) hex4() (rune, bool) {
 func (s *scanner) number() (start, end int, whole, ok bool) {
 	s.space()
 	start = s.at
-	s.take('-')
+	negative := s.take('-')
 	if !s.take('0') && !s.digits() {
+		if !negative {
+			return 0, 0, false, s.fail("a value was expected") // whatever stands here begins none
+		}
 		return 0, 0, false, s.fail("a number is malformed")
 	}
 	whole = true

@@ -127,9 +127,13 @@ func (r *reading) whole() error {
 	}
 }
 
+// byteOrderMark is what spreadsheets put before the UTF-8 that they write.
+const byteOrderMark = "\xef\xbb\xbf"
+
 // one takes one line; err is why it could not be cut out.
 func (r *reading) one(line []byte, err error) error {
 	if !r.begun && err == nil {
+		line = bytes.TrimPrefix(line, []byte(byteOrderMark))
 		l, header, refused := recognize(line, &r.rows)
 		if r.layout, r.begun = l, true; refused != nil {
 			return refused
@@ -195,7 +199,7 @@ func (r *reading) mix(fields [][]byte) {
 func (r *reading) trailer(line []byte) error {
 	fields, err := r.rows.split(line)
 	if err != nil || len(fields) < 2 || len(fields) > 3 || string(fields[0]) != trailer {
-		return refuse(CodeCut, "line %d should be #end, the number of lines and, where wanted, the sum of their amounts", r.rows.line)
+		return refuse(CodeCut, "line %d should be #end, the number of lines and, where wanted, the sum of their amounts, separated as the other lines' columns are", r.rows.line)
 	}
 	r.ended = true
 	if lines, err := strconv.Atoi(string(fields[1])); err != nil || lines != r.count {

@@ -142,6 +142,7 @@ func TestTake(t *testing.T) {
 		"csv":              "payment,amount,currency,comment\n" + auth(1) + ",600,EUR,\"a, \"\"b\"\"\"\r\n" + auth(2) + ",1000,EUR,\n#end,2,1600\n",
 		"other order":      "Currency, AMOUNT ,order,card,comment\nEUR,600,ORDER-1,4111111111111111,\"a, \"\"b\"\"\"\nEUR,1000,ORDER-2,411111XXXXXX1111,\n#end,2",
 		"platform":         "600;EUR;VISA;4111111111111111;1230;ORDER-1;\"a, \"\"b\"\"\";A. Name;;refund\n1000;EUR;;;;;;;" + auth(2) + ";REFUND\n#end;2;1600\n",
+		"byte order mark":  "\xef\xbb\xbfpayment,amount,currency,comment\r\n" + auth(1) + ",600,EUR,\"a, \"\"b\"\"\"\r\n" + auth(2) + ",1000,EUR,\r\n#end,2\r\n",
 		"platform, headed": "amount;currency;brand;card;expiry;order;comment;name;payment;operation\n600;EUR;;;12/30;ORDER-1;\"a, \"\"b\"\"\";;;\n1000;EUR;;;;ORDER-2;;;" + auth(2) + ";credit\n#end;2\n",
 	} {
 		s, taker := openShop(t, Config{})
