@@ -10,6 +10,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"authswitch/batch"
 	"authswitch/merchant"
 	"authswitch/payment"
 )
@@ -105,7 +106,7 @@ func (r *request) merchants() {
 
 func (r *request) createMerchant() {
 	var body merchantBody
-	if !r.mayAdminister() || !r.decode(&body) || !r.reason(body.Reason) {
+	if !r.mayAdminister() || !r.decode(&body) || !r.numberless("/id", string(body.ID)) || !r.numberless("/name", body.Name) || !r.reason(body.Reason) {
 		return
 	}
 	now, err := r.server.deps.Merchants.Merchant(body.ID)
@@ -166,7 +167,7 @@ func (r *request) merchantByID() {
 
 func (r *request) replaceMerchant(s *MerchantState) {
 	var body merchantBody
-	if !r.mayAdminister() || !r.matches(s) || !r.decode(&body) || !r.reason(body.Reason) {
+	if !r.mayAdminister() || !r.matches(s) || !r.decode(&body) || !r.numberless("/name", body.Name) || !r.reason(body.Reason) {
 		return
 	}
 	if body.ID == "" {
@@ -331,9 +332,18 @@ func invalidMerchant(faults []fault) problem {
 // reason holds the text that the audit keeps to what can be shown.
 func (r *request) reason(text string) bool {
 	if len(text) <= maxReason && isPrintable([]byte(text)) {
-		return true
+		return r.numberless("/reason", text)
 	}
 	r.problem(invalidMerchant([]fault{{"/reason", "invalid_value", "must be printable ASCII, 255 characters at most"}}))
+	return false
+}
+
+// numberless keeps card numbers out of what is logged and kept for ever.
+func (r *request) numberless(pointer, text string) bool {
+	if !batch.HoldsNumber([]byte(text)) {
+		return true
+	}
+	r.problem(invalidMerchant([]fault{{pointer, "card_data", "must not contain a card number"}}))
 	return false
 }
 

@@ -146,6 +146,9 @@ func TestMerchantFaults(t *testing.T) {
 		{`"mcc":"9402"`, `"mcc":"9402","min_amount":-1`, "/contracts/0/min_amount", "invalid_value"},
 		{`"mcc":"9402"`, `"mcc":"9402","surprise":1`, "/surprise", "unknown_field"},
 		{`"id":"parcels"`, `"id":"Parcels!"`, "/id", "invalid_value"},
+		{`"id":"parcels"`, `"id":"4111111111111111"`, "/id", "card_data"},
+		{`"name":"Parcels"`, `"name":"of 4111111111111111"`, "/name", "card_data"},
+		{`"reason":"signed today"`, `"reason":"of 4111111111111111"`, "/reason", "card_data"},
 		{`"reason":"signed today"`, `"reason":"` + strings.Repeat("x", 256) + `"`, "/reason", "invalid_value"},
 		{`[` + contractCB + `]`, `[` + contractCB + `,` + contractCB + `]`, "/contracts/1/scheme", "duplicate"},
 	} {

@@ -68,10 +68,11 @@ func refusalOfReserve(err error) error {
 		return r
 	}
 	if f, ok := asFieldError(err); ok {
-		return &payment.Refusal{
-			Kind: payment.RefusedInvalid, Pointer: f.Pointer, Code: "not_transmissible",
-			Detail: f.Reason,
+		detail := f.Reason
+		if f.Pointer == "" { // no field of the request's says which it is: often the contract lacks it
+			detail = "the acquirer's message cannot be made of this request and its contract: " + f.Error()
 		}
+		return &payment.Refusal{Kind: payment.RefusedInvalid, Pointer: f.Pointer, Code: "not_transmissible", Detail: detail}
 	}
 	if errors.Is(err, payment.ErrPINRefused) {
 		return &payment.Refusal{

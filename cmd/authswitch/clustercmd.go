@@ -53,6 +53,10 @@ passed on to it.`,
 		return memberRequest{Node: cfg.Node.ID, Address: cfg.Cluster.Address, NoVote: noVote}
 	})
 	join.Flags().BoolVar(&noVote, "no-vote", false, "never give it a vote: a copy, for reading and backups")
+	release := simple("release LANE", "Let a lane of a restored cluster go; '*' for all", "/release", cobra.ExactArgs(1), func(_ *Config, args []string) memberRequest {
+		return memberRequest{Lane: payment.LinkName(args[0])}
+	})
+	release.PreRunE = func(_ *cobra.Command, args []string) error { return o.knowsLane(args[0]) }
 	c.AddCommand(
 		&cobra.Command{Use: "status", Short: "Leader, indexes, session and members, as one node sees them", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.status(cmd.Context(), cmd.OutOrStdout(), true)
@@ -70,9 +74,7 @@ passed on to it.`,
 		simple("transfer [NODE]", "Hand leadership to a member, or to the one that is furthest", "/transfer", cobra.MaximumNArgs(1), func(_ *Config, args []string) memberRequest {
 			return memberRequest{Node: payment.NodeID(strings.Join(args, ""))}
 		}),
-		simple("release LANE", "Let a lane of a restored cluster go; '*' for all", "/release", cobra.ExactArgs(1), func(_ *Config, args []string) memberRequest {
-			return memberRequest{Lane: payment.LinkName(args[0])}
-		}),
+		release,
 		snapshotCommand(&o),
 		certificatesCommand(),
 	)
@@ -88,6 +90,21 @@ func clusterConfig(path string) (*Config, error) {
 		return nil, fmt.Errorf("%w: %s: the node has no cluster", errUsage, path)
 	}
 	return cfg, nil
+}
+
+// knowsLane refuses a name that is no link's: the journal would keep it, and the
+// lane that was meant would stay fenced.
+func (o *clusterOptions) knowsLane(name string) error {
+	cfg, err := clusterConfig(o.config)
+	if err != nil || name == string(journal.EveryLane) {
+		return err
+	}
+	for i := range cfg.Links {
+		if string(cfg.Links[i].Name) == name {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s has no link %s; '*' releases every lane", errUsage, o.config, name)
 }
 
 // ask finds a node that answers: the configuration's own, then the others.

@@ -84,7 +84,7 @@ func (d *instance) newDisk(t *testing.T, node int) {
 	eventually(t, 20*time.Second, "it has stopped", func() bool { return ended(pid) })
 	d.awaitNodes(t)
 	pid = d.signal(t, node, syscall.SIGSTOP)
-	defer syscall.Kill(pid, syscall.SIGCONT) //nolint:errcheck // nothing to do about it
+	defer syscall.Kill(pid, syscall.SIGCONT)
 	if out, errs, code := run(t, "cluster", "members", "--config", file); code != 0 {
 		t.Errorf("members, asked first of a node that hangs: %d %s%s", code, out, errs)
 	}
@@ -178,6 +178,9 @@ func (d *instance) restored(t *testing.T, before answer) {
 	}
 	if a := d.authorize("while fenced", visaCard, 1000); a.status != http.StatusServiceUnavailable {
 		t.Errorf("a new payment on a fenced lane: %d %s", a.status, a.body)
+	}
+	if out, errs, code := run(t, "cluster", "release", "visa-b", "--config", file); code != 2 || !strings.Contains(errs, "no link visa-b") {
+		t.Errorf("release what is no link: %d %s%s", code, out, errs)
 	}
 	if out, errs, code := run(t, "cluster", "release", "visa-a", "--config", file); code != 0 {
 		t.Fatalf("release: %d %s%s", code, out, errs)
