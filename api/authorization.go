@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"authswitch/batch"
 	"authswitch/card"
 	"authswitch/merchant"
 	"authswitch/payment"
@@ -383,7 +382,7 @@ func (d *document) printable(f field, pointer string, limit int, r requirement) 
 // must not hold a card number, anybody's.
 func (d *document) words(f field, pointer string, limit int) []byte {
 	b := d.printable(f, pointer, limit, optional)
-	if batch.HoldsNumber(b) {
+	if card.HoldsNumber(b) {
 		d.fault(pointer, "card_data", "must not contain a card number")
 		return nil
 	}

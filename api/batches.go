@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"authswitch/batch"
+	"authswitch/card"
 	"authswitch/payment"
 	"authswitch/query"
 )
@@ -228,7 +229,7 @@ func (r *request) fileParameters(f *batch.File) bool {
 		case "merchant":
 			named = bytes.Clone(v)
 		case "name":
-			if f.Name = bytes.Clone(v); len(v) > maxFileName || !isPrintable(v) || batch.HoldsNumber(v) {
+			if f.Name = bytes.Clone(v); len(v) > maxFileName || !isPrintable(v) || card.HoldsNumber(v) {
 				fault = "name must be printable ASCII, 128 characters at most, and no card number"
 			}
 		case "lines":

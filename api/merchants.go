@@ -10,7 +10,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"authswitch/batch"
+	"authswitch/card"
 	"authswitch/merchant"
 	"authswitch/payment"
 )
@@ -340,7 +340,7 @@ func (r *request) reason(text string) bool {
 
 // numberless keeps card numbers out of what is logged and kept for ever.
 func (r *request) numberless(pointer, text string) bool {
-	if !batch.HoldsNumber([]byte(text)) {
+	if !card.HoldsNumber([]byte(text)) {
 		return true
 	}
 	r.problem(invalidMerchant([]fault{{pointer, "card_data", "must not contain a card number"}}))

@@ -283,7 +283,7 @@ func (d *Dialect) Authenticated(frame, scratch []byte) (message, mac, grown []by
 		from = 0
 	}
 	message, mac = frame[from:at], frame[at:]
-	scratch = scratch[:0]
+	scratch = slices.Grow(scratch[:0], len(message)+len(mac)) // growing later would leave a card number behind that nobody wipes
 	if d.security.rule.MAC.Repeat == repeatIgnored && d.isRepeat(frame[body:]) {
 		scratch = append(scratch, message...)
 		d.clearRepeat(scratch[body-from:])

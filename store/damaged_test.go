@@ -95,6 +95,21 @@ func tables(t *testing.T, fs *vfs.MemFS) (files []string) {
 	return files
 }
 
+// withSnapshot is the disk of a lone node that has taken a snapshot.
+func withSnapshot(t *testing.T) (*vfs.MemFS, Config) {
+	t.Helper()
+	fs, cfg := vfs.NewCrashableMem(), testConfig("node")
+	s := start(t, fs, cfg)
+	for n := range 5 {
+		_, err := s.Open(intent(n))
+		must(t, err)
+	}
+	must(t, s.raft.Snapshot().Error())
+	clone := copyOf(fs)
+	stop(t, s)
+	return clone, cfg
+}
+
 // TestDamagedDescription: a snapshot whose description a lying disk cut short, or
 // altered, is damage, too: the node says so and does not start.
 func TestDamagedDescription(t *testing.T) {
@@ -104,15 +119,7 @@ func TestDamagedDescription(t *testing.T) {
 		"of another one": func(b []byte) []byte { return bytes.Replace(b, []byte(`"Index":`), []byte(`"Index":1`), 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			fs, cfg := vfs.NewCrashableMem(), testConfig("node")
-			s := start(t, fs, cfg)
-			for n := range 5 {
-				_, err := s.Open(intent(n))
-				must(t, err)
-			}
-			must(t, s.raft.Snapshot().Error())
-			clone := copyOf(fs)
-			stop(t, s)
+			clone, cfg := withSnapshot(t)
 			dir := clone.PathJoin("node", "snapshots")
 			names, err := clone.List(dir)
 			must(t, err)
@@ -125,7 +132,7 @@ func TestDamagedDescription(t *testing.T) {
 				must(t, err)
 				must(t, writeFile(clone, path, harm(b)))
 			}
-			s, err = Start(t.Context(), cfg, Deps{Now: wallClock, FS: clone, Fail: func(error) {}})
+			s, err := Start(t.Context(), cfg, Deps{Now: wallClock, FS: clone, Fail: func(error) {}})
 			if err == nil {
 				stop(t, s)
 				t.Fatal("it started")
@@ -147,15 +154,7 @@ func TestDamagedSnapshot(t *testing.T) {
 		"altered":   func(b []byte) []byte { b[len(b)/2] ^= 0x10; return b },
 	} {
 		t.Run(name, func(t *testing.T) {
-			fs, cfg := vfs.NewCrashableMem(), testConfig("node")
-			s := start(t, fs, cfg)
-			for n := range 5 {
-				_, err := s.Open(intent(n))
-				must(t, err)
-			}
-			must(t, s.raft.Snapshot().Error())
-			clone := copyOf(fs)
-			stop(t, s)
+			clone, cfg := withSnapshot(t)
 			snapshots, err := newSnapshots(clone, "node/snapshots")
 			must(t, err)
 			list, err := snapshots.List()
@@ -169,7 +168,7 @@ func TestDamagedSnapshot(t *testing.T) {
 			must(t, clone.RemoveAll(clone.PathJoin(dir, stateDir)))
 			must(t, writeFile(clone, clone.PathJoin(dir, streamFile), harm(b))) // as it came from another
 			must(t, clone.RemoveAll("node/"+stateDir))
-			s, err = Start(t.Context(), cfg, Deps{Now: wallClock, FS: clone, Fail: func(error) {}})
+			s, err := Start(t.Context(), cfg, Deps{Now: wallClock, FS: clone, Fail: func(error) {}})
 			if err == nil {
 				stop(t, s)
 				t.Fatal("it started")

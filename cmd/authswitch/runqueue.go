@@ -15,11 +15,12 @@ import (
 //
 // It reads the runtime's own measure ("/sched/latencies:seconds", one in eight
 // waits) when somebody asks, every readEvery at most: an idle node pays nothing, a
-// request a lock that nobody waits for, and the time.
+// request two atomic loads and the time.
 type runQueue struct {
+	began  time.Time
+	due    atomic.Int64 // when the runtime is to be asked again, after began
 	wait   atomic.Int64
 	mu     sync.Mutex // of what follows; who does not get it goes by the last wait
-	read   time.Time  // when the runtime was last asked
 	sample []metrics.Sample
 	before []uint64
 }
@@ -31,7 +32,8 @@ const (
 )
 
 func newRunQueue() *runQueue {
-	q := &runQueue{read: time.Now(), sample: []metrics.Sample{{Name: "/sched/latencies:seconds"}}}
+	q := &runQueue{began: time.Now(), sample: []metrics.Sample{{Name: "/sched/latencies:seconds"}}}
+	q.due.Store(int64(readEvery))
 	q.measure()
 	q.wait.Store(0) // of the start, that nobody waits behind
 	return q
@@ -39,9 +41,9 @@ func newRunQueue() *runQueue {
 
 // Wait is what nine of ten waited less than, lately; 0 while nearly nothing runs.
 func (q *runQueue) Wait() time.Duration {
-	if q.mu.TryLock() {
-		if now := time.Now(); now.Sub(q.read) >= readEvery {
-			q.read = now
+	if now := int64(time.Since(q.began)); now >= q.due.Load() && q.mu.TryLock() {
+		if now >= q.due.Load() { // nobody else has asked meanwhile
+			q.due.Store(now + int64(readEvery))
 			q.measure()
 		}
 		q.mu.Unlock()
