@@ -14,14 +14,12 @@ import (
 )
 
 // batcher is the group commit: commands queue while earlier batches are in
-// flight and leave together in one Raft entry. A lone command leaves at once;
-// behind a batch of several the next one waits a moment for others (pace): a
-// flush costs the processor 100 µs and more however little it carries, and
-// without a pace a fast disk is given them as fast as it takes them.
+// flight and leave together in one Raft entry, when the gate lets it pass.
 type batcher struct {
 	raft    *raft.Raft
 	remote  func(batch []*waiter) (*applied, error) // proposes through the leader; nil: there is no other node
 	clock   *clock
+	gate    *gate
 	limits  limits
 	measure measures
 	pool    sync.Pool // *waiter
@@ -37,9 +35,7 @@ type batcher struct {
 	since    []int64                    // by slot: when the oldest of them was queued, 0: there is none
 	oldest   atomic.Int64               // of since
 	inflight int                        // of them
-	began    time.Time                  // when the newest batch left
-	size     int                        // and its commands
-	pacing   bool                       // a slot waits for the next one's moment
+	pacing   bool                       // a slot waits at the gate
 	closed   bool
 	slots    sync.WaitGroup
 	leave    sync.Once
@@ -54,7 +50,6 @@ type limits struct {
 	queue    int           // commands; more are refused with payment.ErrBusy
 	inflight int           // batches
 	deep     int           // with more than so many commands waiting, fewer and larger batches leave
-	pace     time.Duration // from one batch to the next
 	commit   time.Duration // then the caller is told payment.ErrPending
 }
 
@@ -80,8 +75,8 @@ const (
 	abandoned
 )
 
-func newBatcher(r *raft.Raft, remote func([]*waiter) (*applied, error), c *clock, l limits, m measures, applied *sync.Pool) *batcher {
-	b := &batcher{raft: r, remote: remote, clock: c, limits: l, measure: m, applied: applied, started: time.Now()}
+func newBatcher(r *raft.Raft, remote func([]*waiter) (*applied, error), c *clock, g *gate, l limits, m measures, applied *sync.Pool) *batcher {
+	b := &batcher{raft: r, remote: remote, clock: c, gate: g, limits: l, measure: m, applied: applied, started: time.Now()}
 	b.ready.L = &b.mu
 	b.over = make(chan struct{})
 	b.flights, b.since = make([][]*waiter, l.inflight), make([]int64, l.inflight)
@@ -191,11 +186,12 @@ func expireAll(waiters []*waiter, now time.Time) {
 
 func (b *batcher) run(slot int) {
 	var batch []*waiter
+	var along []*proposal
 	for {
-		if batch = b.take(slot, batch[:0]); len(batch) == 0 {
+		if batch, along = b.take(slot, batch[:0]); len(batch) == 0 {
 			return
 		}
-		b.commit(slot, batch)
+		b.commit(slot, batch, along)
 		clear(batch)
 	}
 }
@@ -212,18 +208,19 @@ func (b *batcher) landed(slot int) {
 
 // take waits for commands and takes as many as an entry holds. A deep queue
 // allows only two batches in flight: larger entries are cheaper than earlier
-// ones. Nothing is returned when the batcher is closed and drained.
-func (b *batcher) take(slot int, batch []*waiter) []*waiter {
+// ones. What is to leave along with them is other members'. No command is
+// returned when the batcher is closed and drained.
+func (b *batcher) take(slot int, batch []*waiter) ([]*waiter, []*proposal) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
 		for b.queue.n == 0 || b.pacing || b.inflight >= 2 && b.queue.n > b.limits.deep {
 			if b.closed && b.queue.n == 0 {
-				return nil
+				return nil, nil
 			}
 			b.ready.Wait()
 		}
-		if wait := b.pace() - time.Since(b.began); wait > 0 && !b.closed {
+		if wait := b.gate.arrive(); wait > 0 {
 			b.pacing = true
 			b.mu.Unlock()
 			time.Sleep(wait)
@@ -233,33 +230,22 @@ func (b *batcher) take(slot int, batch []*waiter) []*waiter {
 		}
 		waited := b.waited(payment.PriorityMerchant, time.Now())
 		batch = b.fill(batch)
+		along := b.gate.leave(len(batch))
 		if len(batch) > 0 {
 			b.inflight++
-			b.began, b.size = time.Now(), len(batch)
 			b.flights[slot] = batch
 			b.measure.wait.Observe(waited.Seconds())
-			b.flying(slot, b.sinceStart(b.began.Add(-waited)))
+			b.flying(slot, b.sinceStart(time.Now().Add(-waited)))
 			if b.queue.n > 0 {
 				b.ready.Signal()
 			}
-			return batch
+			return batch, along
 		}
+		b.mu.Unlock()
+		proposeAll(along)
+		b.mu.Lock()
 	}
 }
-
-// pace is how long after the newest batch the next one leaves: limits.pace for
-// each of its commands but the first. Commands that come slower than that are
-// never held up; where they come faster, the pace grows with the batches that
-// it makes, up to paceLongest. So a quiet node is quick and a busy one
-// economical; without it batches stay small until the processor is used up by
-// their flushes.
-func (b *batcher) pace() time.Duration {
-	return min(b.limits.pace*time.Duration(max(b.size-1, 0)), paceLongest)
-}
-
-// paceLongest is what a busy node may add to a commit: what waits longer than a
-// flush takes anyway makes no batch cheaper any more.
-const paceLongest = 8 * time.Millisecond
 
 func (b *batcher) fill(batch []*waiter) []*waiter {
 	bodies := 0
@@ -333,12 +319,13 @@ func (b *batcher) sinceStart(t time.Time) int64 { return int64(t.Sub(b.started))
 const enqueueLimit = time.Second
 
 // commit proposes a batch until it is known what became of it, or its callers
-// have gone.
-func (b *batcher) commit(slot int, batch []*waiter) {
+// have gone. Others leave along with it, once.
+func (b *batcher) commit(slot int, batch []*waiter, along []*proposal) {
 	began := time.Now()
 	unknown := false
 	for {
-		response, err := b.attempt(batch)
+		response, err := b.attempt(batch, along)
+		along = nil
 		if err == nil {
 			b.measure.commit.Observe(time.Since(began).Seconds())
 			b.measure.batch.Observe(float64(len(batch)))
@@ -360,12 +347,30 @@ func (b *batcher) commit(slot int, batch []*waiter) {
 // retryPause is between two proposals of a batch that found no leader.
 const retryPause = 20 * time.Millisecond
 
-func (b *batcher) attempt(batch []*waiter) (*applied, error) {
+func (b *batcher) attempt(batch []*waiter, along []*proposal) (*applied, error) {
 	if b.remote != nil && b.raft.State() != raft.Leader {
+		proposeAll(along) // they learn that this node leads no more
 		return b.remote(batch)
 	}
-	if b.handing.Load() || batch[0].kind != journal.KindSession && b.clock.undecided() {
+	future := b.propel(batch)
+	proposeAll(along)
+	if future == nil {
 		return nil, errNoLeader
+	}
+	if err := future.Error(); err != nil {
+		return nil, err
+	}
+	response, ok := future.Response().(*applied)
+	if !ok || response == nil {
+		return nil, raft.ErrLeadershipLost
+	}
+	return response, nil
+}
+
+// propel gives a batch to Raft, as the leader may; nil: it may not.
+func (b *batcher) propel(batch []*waiter) raft.ApplyFuture {
+	if b.handing.Load() || batch[0].kind != journal.KindSession && b.clock.undecided() {
+		return nil
 	}
 	bodies := 0
 	for _, w := range batch {
@@ -376,15 +381,7 @@ func (b *batcher) attempt(batch []*waiter) (*applied, error) {
 	for _, w := range batch {
 		entry = journal.AddCommand(entry, w.kind, w.body)
 	}
-	future := b.raft.Apply(journal.EndEntry(entry), enqueueLimit)
-	if err := future.Error(); err != nil {
-		return nil, err
-	}
-	response, ok := future.Response().(*applied)
-	if !ok || response == nil {
-		return nil, raft.ErrLeadershipLost
-	}
-	return response, nil
+	return b.raft.Apply(journal.EndEntry(entry), enqueueLimit)
 }
 
 // answer gives every caller its result. Again says that the batch was proposed

@@ -110,7 +110,7 @@ func (a address) String() string { return string(a) }
 func (s *Store) connect() (raft.Transport, error) {
 	network, err := s.deps.Connect(book{s})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNetwork, err)
 	}
 	if s.deps.Transport != nil {
 		s.network, s.close = network, network.Close

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -230,4 +232,20 @@ func TestRebuildOfAMemberThatRuns(t *testing.T) {
 	if done, err := Wiped(c.disks[victim], "node"); !done || err != nil {
 		t.Errorf("it is rebuilt, and not taken for wiped: %v", err)
 	}
+}
+
+// TestMissingCertificate: a file that the network needs and that is not there ends
+// a start, but says nothing about the disk. It was taken for damage, and the node
+// had to be rebuilt.
+func TestMissingCertificate(t *testing.T) {
+	c := newTrio(t, journal.NewestVersion)
+	deps := c.deps(0)
+	deps.Connect = func(Book) (Network, error) {
+		return nil, fmt.Errorf("cluster certificates: %w", &os.PathError{Op: "stat", Path: "ca.pem", Err: os.ErrNotExist})
+	}
+	if _, err := Start(t.Context(), c.config(0), deps); !errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "rebuild") {
+		t.Errorf("without the certificate: %v", err)
+	}
+	c.startAll()
+	c.approve(c.leader(), 1, 1)
 }

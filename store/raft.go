@@ -49,6 +49,7 @@ func (s *Store) startRaft(ctx context.Context) error {
 	if s.raft, err = raft.NewRaft(config, s.replica, guardedLog{s.log, s}, guardedLog{s.log, s}, store, transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	s.gate = newGate(s.cfg.BatchPace)
 	s.running.Store(s.raft)
 	if s.network != nil {
 		s.leader = &leaderLink{broken: make(chan string, 1), dial: func(ctx context.Context, address string) (net.Conn, error) {
@@ -58,8 +59,8 @@ func (s *Store) startRaft(ctx context.Context) error {
 	m := newMeasures()
 	s.forwarded = m.forward
 	s.log.measure.Store(&m)
-	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock, limits{
-		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, pace: s.cfg.BatchPace, commit: s.cfg.CommitTimeout,
+	s.batch = newBatcher(s.raft, s.elsewhereOrNil(), s.clock, s.gate, limits{
+		queue: s.cfg.QueueCommands, inflight: s.cfg.BatchesInFlight, deep: deepQueue, commit: s.cfg.CommitTimeout,
 	}, m, &s.replica.pool)
 	s.batch.allows, s.batch.handing = s.allows, &s.handing
 	for _, c := range append(s.batch.readings(), m.commit, m.batch, m.forward, m.write, m.wait, s.gauges(), newClusterGauges(s)) {
@@ -120,6 +121,7 @@ func (s *Store) raftConfig() *raft.Config {
 	// time is most of what an idle cluster costs: each is a message to each.
 	c.CommitTimeout = 25 * time.Millisecond
 	c.MaxAppendEntries = 16 // of up to 256 KiB
+	c.BatchApplyCh = true   // what leaves the gate together is one write of the log
 	c.SnapshotThreshold = uint64(s.cfg.SnapshotThreshold)
 	c.SnapshotInterval = s.cfg.SnapshotEvery
 	c.TrailingLogs = uint64(s.cfg.TrailingLogs)

@@ -160,12 +160,16 @@ func (s *Store) advice() string {
 	return "rebuild it from the others with `authswitch cluster rebuild --config FILE`, FILE being its own"
 }
 
+// errNetwork is of what connects the members. A certificate that is not there says
+// nothing about the disk.
+var errNetwork = errors.New("the way to the other members does not open")
+
 // damaged says whether an error means that what the disk gives back is not what
 // was written to it. A full disk, or one that answers with errors, is none: what
 // it has is right.
 func damaged(err error) bool {
 	switch {
-	case errors.Is(err, journal.ErrNewer), errors.Is(err, ErrRefused):
+	case errors.Is(err, journal.ErrNewer), errors.Is(err, ErrRefused), errors.Is(err, errNetwork):
 		return false
 	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, errBadLog), errors.Is(err, errGap), errors.Is(err, errDamagedTable), errors.Is(err, errDamagedSnapshot), errors.Is(err, errDescription), errors.Is(err, errDamagedRecord), errors.Is(err, ErrLess), errors.Is(err, ErrBehind):
 		return true

@@ -122,12 +122,12 @@ func (c *commandServer) begin(from payment.NodeID, kind byte, payload []byte) fu
 	}
 	switch kind {
 	case askPropose:
-		entry, err := entryOf(payload, s.clock.now(), s.allows)
-		if err != nil || s.raft.State() != raft.Leader || s.handing.Load() || !beginsSession(payload) && s.clock.undecided() {
+		p, err := s.proposalOf(payload)
+		if err != nil {
 			return say(statusNotDone)
 		}
-		future := s.raft.Apply(entry, enqueueLimit)
-		return func(b []byte) []byte { return s.answerProposal(b, future) }
+		s.gate.order(p)
+		return func(b []byte) []byte { return s.answerProposal(b, p) }
 	case askAnnounce:
 		said, err := readAnnouncement(payload)
 		if err != nil || s.cfg.Version < versionAnnounced || s.raft.State() != raft.Leader {
@@ -163,7 +163,24 @@ func say(status byte) func([]byte) []byte {
 	return func(b []byte) []byte { return append(b, status) }
 }
 
-func (s *Store) answerProposal(b []byte, future raft.ApplyFuture) []byte {
+// proposalOf reads another member's batch, which the leader stamps.
+func (s *Store) proposalOf(payload []byte) (*proposal, error) {
+	entry, commands, err := entryOf(payload, s.clock.now(), s.allows)
+	session := err == nil && beginsSession(payload)
+	return &proposal{commands: commands, left: make(chan struct{}), propose: func() raft.ApplyFuture {
+		if s.raft.State() != raft.Leader || s.handing.Load() || !session && s.clock.undecided() {
+			return nil
+		}
+		return s.raft.Apply(entry, enqueueLimit)
+	}}, err
+}
+
+func (s *Store) answerProposal(b []byte, p *proposal) []byte {
+	<-p.left
+	future := p.future
+	if future == nil {
+		return append(b, statusNotDone)
+	}
 	if err := future.Error(); err != nil {
 		if notAppended(err) {
 			return append(b, statusNotDone)

@@ -80,6 +80,7 @@ type Store struct {
 	said       announcements
 	witness    *witness // nil where this node is alone
 	paces      paces
+	gate       *gate
 	handing    atomic.Bool // over to a quicker member: nothing is proposed meanwhile
 	rebuilding bool        // its disk was emptied, and it has not caught up yet
 	process    [16]byte    // names this process among those that ran this node
