@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"strconv"
 	"strings"
 
+	json2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/valyala/fasthttp"
 
 	"authswitch/card"
@@ -317,7 +318,11 @@ func (r *request) faultsOf(list []merchant.Fault) []fault {
 		if r.contractAt != "" {
 			pointer = strings.TrimPrefix(pointer, r.contractAt)
 		}
-		all = append(all, fault{pointer, list[i].Code, list[i].Detail})
+		f := fault{knownPointer(jsontext.Pointer(pointer)), list[i].Code, list[i].Detail}
+		if card.HoldsNumber([]byte(f.detail)) { // it quotes what was sent
+			f.code, f.detail = "card_data", "must not contain a card number"
+		}
+		all = append(all, f)
 	}
 	return all
 }
@@ -357,38 +362,67 @@ func (r *request) decode(into any) bool {
 		})
 		return false
 	}
-	d := json.NewDecoder(bytes.NewReader(r.ctx.PostBody()))
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	if err == nil {
-		if _, err = d.Token(); errors.Is(err, io.EOF) {
-			return true
-		}
-		err = errors.New("something follows the value")
-	}
-	var kind *json.UnmarshalTypeError
-	name, unknown := strings.CutPrefix(err.Error(), "json: unknown field ")
-	switch {
-	case errors.As(err, &kind):
-		r.problem(invalidMerchant([]fault{{fieldPointer(kind.Field), "wrong_type", "must be another type than " + kind.Value}}))
-	case unknown:
-		r.problem(invalidMerchant([]fault{{unknownPointer("", []byte(strings.Trim(name, `"`))), "unknown_field", "no such field here"}}))
-	default:
+	if f, err := readJSON(r.ctx.PostBody(), into); err != nil {
 		r.problem(badRequest("malformed_json", "the body is not JSON that this path takes"))
+		return false
+	} else if f.code != "" {
+		r.problem(invalidMerchant([]fault{f}))
+		return false
 	}
-	return false
+	return true
 }
 
-// fieldPointer is the pointer of a field as encoding/json names it, which names
-// embedded structs, too.
-func fieldPointer(field string) string {
-	var pointer strings.Builder
-	for part := range strings.SplitSeq(field, ".") {
-		if part != "" && (part[0] < 'A' || part[0] > 'Z') {
-			pointer.WriteString("/" + part)
-		}
+// readJSON reads a whole body and says the first thing that is wrong with it and
+// where. An error says that it is no JSON. The names are those of the schema, as
+// they are written there, and each stands once: of two values of one name
+// encoding/json takes the last, and another reader the first.
+func readJSON(body []byte, into any) (fault, error) {
+	err := json2.Unmarshal(body, into, json2.RejectUnknownMembers(true))
+	if err == nil {
+		return fault{}, nil
 	}
-	return pointer.String()
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok && errors.Is(err, jsontext.ErrDuplicateName) {
+		return fault{knownPointer(syntax.JSONPointer), "duplicate_field", "the field stands here twice"}, nil
+	}
+	wrong, ok := errors.AsType[*json2.SemanticError](err)
+	switch {
+	case !ok:
+		return fault{}, err
+	case errors.Is(err, json2.ErrUnknownName):
+		return fault{knownPointer(wrong.JSONPointer), "unknown_field", "no such field here"}, nil
+	case wrong.Err != nil:
+		return fault{knownPointer(wrong.JSONPointer), "invalid_value", "cannot be read as what it is to be"}, nil
+	}
+	return fault{knownPointer(wrong.JSONPointer), "wrong_type", "must be another type than " + kindName(wrong.JSONKind)}, nil
+}
+
+// knownPointer is a pointer up to the first name that may not be echoed, as
+// unknownPointer has it: what the caller makes up could be a card number.
+func knownPointer(p jsontext.Pointer) (known string) {
+	for name := range p.Tokens() {
+		longer := unknownPointer(known, []byte(name))
+		if _, err := strconv.ParseUint(name, 10, 16); err == nil {
+			longer = known + "/" + name // of a list
+		}
+		if longer == known {
+			break
+		}
+		known = longer
+	}
+	return known
+}
+
+// kindName is how a value's type is called.
+func kindName(k jsontext.Kind) string {
+	switch k {
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case 't', 'f':
+		return "bool"
+	}
+	return k.String()
 }
 
 func (r *request) showMerchant(status int, s *MerchantState) {

@@ -70,6 +70,23 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// TestParametersOfOtherPaths: a parameter that would only be ignored is refused.
+func TestParametersOfOtherPaths(t *testing.T) {
+	d := openDoor(t, Config{})
+	for _, c := range []struct{ method, path string }{
+		{"GET", "/v1/links?merchant=parcels"}, {"GET", "/v1/whoami?x"}, {"GET", "/v1/merchants?limit=1"}, {"GET", "/v1/authorizations/" + testIDText + "?expand=events"},
+		{"POST", "/v1/authorizations?dry_run=true"}, {"GET", "/v1/payments/" + testIDText + "/events?limit=5"}, {"DELETE", "/v1/merchants/parcels/contracts/cb?because=x"},
+	} {
+		who := ""
+		if strings.HasPrefix(c.path, "/v1/merchants") {
+			who = asAdmin
+		}
+		if a := d.ask(c.method, c.path, "", who); a.status != 400 || a.json["code"] != "invalid_parameter" {
+			t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.text)
+		}
+	}
+}
+
 func TestPages(t *testing.T) {
 	d := openDoor(t, Config{})
 	const nothing = `{"data":[],"has_more":false,"next":null}`

@@ -169,6 +169,10 @@ func (r *request) serve() {
 
 // ask asks the route.
 func (r *request) ask(post bool) {
+	if len(r.ctx.URI().QueryString()) > 0 && !r.takesParameters(post) {
+		r.problem(badRequest("invalid_parameter", "this path has no such parameters"))
+		return
+	}
 	switch r.route {
 	case routeAuthorizations:
 		if post {
@@ -211,6 +215,22 @@ func (r *request) ask(post bool) {
 	default:
 		r.serveResource(post)
 	}
+}
+
+// takesParameters says whether the route reads its query string, and then refuses
+// itself what it does not know. A parameter that is only ignored was meant to do
+// something.
+func (r *request) takesParameters(post bool) bool {
+	switch r.route {
+	case routeAuthorizations:
+		return !post
+	case routeBatches:
+		return true
+	case routeMerchantContract:
+		args := r.ctx.QueryArgs()
+		return r.ctx.IsDelete() && args.Len() == 1 && args.Has("reason")
+	}
+	return false
 }
 
 // serveResource asks the routes that are about no payment of the path.

@@ -134,6 +134,7 @@ func libraries() []library {
 		{"github.com/moov-io/iso8583", []string{"iso8583", "sim/oracle"}, "moov", "the specification format and the oracle; the hot path is our own codec"},
 		{"github.com/valyala/fasthttp", []string{"api", "bench"}, "", "the gateways' door and the load on it; all else is net/http"},
 		{"github.com/valyala/fastjson", []string{"bench", "sim"}, "", "JSON without reflection where it is hot"},
+		{"github.com/go-json-experiment/json", []string{"api"}, "", "what administrators send: strict names, each once, and a fault's place"},
 		{"github.com/cockroachdb/pebble/v2", []string{"store"}, "", "the state beneath the journal"},
 		{"github.com/hashicorp/raft", []string{"store"}, "", "the order of the journal"},
 		{"github.com/prometheus/client_golang", []string{"api", "cmd/...", "handover", "hsm", "hsm/server", "keyring", "link", "outbox", "store", "switch", "vault/reseal", "vault/stored", "zone"}, "", "metrics; deciders have none"},
