@@ -362,38 +362,30 @@ func (r *request) decode(into any) bool {
 		})
 		return false
 	}
-	if f, err := readJSON(r.ctx.PostBody(), into); err != nil {
-		r.problem(badRequest("malformed_json", "the body is not JSON that this path takes"))
-		return false
-	} else if f.code != "" {
-		r.problem(invalidMerchant([]fault{f}))
+	if err := json2.Unmarshal(r.ctx.PostBody(), into, json2.RejectUnknownMembers(true)); err != nil {
+		r.problem(wrongJSON(err))
 		return false
 	}
 	return true
 }
 
-// readJSON reads a whole body and says the first thing that is wrong with it and
-// where. An error says that it is no JSON. The names are those of the schema, as
-// they are written there, and each stands once: of two values of one name
-// encoding/json takes the last, and another reader the first.
-func readJSON(body []byte, into any) (fault, error) {
-	err := json2.Unmarshal(body, into, json2.RejectUnknownMembers(true))
-	if err == nil {
-		return fault{}, nil
-	}
+// wrongJSON says the first thing that is wrong with a body, and where. The names
+// are those of the schema, as they are written there, and each stands once: of two
+// values of one name encoding/json takes the last, and another reader the first.
+func wrongJSON(err error) problem {
 	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok && errors.Is(err, jsontext.ErrDuplicateName) {
-		return fault{knownPointer(syntax.JSONPointer), "duplicate_field", "the field stands here twice"}, nil
+		return invalidMerchant([]fault{{knownPointer(syntax.JSONPointer), "duplicate_field", "the field stands here twice"}})
 	}
 	wrong, ok := errors.AsType[*json2.SemanticError](err)
 	switch {
 	case !ok:
-		return fault{}, err
+		return badRequest("malformed_json", "the body is not JSON that this path takes")
 	case errors.Is(err, json2.ErrUnknownName):
-		return fault{knownPointer(wrong.JSONPointer), "unknown_field", "no such field here"}, nil
+		return invalidMerchant([]fault{{knownPointer(wrong.JSONPointer), "unknown_field", "no such field here"}})
 	case wrong.Err != nil:
-		return fault{knownPointer(wrong.JSONPointer), "invalid_value", "cannot be read as what it is to be"}, nil
+		return invalidMerchant([]fault{{knownPointer(wrong.JSONPointer), "invalid_value", "cannot be read as what it is to be"}})
 	}
-	return fault{knownPointer(wrong.JSONPointer), "wrong_type", "must be another type than " + kindName(wrong.JSONKind)}, nil
+	return invalidMerchant([]fault{{knownPointer(wrong.JSONPointer), "wrong_type", "must be another type than " + kindName(wrong.JSONKind)}})
 }
 
 // knownPointer is a pointer up to the first name that may not be echoed, as

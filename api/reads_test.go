@@ -74,8 +74,13 @@ func TestGet(t *testing.T) {
 func TestParametersOfOtherPaths(t *testing.T) {
 	d := openDoor(t, Config{})
 	for _, c := range []struct{ method, path string }{
-		{"GET", "/v1/links?merchant=parcels"}, {"GET", "/v1/whoami?x"}, {"GET", "/v1/merchants?limit=1"}, {"GET", "/v1/authorizations/" + testIDText + "?expand=events"},
-		{"POST", "/v1/authorizations?dry_run=true"}, {"GET", "/v1/payments/" + testIDText + "/events?limit=5"}, {"DELETE", "/v1/merchants/parcels/contracts/cb?because=x"},
+		{"GET", "/v1/links?merchant=parcels"},
+		{"GET", "/v1/whoami?x"},
+		{"GET", "/v1/merchants?limit=1"},
+		{"GET", "/v1/authorizations/" + testIDText + "?expand=events"},
+		{"POST", "/v1/authorizations?dry_run=true"},
+		{"GET", "/v1/payments/" + testIDText + "/events?limit=5"},
+		{"DELETE", "/v1/merchants/parcels/contracts/cb?because=x"},
 	} {
 		who := ""
 		if strings.HasPrefix(c.path, "/v1/merchants") {

@@ -10,28 +10,54 @@ import (
 // term is a value of the merchant's contract. Name and city of DE 43 are cut
 // to the room the dialect gives them: they are for the cardholder to read.
 func (v *values) term(out []byte, s *step) []byte {
-	t := v.terms
-	var text string
-	switch s.source {
-	case sourceMCC:
-		text = t.MCC
-	case sourceAcquirer:
-		text = t.Acquirer
-	case sourceForwarder:
-		text = t.Forwarder
-	case sourceTerminal:
-		text = t.Terminal
-	case sourceAcceptor:
-		text = t.Acceptor
-	case sourceCountry:
-		text = t.Country
-	default:
-		text = acceptorPart(t.AcceptorName, s)
-	}
+	text, _ := termOf(v.terms, s)
 	if text == "" {
 		return nil
 	}
 	return append(out, text...)
+}
+
+// termOf is what a step takes from the contract, and how the contract calls it; ""
+// where it takes nothing from there.
+func termOf(t *payment.Terms, s *step) (text, name string) {
+	switch s.source {
+	case sourceMCC:
+		return t.MCC, "mcc"
+	case sourceAcquirer:
+		return t.Acquirer, "acquirer"
+	case sourceForwarder:
+		return t.Forwarder, "forwarder"
+	case sourceTerminal:
+		return t.Terminal, "terminal"
+	case sourceAcceptor:
+		return t.Acceptor, "acceptor"
+	case sourceCountry:
+		return t.Country, "country"
+	case sourceAcceptorName, sourceAcceptorCity, sourceAcceptorCountry:
+		return acceptorPart(t.AcceptorName, s), "acceptor_name"
+	}
+	return "", ""
+}
+
+// Lacks names what a contract does not say and a payment of this dialect must have,
+// as contracts call it.
+func (d *Dialect) Lacks(t *payment.Terms) (names []string) {
+	said := map[int]bool{} // elements that have a part from elsewhere, or from what the contract says
+	m := d.payments.authorization
+	for pass := range 2 {
+		for i := range m.steps {
+			s := &m.steps[i]
+			text, name := termOf(t, s)
+			switch {
+			case name == "", text != "":
+				said[s.de] = true
+			case !s.required || s.only != 0 || s.fallback != sourceNone:
+			case pass == 1 && !said[s.de] && !slices.Contains(names, name):
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // acceptorPart is one of "name/city/country", or the three with spaces between

@@ -126,14 +126,11 @@ func (d *Document) Read() ([]routing.Contract, []Fault) {
 func (c *ContractConfig) read(m payment.MerchantID, place int) (routing.Contract, []Fault) {
 	f := faults{at: fmt.Sprintf("/contracts/%d", place), scheme: c.Scheme}
 	r := routing.Contract{
-		Merchant: m,
-		Scheme:   payment.ParseScheme([]byte(c.Scheme)),
-		Priority: c.Priority*maxContracts + place,
-		Links:    slices.Clone(c.Links),
-		Terms: payment.Terms{
-			Terminal: c.Terminal, Acceptor: c.Acceptor, AcceptorName: c.AcceptorName, MCC: c.MCC,
-			Acquirer: c.Acquirer, Forwarder: c.Forwarder, Country: c.Country,
-		},
+		Merchant:  m,
+		Scheme:    payment.ParseScheme([]byte(c.Scheme)),
+		Priority:  c.Priority*maxContracts + place,
+		Links:     slices.Clone(c.Links),
+		Terms:     *c.Terms(),
 		MinAmount: c.MinAmount, MaxAmount: c.MaxAmount,
 		PartialApproval: c.PartialApproval, CaptureWithin: time.Duration(c.CaptureWithin), FreeRefunds: c.FreeRefunds,
 	}
@@ -167,6 +164,14 @@ func (c *ContractConfig) read(m payment.MerchantID, place int) (routing.Contract
 	}
 	c.readCVV(&f, &r.CVV)
 	return r, f.all
+}
+
+// Terms are what a contract puts into its payments' messages.
+func (c *ContractConfig) Terms() *payment.Terms {
+	return &payment.Terms{
+		Terminal: c.Terminal, Acceptor: c.Acceptor, AcceptorName: c.AcceptorName, MCC: c.MCC,
+		Acquirer: c.Acquirer, Forwarder: c.Forwarder, Country: c.Country,
+	}
 }
 
 // maxContracts of a merchant, more than there are schemes, and the greatest

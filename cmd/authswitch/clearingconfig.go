@@ -14,16 +14,14 @@ import (
 // cannot be done is refused here, never recorded as done.
 func (c *Config) captureFaults() []error {
 	var faults []error
-	advises, uploads := map[payment.LinkName]bool{}, map[payment.LinkName]bool{}
 	for i := range c.Links {
-		l := &c.Links[i]
-		if _, err := cutOverOf(l); err != nil {
+		if _, err := cutOverOf(&c.Links[i]); err != nil {
 			faults = append(faults, err)
 		}
-		// A dialect that cannot be loaded is reported with its link.
-		if d, err := iso8583.Load(dialects.FS, string(l.Dialect)); err == nil {
-			advises[l.Name], uploads[l.Name] = d.CaptureMTI() != 0, d.UploadMTI() != 0
-		}
+	}
+	advises, uploads := map[payment.LinkName]bool{}, map[payment.LinkName]bool{}
+	for name, d := range c.spoken() {
+		advises[name], uploads[name] = d.CaptureMTI() != 0, d.UploadMTI() != 0
 	}
 	for i := range c.Merchants {
 		m := &c.Merchants[i]
@@ -44,6 +42,65 @@ func (c *Config) captureFaults() []error {
 		}
 	}
 	return faults
+}
+
+// spoken are the links' dialects, without those that cannot be loaded, which are
+// reported with their links.
+func (c *Config) spoken() map[payment.LinkName]*iso8583.Dialect {
+	loaded, spoken := map[payment.DialectName]*iso8583.Dialect{}, map[payment.LinkName]*iso8583.Dialect{}
+	for i := range c.Links {
+		l := &c.Links[i]
+		d, known := loaded[l.Dialect]
+		if !known {
+			d, _ = iso8583.Load(dialects.FS, string(l.Dialect))
+			loaded[l.Dialect] = d
+		}
+		if d != nil {
+			spoken[l.Name] = d
+		}
+	}
+	return spoken
+}
+
+// lack is a term that a contract does not say, and that the dialect of one of its
+// links needs in every payment: each would be refused as not transmissible.
+type lack struct {
+	merchant, contract int
+	term               string
+	link               payment.LinkName
+}
+
+func (c *Config) lacks() (all []lack) {
+	spoken := c.spoken()
+	for m := range c.Merchants {
+		for n := range c.Merchants[m].Contracts {
+			contract := &c.Merchants[m].Contracts[n]
+			found := map[string]bool{}
+			for _, name := range contract.Links {
+				d, known := spoken[name]
+				if !known {
+					continue // reported with the link, or as unknown
+				}
+				for _, term := range d.Lacks(contract.Terms()) {
+					if !found[term] {
+						found[term] = true
+						all = append(all, lack{m, n, term, name})
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// why says it of a file.
+func (l lack) why(c *Config) error {
+	m := &c.Merchants[l.merchant]
+	return fmt.Errorf("merchant %q, scheme %q: %s: %s", m.ID, m.Contracts[l.contract].Scheme, l.term, l.detail())
+}
+
+func (l lack) detail() string {
+	return fmt.Sprintf("the dialect of link %q needs it in every payment", l.link)
 }
 
 // cutOverOf is when a link's business day ends, from midnight UTC.

@@ -42,6 +42,7 @@ merchants:
         links: [cb-a]
         terminal: TERM0001
         acceptor: PARCELS00000001
+        acceptor_name: PARCELS/PARIS/FR
         mcc: "9402"
         acquirer: "012345"
         country: "250"
@@ -90,7 +91,7 @@ func TestConfigFaults(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{"node:", "colour: blue\nnode:", `line 1: unknown key "colour"`},
 		{"window: 512", "windows: 512", `line 20: unknown key "windows"`},
-		{"mcc:", "merchant_category: \"1\"\n        mcc:", `line 30: unknown key "merchant_category"`},
+		{"mcc:", "merchant_category: \"1\"\n        mcc:", `line 31: unknown key "merchant_category"`},
 		{"window: 512", "window: many", "line 20: not a whole number"},
 		{"window: 512", "answer_timeout: soon", "line 20: not a duration such as 10s"},
 		{"window: 512", "private_network: perhaps", "line 20: not true or false"},
@@ -138,6 +139,7 @@ func TestConfigFaults(t *testing.T) {
 		{"channels: [ecommerce]\ngateways", "channels: [fax]\ngateways", `merchant "parcels", scheme "cb": channels: "fax" is unknown`},
 		{"country: \"250\"", "country: \"250\"\n        capture_by: fax", `merchant "parcels", scheme "cb": capture_by: "fax" is neither advice, file nor batch_upload`},
 		{"country: \"250\"", "country: \"250\"\n        capture_by: batch_upload", `scheme "cb": capture_by: batch_upload: the dialect of link "cb-a" has no batch upload; take advice or file`},
+		{"        acceptor_name: PARCELS/PARIS/FR\n", "", `merchant "parcels", scheme "cb": acceptor_name: the dialect of link "cb-a" needs it in every payment`},
 		{"dialect: cb\n", "dialect: ifsf\n    cut_over: \"25:00\"\n", `link "cb-a": cut_over: "25:00" is not HH:MM`},
 		{"country: \"250\"", "country: \"250\"\n        cvv: always", `cvv: "always" is none of optional, required, never`},
 		{"country: \"250\"", "country: \"250\"\n        max_amount: -1", "max_amount -1 is not between 0 and"},

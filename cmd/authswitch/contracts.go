@@ -19,6 +19,9 @@ func (c *Config) validateMerchants() []error {
 	faults = append(faults, errs...)
 	faults = append(faults, c.unknownLinks()...)
 	faults = append(faults, c.captureFaults()...)
+	for _, l := range c.lacks() {
+		faults = append(faults, l.why(c))
+	}
 	ranges, err := c.ranges()
 	if err != nil {
 		faults = append(faults, err)

@@ -260,6 +260,9 @@ func (k merchantKeeper) faults(d *merchant.Document) []merchant.Fault {
 	for _, err := range only.captureFaults() {
 		faults = append(faults, merchant.Fault{Pointer: "/contracts", Code: "invalid_value", Detail: err.Error()})
 	}
+	for _, l := range only.lacks() {
+		faults = append(faults, merchant.Fault{Pointer: fmt.Sprintf("/contracts/%d/%s", l.contract, l.term), Code: "required", Detail: l.detail()})
+	}
 	if len(faults) > 0 {
 		return faults
 	}

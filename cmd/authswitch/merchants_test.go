@@ -307,7 +307,12 @@ func TestMerchantCommand(t *testing.T) {
 	if out, errs, code := ask("apply", path, "--reason", "no codes"); code != 0 || !strings.Contains(out, "version 1") {
 		t.Errorf("%d %s %s", code, out, errs)
 	}
-	write("id: letters\ngateways: [dev]\ncontracts:\n  - {scheme: visa, links: [visa-a], terminal: TERM0001, acceptor: LETTERS, mcc: \"9402\", acquirer: \"497010\"}\n")
+	const letters = "id: letters\ngateways: [dev]\ncontracts:\n  - {scheme: visa, links: [visa-a], terminal: TERM0001, acceptor: LETTERS, mcc: \"9402\", acquirer: \"497010\", country: \"250\"}\n"
+	write(letters)
+	if out, errs, code := ask("apply", path); code != 1 || !strings.Contains(errs, "/contracts/0/acceptor_name: required: the dialect of link \"visa-a\" needs it in every payment") {
+		t.Errorf("%d %s %s", code, out, errs)
+	}
+	write(strings.Replace(letters, "country", "acceptor_name: LETTERS/PARIS/FR, country", 1))
 	if out, errs, code := ask("apply", path); code != 0 || !strings.Contains(out, "letters is at version 1") {
 		t.Errorf("%d %s %s", code, out, errs)
 	}
