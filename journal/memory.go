@@ -10,7 +10,7 @@ import (
 // What the machine keeps in memory only makes it faster: each part is rebuilt
 // from the keys at start (Load) and no answer depends on it.
 
-// RecentKeys is how many idempotency keys are kept exactly, in some 15 MiB: those of
+// RecentKeys is how many idempotency keys are kept exactly, in some 18 MiB: those of
 // the last half a minute at 5,000 authorizations a second, of two minutes at 1,000.
 // What is asked again later costs a read.
 const RecentKeys = 250_000

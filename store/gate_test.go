@@ -7,8 +7,31 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"authswitch/journal"
+	"authswitch/payment"
 )
+
+// TestStampedWhenItLeaves: an entry of another member's batch has the time at which
+// it left the gate, not the one at which it came there. A leader whose clock is
+// found wrong in between would else propose what the wrong one said.
+func TestStampedWhenItLeaves(t *testing.T) {
+	s := start(t, vfs.NewCrashableMem(), testConfig("node"))
+	defer stop(t, s)
+	w := s.batch.waiter(journal.KindLease)
+	w.body = journal.AppendLease(w.body, s.Session(), "visa-a")
+	p := s.proposalOf(appendProposal(nil, []*waiter{w}))
+	time.Sleep(20 * time.Millisecond) // at the gate
+	left := s.clock.now()
+	must(t, p.propose().Error())
+	var at payment.Instant
+	s.replica.withMachine(func(m *journal.Machine) { at = m.Now() })
+	if at < left {
+		t.Errorf("stamped %s before it left", time.Duration(left-at))
+	}
+}
 
 // TestGate: while little passes nobody waits; behind a group the next ones gather
 // and leave together, whether this member's own batcher is among them or not.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -122,10 +123,7 @@ func (c *commandServer) begin(from payment.NodeID, kind byte, payload []byte) fu
 	}
 	switch kind {
 	case askPropose:
-		p, err := s.proposalOf(payload)
-		if err != nil {
-			return say(statusNotDone)
-		}
+		p := s.proposalOf(payload)
 		s.gate.order(p)
 		return func(b []byte) []byte { return s.answerProposal(b, p) }
 	case askAnnounce:
@@ -163,16 +161,20 @@ func say(status byte) func([]byte) []byte {
 	return func(b []byte) []byte { return append(b, status) }
 }
 
-// proposalOf reads another member's batch, which the leader stamps.
-func (s *Store) proposalOf(payload []byte) (*proposal, error) {
-	entry, commands, err := entryOf(payload, s.clock.now(), s.allows)
-	session := err == nil && beginsSession(payload)
-	return &proposal{commands: commands, left: make(chan struct{}), propose: func() raft.ApplyFuture {
-		if s.raft.State() != raft.Leader || s.handing.Load() || !session && s.clock.undecided() {
+// proposalOf is another member's batch. It is stamped when it leaves: a clock that
+// was found wrong while it waited must not be in it.
+func (s *Store) proposalOf(payload []byte) *proposal {
+	payload = bytes.Clone(payload) // the reader's
+	return &proposal{commands: commandsIn(payload), left: make(chan struct{}), propose: func() raft.ApplyFuture {
+		if s.raft.State() != raft.Leader || s.handing.Load() || !beginsSession(payload) && s.clock.undecided() {
+			return nil
+		}
+		entry, err := entryOf(payload, s.clock.now(), s.allows)
+		if err != nil {
 			return nil
 		}
 		return s.raft.Apply(entry, enqueueLimit)
-	}}, err
+	}}
 }
 
 func (s *Store) answerProposal(b []byte, p *proposal) []byte {

@@ -68,7 +68,7 @@ func TestRollingUpgrade(t *testing.T) {
 			if err := s.batch.propose(w, time.Second); !errors.Is(err, payment.ErrUnavailable) {
 				t.Fatalf("%s proposes what not everybody can apply: %v", trioName(n), err)
 			}
-			if _, _, err := entryOf(appendProposal(nil, []*waiter{w}), 1, s.allows); !errors.Is(err, payment.ErrUnavailable) {
+			if _, err := entryOf(appendProposal(nil, []*waiter{w}), 1, s.allows); !errors.Is(err, payment.ErrUnavailable) {
 				t.Fatalf("%s orders it: %v", trioName(n), err)
 			}
 		}

@@ -95,32 +95,39 @@ func beginsSession(payload []byte) bool {
 	return len(payload) > 4 && journal.Kind(payload[4]) == journal.KindSession
 }
 
-// entryOf makes the entry of a proposal, stamped by the leader, and says of how
-// many commands.
-func entryOf(payload []byte, now payment.Instant, allows func(journal.Kind, []byte) error) ([]byte, int, error) {
+// commandsIn is how many commands a proposal says it has.
+func commandsIn(payload []byte) int {
+	if len(payload) < 4 {
+		return 0
+	}
+	return int(binary.BigEndian.Uint32(payload))
+}
+
+// entryOf makes the entry of a proposal, stamped by the leader.
+func entryOf(payload []byte, now payment.Instant, allows func(journal.Kind, []byte) error) ([]byte, error) {
 	if len(payload) < 4 || journal.EntrySize(0, len(payload)) > journal.MaxEntry {
-		return nil, 0, errBadWire
+		return nil, errBadWire
 	}
 	count, rest := binary.BigEndian.Uint32(payload), payload[4:]
 	entry := journal.BeginEntry(make([]byte, 0, journal.EntrySize(0, len(payload))), now)
 	for range count {
 		if len(rest) < 5 {
-			return nil, 0, errBadWire
+			return nil, errBadWire
 		}
 		n := int(binary.BigEndian.Uint32(rest[1:]))
 		if n > journal.MaxCommand || n > len(rest)-5 {
-			return nil, 0, errBadWire
+			return nil, errBadWire
 		}
 		if err := allows(journal.Kind(rest[0]), rest[5:5+n]); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		entry = journal.AddCommand(entry, journal.Kind(rest[0]), rest[5:5+n])
 		rest = rest[5+n:]
 	}
 	if count == 0 || len(rest) != 0 {
-		return nil, 0, errBadWire
+		return nil, errBadWire
 	}
-	return journal.EndEntry(entry), int(count), nil
+	return journal.EndEntry(entry), nil
 }
 
 func appendResults(b []byte, index uint64, results []journal.Result) ([]byte, error) {

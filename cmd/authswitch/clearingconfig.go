@@ -12,7 +12,7 @@ import (
 
 // captureFaults are contracts whose captures could not travel as they say: what
 // cannot be done is refused here, never recorded as done.
-func (c *Config) captureFaults() []error {
+func (c *Config) captureFaults(spoken map[payment.LinkName]*iso8583.Dialect) []error {
 	var faults []error
 	for i := range c.Links {
 		if _, err := cutOverOf(&c.Links[i]); err != nil {
@@ -20,7 +20,7 @@ func (c *Config) captureFaults() []error {
 		}
 	}
 	advises, uploads := map[payment.LinkName]bool{}, map[payment.LinkName]bool{}
-	for name, d := range c.spoken() {
+	for name, d := range spoken {
 		advises[name], uploads[name] = d.CaptureMTI() != 0, d.UploadMTI() != 0
 	}
 	for i := range c.Merchants {
@@ -70,8 +70,7 @@ type lack struct {
 	link               payment.LinkName
 }
 
-func (c *Config) lacks() (all []lack) {
-	spoken := c.spoken()
+func (c *Config) lacks(spoken map[payment.LinkName]*iso8583.Dialect) (all []lack) {
 	for m := range c.Merchants {
 		for n := range c.Merchants[m].Contracts {
 			contract := &c.Merchants[m].Contracts[n]

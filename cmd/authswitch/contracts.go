@@ -18,8 +18,9 @@ func (c *Config) validateMerchants() []error {
 	rules, errs := c.rules()
 	faults = append(faults, errs...)
 	faults = append(faults, c.unknownLinks()...)
-	faults = append(faults, c.captureFaults()...)
-	for _, l := range c.lacks() {
+	spoken := c.spoken()
+	faults = append(faults, c.captureFaults(spoken)...)
+	for _, l := range c.lacks(spoken) {
 		faults = append(faults, l.why(c))
 	}
 	ranges, err := c.ranges()

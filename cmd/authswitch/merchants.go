@@ -257,10 +257,11 @@ func (k merchantKeeper) faults(d *merchant.Document) []merchant.Fault {
 	rest := *d
 	faults = append(faults, k.restrict(file, &rest)...)
 	only := Config{Links: k.cfg.Links, Merchants: []merchant.Document{*d}}
-	for _, err := range only.captureFaults() {
+	spoken := only.spoken()
+	for _, err := range only.captureFaults(spoken) {
 		faults = append(faults, merchant.Fault{Pointer: "/contracts", Code: "invalid_value", Detail: err.Error()})
 	}
-	for _, l := range only.lacks() {
+	for _, l := range only.lacks(spoken) {
 		faults = append(faults, merchant.Fault{Pointer: fmt.Sprintf("/contracts/%d/%s", l.contract, l.term), Code: "required", Detail: l.detail()})
 	}
 	if len(faults) > 0 {
